@@ -1,0 +1,192 @@
+"""The only place that compiles: the contract stage once, then the book part by part through one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gpumargin.device import ACCOUNT_AXIS, DeviceChoice, account_mesh, choose_devices, chunk_rows
+from gpumargin.errors import ResourceError
+from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, make_plan, pack_shard
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import LegBook
+from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
+from gpumargin_kernels.model import Model
+from gpumargin_kernels.scenario import ContractRisk
+
+DType = Literal["float64", "float32"]
+MAX_ACCOUNTS_PER_SHARD = 1 << 18
+MIN_ACCOUNTS_PER_SHARD = 1 << 10
+DEFAULT_MEMORY_BUDGET = 4 << 30
+_BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging copies included (measured)
+_BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
+_BLOCK = PartitionSpec(ACCOUNT_AXIS)
+_SHARED = PartitionSpec()
+
+
+class EngineResult(NamedTuple):
+    """Results of one part in canonical order, numpy, padding cut off."""
+
+    first_account: int
+    first_row: int
+    result: PartResult
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compute; none of it changes a result beyond what `dtype` says."""
+
+    device: DeviceChoice = "auto"
+    dtype: DType = "float64"
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+
+
+def _cast(tree: Any, dtype: DType) -> Any:
+    """Floating leaves in the run's precision; everything else as it is."""
+
+    def leaf(x: np.ndarray) -> np.ndarray:
+        return x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
+
+    return jax.tree.map(leaf, tree)
+
+
+def _local(function: Callable[..., PartResult], table: Any, market: Any, assets: Any, model: Any, book: Any, zero: Any) -> PartResult:
+    """One device's shard: the leading axis of length 1 comes off and goes on again."""
+    result = function(table, market, assets, model, jax.tree.map(lambda x: x[0], book), zero)
+    return jax.tree.map(lambda x: x[None], result)  # type: ignore[no-any-return]
+
+
+class Engine:
+    """Compiled stages for one model on one set of devices.
+
+    Args:
+      model: bound to the book's units and assets, numpy leaves.
+      contracts: the book's contracts.
+      settings: device, precision, memory.
+
+    Shapes that recur do not recompile: numbers of the model and prices are arguments, and bucket sizes come from a
+    geometric grid. Every call enters 64-bit mode on its own and hands out numpy only.
+    """
+
+    def __init__(self, model: Model, contracts: ContractSet, settings: Settings) -> None:
+        self.settings = settings
+        self.contracts = contracts
+        self.devices = choose_devices(settings.device)
+        with jax.enable_x64(True):
+            self._mesh = account_mesh(self.devices)
+            shared = NamedSharding(self._mesh, _SHARED)
+            held = (contracts.contracts, contracts.market, contracts.assets, model)
+            cast_contracts, *rest = _cast(held, settings.dtype)
+            self._market, self._assets, self._model = jax.device_put(tuple(rest), shared)
+            self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
+            self.table: ContractTable = _contract_program()(
+                jax.device_put(cast_contracts, shared), self._market, self._model
+            )
+            self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
+
+    def contract_risk(self) -> ContractRisk:
+        """Risk array of every contract, numpy `[M]`, padding cut off."""
+        with jax.enable_x64(True):
+            return jax.tree.map(lambda x: np.asarray(x)[: self.contracts.padding], self.table.risk)
+
+    def run(self, book: LegBook) -> Iterator[EngineResult]:
+        """Margin of every account, part by part, in canonical order.
+
+        Raises:
+          ResourceError: a part does not fit into memory even at the smallest size.
+        """
+        size = accounts_per_shard(book, len(self._model.margins), self.settings.memory_budget, len(self.devices))
+        done = 0
+        while done < len(book):
+            try:
+                for result in self._run_plan(book, make_plan(book, size, len(self.devices), first=done)):
+                    yield result
+                    done = result.first_account + len(result.result.accounts.equity)
+            except jax.errors.JaxRuntimeError as error:
+                size = _smaller(size, error)
+
+    def _run_plan(self, book: LegBook, plan: Plan) -> Iterator[EngineResult]:
+        """Results of a plan; the next part is packed and started while one computes."""
+        running: tuple[tuple[Shard, ...], PartResult] | None = None
+        for part in plan.parts:
+            started = (part, self._start(book, plan.shape, part))
+            if running is not None:
+                yield from _finished(*running)
+            running = started
+        if running is not None:
+            yield from _finished(*running)
+
+    def _start(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> PartResult:
+        """Packs and uploads a part and starts its computation, without waiting for it."""
+        shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
+        stacked = _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
+        with jax.enable_x64(True):
+            block = jax.device_put(stacked, NamedSharding(self._mesh, _BLOCK))
+            return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
+
+
+_PROGRAMS: dict[Any, Any] = {}
+
+
+def _contract_program() -> Callable[..., ContractTable]:
+    return _PROGRAMS.setdefault("contracts", jax.jit(contract_stage))
+
+
+def _part_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., PartResult]:
+    """The compiled part program of a mesh; one per process, so that a second run finds its compilations."""
+    if (mesh, chunk) not in _PROGRAMS:
+        local = partial(_local, partial(part_margin, chunk=chunk))
+        specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
+        sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
+        _PROGRAMS[mesh, chunk] = jax.jit(sharded)
+    return _PROGRAMS[mesh, chunk]
+
+
+def _finished(part: tuple[Shard, ...], result: PartResult) -> Iterator[EngineResult]:
+    """Waits for a part and cuts each shard's padding off."""
+    with jax.enable_x64(True):
+        host = jax.tree.map(np.asarray, result)
+    for index, shard in enumerate(part):
+        yield EngineResult(shard.first_account, shard.first_row, _trimmed(host, index, shard))
+
+
+def _trimmed(host: PartResult, index: int, shard: Shard) -> PartResult:
+    def rows(tree: Any, count: int) -> Any:
+        return jax.tree.map(lambda x: x[index, :count], tree)
+
+    return PartResult(
+        rows(host.units, shard.unit_rows),
+        rows(host.unit_unrealised_pnl, shard.unit_rows),
+        rows(host.accounts, shard.accounts),
+    )
+
+
+def accounts_per_shard(book: LegBook, margin_types: int, memory_budget: int, devices: int) -> int:
+    """Accounts of one shard such that a part stays within the memory budget.
+
+    An estimate from bytes per leg and per unit row; two parts are in flight at a time.
+    """
+    accounts = max(len(book), 1)
+    columns = 16 + 3 * margin_types
+    per_account = (
+        _BYTES_PER_LEG * float(bucket_widths(np.diff(book.leg_start)).sum()) / accounts
+        + _BYTES_PER_UNIT_ROW_COLUMN * columns * (len(book.unit) / accounts + 1)
+    )
+    fitting = int(memory_budget / (2 * devices * per_account))
+    return max(MIN_ACCOUNTS_PER_SHARD, min(MAX_ACCOUNTS_PER_SHARD, fitting))
+
+
+def _smaller(accounts: int, error: Exception) -> int:
+    """Half the accounts, if memory was the trouble and there is room to go down."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    if accounts <= MIN_ACCOUNTS_PER_SHARD:
+        message = f"out of device memory with {accounts} accounts per part, the smallest size: {error}"
+        raise ResourceError(message) from error
+    return accounts // 2

@@ -1,0 +1,48 @@
+"""Every error the package raises, each with the exit code the command line gives it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FAILURE_COLUMNS = ("code", "table", "file", "row", "column", "value", "message", "remedy")
+
+
+class GpumarginError(Exception):
+    """Base of all errors of this package; `exit_code` is what a command ends with."""
+
+    exit_code = 4
+
+
+class UsageError(GpumarginError):
+    """A request that cannot be carried out as written: unknown model, option, account or column."""
+
+    exit_code = 2
+
+
+class InputError(GpumarginError):
+    """Input that breaks the contract.
+
+    Attributes:
+      failures: polars frame with the columns `FAILURE_COLUMNS`, one row per offending cell (first examples of each kind).
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, failures: pl.DataFrame) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+class InternalError(GpumarginError):
+    """A check of our own results failed: nothing is published."""
+
+    exit_code = 4
+
+
+class ResourceError(GpumarginError):
+    """The machine lacks what the run needs: a device, memory or disk."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Tables to arrays: contracts, canonical legs, padded buckets. numpy and pyarrow only."""

@@ -1,0 +1,194 @@
+"""Parts of the book in padded buckets: whole accounts, every part of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gpumargin.pack.columns import Ints
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import LegBook
+from gpumargin_kernels import records
+
+MIN_WIDTH = 2  # slots of the narrowest bucket; widths double from there
+ROW_STEP = 64  # rows of a bucket are a multiple of it, so that chunks of rows come out even
+GROWTH = 1.125  # bucket sizes step by this ratio, so that books of similar size share a compiled program
+
+
+class Shape(NamedTuple):
+    """Rows of each bucket width that every shard of a part can hold."""
+
+    legs: tuple[tuple[int, int], ...]  # (width, rows)
+    cash_legs: tuple[tuple[int, int], ...]
+    unit_slots: tuple[tuple[int, int], ...]
+    balances: tuple[tuple[int, int], ...]
+    unit_rows: int
+    accounts: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive accounts that one device computes; empty if it got none."""
+
+    first_account: int
+    accounts: int
+    first_row: int
+    unit_rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a book is cut: parts in order, one shard per device in each."""
+
+    shape: Shape
+    parts: tuple[tuple[Shard, ...], ...]
+
+
+def bucket_widths(lengths: Ints) -> Ints:
+    """Width of the bucket that each run falls into: the next power of two, at least `MIN_WIDTH`."""
+    return np.maximum(MIN_WIDTH, 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
+
+
+def _rounded(rows: int) -> int:
+    """The next size of the geometric grid that holds `rows`."""
+    size = ROW_STEP
+    while size < rows:
+        size = ROW_STEP * max(size // ROW_STEP + 1, int(size * GROWTH) // ROW_STEP)
+    return size
+
+
+def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Widths in use and the rows that the fullest range needs of each."""
+    widths = bucket_widths(np.diff(starts))
+    classes = np.unique(widths) if len(widths) else np.array([MIN_WIDTH])
+    most = [max(int((widths[a:b] == width).sum()) for a, b in ranges) for width in classes]
+    return tuple((int(width), _rounded(rows)) for width, rows in zip(classes, most, strict=True))
+
+
+def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: int = 0) -> Plan:
+    """Cuts the accounts from `first` on into parts of `devices` shards of at most `accounts_per_shard`, evenly.
+
+    Returns:
+      `Plan`; parts share one shape, so that one compiled program serves them all.
+    """
+    parts = max(1, -(-(len(book) - first) // (accounts_per_shard * devices)))
+    cuts = np.linspace(first, len(book), parts * devices + 1).round().astype(np.int64)
+    accounts = [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    rows = [(int(book.unit_start[a]), int(book.unit_start[b])) for a, b in accounts]
+    shape = Shape(
+        legs=_bucket_shape(book.leg_start, rows),
+        cash_legs=_bucket_shape(book.cash_start, rows),
+        unit_slots=_bucket_shape(book.unit_start, accounts),
+        balances=_bucket_shape(book.balance_start, accounts),
+        unit_rows=_rounded(max(b - a for a, b in rows)),
+        accounts=_rounded(max(b - a for a, b in accounts)),
+    )
+    shards = [Shard(a, b - a, c, d - c) for (a, b), (c, d) in zip(accounts, rows, strict=True)]
+    return Plan(shape, tuple(tuple(shards[i : i + devices]) for i in range(0, len(shards), devices)))
+
+
+class _Bucket(NamedTuple):
+    """Rows of one width: which runs they are, and the source index of each slot."""
+
+    runs: Ints  # [rows in use]
+    source: Ints  # [rows, width] index into the level below, 0 where padded
+    is_used: np.ndarray  # [rows, width] bool
+
+
+def _buckets(starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...]) -> Iterator[_Bucket]:
+    begin = starts[first : first + count]
+    length = starts[first + 1 : first + count + 1] - begin
+    widths = bucket_widths(length)
+    for width, rows in shape:
+        runs = np.flatnonzero(widths == width)
+        slots = np.arange(width)
+        is_used = np.zeros((rows, width), bool)
+        is_used[: len(runs)] = slots < length[runs][:, None]
+        source = np.zeros((rows, width), np.int64)
+        source[: len(runs)] = begin[runs][:, None] + slots
+        yield _Bucket(runs, np.where(is_used, source, 0), is_used)
+
+
+def _place(buckets: list[_Bucket], rows: int) -> np.ndarray:
+    """Where each run's row stands in the buckets laid end to end; padded runs point at row 0."""
+    place = np.zeros(rows, np.int32)
+    offset = 0
+    for bucket in buckets:
+        place[bucket.runs] = offset + np.arange(len(bucket.runs))
+        offset += len(bucket.is_used)
+    return place
+
+
+def _picked(values: np.ndarray, bucket: _Bucket, padding: float) -> np.ndarray:
+    if len(values) == 0:
+        return np.full(bucket.source.shape, padding, values.dtype)
+    return np.where(bucket.is_used, values[bucket.source], np.asarray(padding, values.dtype))
+
+
+def _rows_of(values: np.ndarray, first: int, bucket: _Bucket) -> np.ndarray:
+    column = np.zeros(len(bucket.is_used), values.dtype)
+    column[: len(bucket.runs)] = values[first + bucket.runs]
+    return column
+
+
+def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard) -> records.Book:
+    """One shard as padded numpy buckets.
+
+    Args:
+      book: the whole book in canonical order.
+      contracts: for the index of the padding contract.
+      shape: rows of each bucket.
+      shard: which accounts.
+
+    Returns:
+      `records.Book`; padded slots have quantity 0 on the padding contract, padded rows are cut off by their count.
+    """
+    pad = contracts.padding
+    legs = list(_buckets(book.leg_start, shard.first_row, shard.unit_rows, shape.legs))
+    cash = list(_buckets(book.cash_start, shard.first_row, shard.unit_rows, shape.cash_legs))
+    slots = list(_buckets(book.unit_start, shard.first_account, shard.accounts, shape.unit_slots))
+    balances = list(_buckets(book.balance_start, shard.first_account, shard.accounts, shape.balances))
+    return records.Book(
+        legs=records.Buckets(
+            tuple(
+                records.Legs(
+                    _rows_of(book.unit, shard.first_row, b), _picked(book.contract, b, pad), _picked(book.quantity, b, 0)
+                )
+                for b in legs
+            ),
+            _place(legs, shape.unit_rows),
+        ),
+        cash_legs=records.Buckets(
+            tuple(
+                records.CashLegs(
+                    _picked(book.cash_contract, b, pad),
+                    _picked(book.cash_quantity, b, 0),
+                    _picked(book.entry, b, np.nan),
+                    _picked(book.unsettled, b, 0),
+                )
+                for b in cash
+            ),
+            _place(cash, shape.unit_rows),
+        ),
+        unit_slots=records.Buckets(
+            tuple(
+                records.UnitSlots(
+                    np.where(b.is_used, b.source - shard.first_row, 0).astype(np.int32), b.is_used
+                )
+                for b in slots
+            ),
+            _place(slots, shape.accounts),
+        ),
+        balances=records.Buckets(
+            tuple(
+                records.Balances(
+                    _picked(book.asset, b, 0), _picked(book.amount, b, 0), _picked(book.is_collateral, b, False)
+                )
+                for b in balances
+            ),
+            _place(balances, shape.accounts),
+        ),
+    )

@@ -1,0 +1,82 @@
+"""Arrow columns as numpy arrays and integer codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Bools = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+MICROSECONDS_PER_YEAR = 365 * 86_400 * 1_000_000
+
+
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """One contiguous array; dictionaries of several chunks are unified."""
+    if isinstance(column, pa.Array):
+        return column
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def floats(table: pa.Table, name: str, default: float = np.nan) -> Floats:
+    """A column as float64 `[rows]`; nulls, and a column that is absent, give `default`."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, default)
+    column = flat(table[name]).cast(pa.float64())
+    return np.asarray(pc.fill_null(column, default) if column.null_count else column)
+
+
+def flags(table: pa.Table, name: str, *, default: bool) -> Bools:
+    """A boolean column `[rows]`; nulls, and a column that is absent, give `default`."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, default)
+    return pc.fill_null(flat(table[name]), default).to_numpy(zero_copy_only=False)
+
+
+def instants(table: pa.Table, name: str, missing: int) -> Ints:
+    """A timestamp column as microseconds since 1970 `[rows]`; nulls give `missing`."""
+    column = flat(table[name]).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    return np.asarray(pc.fill_null(column, missing))
+
+
+def encoded(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Codes `[rows]` into distinct values; nulls have code -1."""
+    array = flat(column)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    indices = array.indices
+    codes = pc.fill_null(indices, -1) if indices.null_count else indices
+    return np.asarray(codes), array.dictionary
+
+
+def texts(table: pa.Table, name: str) -> np.ndarray:
+    """A column of ids or words as numpy objects `[rows]` (small tables only); nulls are None."""
+    column = flat(table[name])
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.to_numpy(zero_copy_only=False)
+
+
+def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:
+    """Index of each value in `known`, -1 where it is not there; compared as text unless both are integers."""
+    if values.type != known.type:
+        values, known = values.cast(pa.string()), known.cast(pa.string())
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=known), -1))
+
+
+def common_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[pa.Array, list[np.ndarray]]:
+    """Codes of several columns against their common sorted values.
+
+    Returns:
+      The distinct values in ascending order, and one `[rows]` array of int64 codes per column.
+    """
+    parts = [encoded(column) for column in columns]
+    merged = pa.chunked_array([values for _, values in parts]).unique()
+    ordered = flat(merged.take(pc.sort_indices(merged)))
+    return ordered, [positions_in(values, ordered)[codes].astype(np.int64) for codes, values in parts]

@@ -1,0 +1,233 @@
+"""Positions and balances in canonical order: account, unit, expiry, strike, contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
+from gpumargin.pack.contracts import ContractSet
+
+_HAS_POOLS = ("positions", "balances", "accounts")
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Margin accounts (account_id, pool) in ascending order, and which one each row of the book belongs to."""
+
+    account_ids: pa.Array  # [A]
+    pools: pa.Array  # [A]
+    of_positions: Ints  # [N]
+    of_balances: Ints  # [B]
+    of_accounts: Ints  # rows of the accounts table
+
+    def __len__(self) -> int:
+        return len(self.account_ids)
+
+
+@dataclass(frozen=True)
+class LegBook:
+    """The book as runs of consecutive rows, one level inside the next.
+
+    `x_start[i] : x_start[i + 1]` are the rows of the level below that belong to row i.
+    """
+
+    account_ids: pa.Array  # [A]
+    pools: pa.Array  # [A]
+    num_positions: Ints  # [A] positions other than 0
+    unit_start: Ints  # [A + 1] account -> unit rows
+    balance_start: Ints  # [A + 1] account -> balances
+    unit: np.ndarray  # [R] int32
+    leg_start: Ints  # [R + 1] unit row -> legs
+    cash_start: Ints  # [R + 1] unit row -> cash legs
+    contract: np.ndarray  # [N] int32, ascending within a unit row
+    quantity: Floats  # [N]
+    cash_contract: np.ndarray  # [Nc] int32
+    cash_quantity: Floats  # [Nc]
+    entry: Floats  # [Nc] NaN = P&L already settled
+    unsettled: Floats  # [Nc]
+    asset: np.ndarray  # [B] int32
+    amount: Floats  # [B]
+    is_collateral: Bools  # [B]
+
+    def __len__(self) -> int:
+        return len(self.account_ids)
+
+
+def _distinct(keys: Ints) -> Ints:
+    """Distinct keys in ascending order; runs are compressed first, which is most of the work on sorted input."""
+    if len(keys) == 0:
+        return keys
+    heads = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
+    return np.unique(heads)
+
+
+def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
+    """Every margin account that positions, balances or the accounts table name.
+
+    Args:
+      tables: the book's tables in canonical types.
+
+    Returns:
+      `Accounts`, ascending by id, then pool: an order that no shuffling of rows changes.
+    """
+    present = [tables[name] for name in _HAS_POOLS if name in tables]
+    ids, id_codes = common_codes([table["account_id"] for table in present])
+    pools, pool_codes = common_codes([table["pool"] for table in present])
+    keys = [i * len(pools) + p for i, p in zip(id_codes, pool_codes, strict=True)]
+    known = _distinct(np.concatenate([_distinct(key) for key in keys]))
+    rows = {
+        name: np.searchsorted(known, key)
+        for name, key in zip((n for n in _HAS_POOLS if n in tables), keys, strict=True)
+    }
+    return Accounts(
+        account_ids=ids.take(pa.array(known // max(len(pools), 1))),
+        pools=pools.take(pa.array(known % max(len(pools), 1))),
+        of_positions=rows["positions"],
+        of_balances=rows["balances"],
+        of_accounts=rows.get("accounts", np.zeros(0, np.int64)),
+    )
+
+
+def _starts(owner: Ints, owners: int) -> Ints:
+    """Where each owner's run begins, `[owners + 1]`; `owner` is ascending."""
+    return np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=owners))]).astype(np.int64)
+
+
+def _order(key: Ints) -> np.ndarray | slice:
+    """Permutation that sorts `key`, or all rows as they are if it is ascending already."""
+    if bool(np.all(key[1:] >= key[:-1])):
+        return slice(None)
+    return np.argsort(key, kind="stable")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Legs in canonical order."""
+
+    account: Ints
+    contract: np.ndarray
+    quantity: Floats
+    entry: Floats
+    unsettled: Floats
+
+
+def _position_rows(positions: pa.Table, account: Ints, contracts: ContractSet, *, keep_empty: bool) -> _Rows:
+    codes, values = encoded(positions["instrument_id"])
+    contract = positions_in(values, contracts.ids)[codes].astype(np.int32)
+    quantity = floats(positions, "quantity")
+    unsettled = floats(positions, "unsettled", 0.0)
+    keep = (contract >= 0) & ((quantity != 0) | (keep_empty & (unsettled != 0)))
+    chosen = slice(None) if keep.all() else np.flatnonzero(keep)
+    entry = floats(positions, "entry_price")
+    return _Rows(account[chosen], contract[chosen], quantity[chosen], entry[chosen], unsettled[chosen])
+
+
+def _with_base_legs(rows: _Rows, balances: pa.Table, account: Ints, contracts: ContractSet) -> _Rows:
+    """Balances in a unit's own asset, held as collateral, as legs of that unit."""
+    codes, values = encoded(balances["asset"])
+    asset = positions_in(values, pa.array(contracts.asset_ids, pa.string()))[codes]
+    contract = contracts.base_contract[asset]
+    amount = floats(balances, "amount")
+    chosen = np.flatnonzero((asset >= 0) & (contract >= 0) & (amount != 0) & flags(balances, "is_collateral", default=True))
+    if len(chosen) == 0:
+        return rows
+    nothing = np.zeros(len(chosen))
+    return _Rows(
+        np.concatenate([rows.account, account[chosen]]),
+        np.concatenate([rows.contract, contract[chosen].astype(np.int32)]),
+        np.concatenate([rows.quantity, amount[chosen]]),
+        np.concatenate([rows.entry, nothing * np.nan]),
+        np.concatenate([rows.unsettled, nothing]),
+    )
+
+
+def _sorted(rows: _Rows, contracts: int) -> _Rows:
+    order = _order(rows.account * np.int64(contracts) + rows.contract)
+    return _Rows(*(getattr(rows, name)[order] for name in _Rows.__dataclass_fields__))
+
+
+def leg_book(
+    tables: Mapping[str, pa.Table],
+    accounts: Accounts,
+    contracts: ContractSet,
+    *,
+    included: Bools,
+    keep_empty: bool,
+) -> LegBook:
+    """Legs and balances of the included accounts in canonical order.
+
+    Args:
+      tables: the book's tables in canonical types, checked: every id is known.
+      accounts: from `find_accounts`.
+      contracts: the contracts that legs refer to.
+      included: `[A]` which accounts this book is about.
+      keep_empty: whether cash due on a position of size 0 counts.
+
+    Returns:
+      `LegBook` over the included accounts.
+    """
+    renumbered = np.cumsum(included) - 1
+    positions, balances = tables["positions"], tables["balances"]
+    rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
+    rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
+    if not included.all():
+        chosen = included[rows.account]
+        rows = _Rows(*(getattr(rows, name)[chosen] for name in _Rows.__dataclass_fields__))
+    rows = _sorted(_Rows(renumbered[rows.account], rows.contract, rows.quantity, rows.entry, rows.unsettled), contracts.padding + 1)
+    return _assembled(rows, accounts, contracts, _balance_columns(balances, accounts, contracts, included), included)
+
+
+def _balance_columns(
+    balances: pa.Table, accounts: Accounts, contracts: ContractSet, included: Bools
+) -> tuple[Ints, np.ndarray, Floats, Bools]:
+    codes, values = encoded(balances["asset"])
+    asset = positions_in(values, pa.array(contracts.asset_ids, pa.string()))[codes].astype(np.int32)
+    chosen = np.flatnonzero(included[accounts.of_balances])
+    account = (np.cumsum(included) - 1)[accounts.of_balances[chosen]]
+    order = _order(account * np.int64(len(contracts.asset_ids)) + asset[chosen])
+    chosen = chosen[order]
+    return account[order], asset[chosen], floats(balances, "amount")[chosen], flags(balances, "is_collateral", default=True)[chosen]
+
+
+def _assembled(
+    rows: _Rows,
+    accounts: Accounts,
+    contracts: ContractSet,
+    balances: tuple[Ints, np.ndarray, Floats, Bools],
+    included: Bools,
+) -> LegBook:
+    count = int(included.sum())
+    unit_of_leg = contracts.contracts.unit[rows.contract]
+    begins = np.ones(len(rows.account), bool)
+    begins[1:] = (rows.account[1:] != rows.account[:-1]) | (unit_of_leg[1:] != unit_of_leg[:-1])
+    heads = np.flatnonzero(begins)
+    row_of_leg = np.cumsum(begins) - 1
+    is_cash = ~(contracts.contracts.is_option | contracts.contracts.is_base)[rows.contract] | (rows.unsettled != 0)
+    cash = np.flatnonzero(is_cash)
+    is_option = contracts.contracts.is_option[rows.contract[cash]]
+    counted = contracts.is_listed[np.minimum(rows.contract, contracts.padding - 1)] & (rows.quantity != 0)
+    balance_account, asset, amount, is_collateral = balances
+    chosen = np.flatnonzero(included)
+    return LegBook(
+        account_ids=accounts.account_ids.take(pa.array(chosen)),
+        pools=accounts.pools.take(pa.array(chosen)),
+        num_positions=np.bincount(rows.account[counted], minlength=count).astype(np.int64),
+        unit_start=_starts(rows.account[heads], count),
+        balance_start=_starts(balance_account, count),
+        unit=unit_of_leg[heads].astype(np.int32),
+        leg_start=np.concatenate([heads, [len(rows.account)]]).astype(np.int64),
+        cash_start=_starts(row_of_leg[cash], len(heads)),
+        contract=rows.contract,
+        quantity=rows.quantity,
+        cash_contract=rows.contract[cash],
+        cash_quantity=np.where(is_option, 0.0, rows.quantity[cash]),
+        entry=np.where(is_option, np.nan, rows.entry[cash]),
+        unsettled=rows.unsettled[cash],
+        asset=asset,
+        amount=amount,
+        is_collateral=is_collateral,
+    )

@@ -1,0 +1,200 @@
+"""Arrays of the engine to the result tables: accounts, units, instruments, scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gpumargin.bind import scenario_rows, spot_levels
+from gpumargin.engine import EngineResult
+from gpumargin.errors import InternalError
+from gpumargin.modelfile import ModelFile
+from gpumargin.pack.columns import Floats
+from gpumargin.pack.contracts import NO_EXPIRY, ContractSet
+from gpumargin.pack.legs import LegBook
+from gpumargin_kernels.health import STATUSES
+from gpumargin_kernels.scenario import ContractRisk
+
+_MINOR_LIMIT = 2.0**62
+Columns = dict[str, pa.Array]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Words for the codes of a run."""
+
+    model: str  # label, name@date
+    scenarios: tuple[str, ...]  # worst_scenario code -> id; components follow the scenario columns
+    units: tuple[str, ...]
+    decimals: int  # of the accounting asset
+
+    @staticmethod
+    def of(file: ModelFile, label: str, contracts: ContractSet, decimals: int) -> Naming:
+        """Names of one model on one book."""
+        return Naming(label, (*scenario_ids(file), *file.components), contracts.units, decimals)
+
+
+def scenario_ids(file: ModelFile) -> list[str]:
+    """Id of every scenario column; a label that several sets use carries its set's name."""
+    rows = scenario_rows(file)
+    labels = [row.label for _, row in rows]
+    first_set = {row.label: name for name, row in reversed(rows)}
+    return [
+        label if first_set[label] == name else f"{name}:{label}"
+        for label, (name, _) in zip(labels, rows, strict=True)
+    ]
+
+
+def _words(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
+    """Dictionary column of codes; negative codes are null."""
+    indices = pa.array(codes.astype(np.int32), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
+
+
+def _constant(word: str, rows: int) -> pa.Array:
+    return _words(np.zeros(rows, np.int64), [word])
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    return pa.array(np.asarray(values, np.float64))
+
+
+def _minor(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
+    """int64 minor units, each rounded once in the direction of `rounding`; null where the value is not finite."""
+    exact = np.asarray(values, np.float64)
+    is_known = np.isfinite(exact)
+    scaled = rounding(np.where(is_known, exact, 0.0) * 10.0**decimals)
+    if np.any(np.abs(scaled) >= _MINOR_LIMIT):
+        largest = float(np.abs(exact[is_known]).max())
+        message = (
+            f"GM117: an amount of {largest:g} does not fit int64 at {decimals} decimals of the accounting asset; "
+            "give the asset fewer decimals in the assets table"
+        )
+        raise InternalError(message)
+    return pa.array(scaled.astype(np.int64), mask=~is_known)
+
+
+def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
+    """One row per margin account of a part, columns as in the contract; unrounded float64 beside minor units."""
+    rows = part.result.accounts
+    chosen = slice(part.first_account, part.first_account + len(rows.equity))
+    count = len(rows.equity)
+    columns: Columns = {
+        "account_id": book.account_ids[chosen],
+        "pool": book.pools[chosen],
+        "model": _constant(naming.model, count),
+        "status": _words(rows.health.status, STATUSES),
+        "equity": _numbers(rows.equity),
+        "unrealised_pnl": _numbers(rows.unrealised_pnl),
+        "option_value": _numbers(rows.option_value),
+    }
+    for name in rows.margin:
+        columns[f"{name}_collateral_value"] = _numbers(rows.collateral_value[name])
+        columns[f"{name}_balance"] = _numbers(rows.balance[name])
+        columns[f"{name}_margin"] = _numbers(rows.margin[name])
+        columns[f"{name}_excess"] = _numbers(rows.health.excess[name])
+    ratio = np.asarray(rows.health.ratio, np.float64)
+    columns |= {
+        "health": pa.array(ratio, mask=np.isnan(ratio)),
+        "worst_scenario": _words(rows.worst_scenario, naming.scenarios),
+        "worst_loss": _numbers(rows.worst_loss),
+        **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
+        "num_positions": pa.array(book.num_positions[chosen]),
+        "equity_minor": _minor(rows.equity, naming.decimals, np.floor),
+        "initial_margin_minor": _minor(rows.margin["initial"], naming.decimals, np.ceil),
+        "maintenance_margin_minor": _minor(rows.margin["maintenance"], naming.decimals, np.ceil),
+    }
+    return pa.table(columns)
+
+
+def units_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
+    """One row per margin account and risk unit, a column per component of the model."""
+    rows = part.result.units
+    accounts = slice(part.first_account, part.first_account + len(part.result.accounts.equity))
+    held = np.diff(book.unit_start)[accounts]
+    owner = pa.array(np.repeat(np.arange(accounts.start, accounts.stop), held))
+    columns: Columns = {
+        "account_id": book.account_ids.take(owner),
+        "pool": book.pools.take(owner),
+        "unit": _words(rows.unit, naming.units),
+        **{name: _numbers(amount) for name, amount in rows.charges.items()},
+        "worst_scenario": _words(rows.worst_scenario, naming.scenarios),
+        "worst_loss": _numbers(rows.worst_loss),
+        **{f"{name}_margin": _numbers(amount) for name, amount in rows.margin.items()},
+        "option_value": _numbers(rows.option_value),
+        "unrealised_pnl": _numbers(part.result.unit_unrealised_pnl),
+        **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
+    }
+    return pa.table(columns)
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    exact = np.asarray(values, np.float64)
+    return pa.array(exact, mask=np.isnan(exact))
+
+
+def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
+    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included."""
+    c, count = contracts.contracts, contracts.padding
+    forward = (c.forward_fixed + c.forward_variable)[:count]
+    linear = np.asarray(risk.exposure)
+    price = np.where(c.is_option, 1.0, c.mark)[:count]
+    has_expiry = contracts.expiry != NO_EXPIRY
+    expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
+    value = np.where(c.is_option[:count], risk.value, (c.mark * c.size * c.settlement_ratio)[:count])
+    greeks = risk.greeks
+    scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
+    return pa.table(
+        {
+            "instrument_id": contracts.ids,
+            "kind": pa.array(contracts.kinds).dictionary_encode(),
+            "unit": _words(c.unit[:count], contracts.units),
+            "expiry": expiry,
+            "strike": pa.array(c.strike[:count], mask=~c.is_option[:count]),
+            "forward": pa.array(forward, mask=~c.is_option[:count]),
+            "years": _numbers(c.years[:count]),
+            "contract_size": _numbers(c.size[:count]),
+            "value": _nullable(value),
+            "implied_vol": pa.array(np.asarray(risk.implied_vol, np.float64), mask=~c.is_option[:count]),
+            "delta": _nullable(np.where(c.is_option[:count], greeks.delta, linear / np.where(price == 0, 1, price))),
+            "gamma": _nullable(greeks.gamma),
+            "vega": _nullable(greeks.vega),
+            "theta": _nullable(greeks.theta),
+            "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
+            "vanna": _nullable(greeks.vanna),
+            "volga": _nullable(greeks.volga),
+            "scenario_pnl": _fixed_lists(scenario_pnl),
+        }
+    )
+
+
+def _fixed_lists(block: Floats) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
+
+
+def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
+    """One row per scenario and unit, in the column order of `scenario_pnl`."""
+    rows = scenario_rows(file)
+    ids = scenario_ids(file)
+
+    def per_unit(values: Mapping[str, float], unit: str) -> float:
+        return values.get(unit, values["default"])
+
+    records = [
+        {
+            "id": ids[index],
+            "column": index,
+            "set": name,
+            "unit": unit,
+            "spot_move": float(spot_levels(file, row, [unit])[0]) - 1,
+            "vol_rule": row.vol,
+            "weight": per_unit(row.weight, unit),
+            "dampening": 1.0,
+        }
+        for index, (name, row) in enumerate(rows)
+        for unit in units
+    ]
+    return pa.Table.from_pylist(records) if records else pa.table({"id": pa.array([], pa.string())})

@@ -1,0 +1,29 @@
+"""Arithmetic whose unused branch is safe.
+
+`jnp.where` computes both of its branches, in value and in gradient. Each helper replaces the operand that would
+give NaN *before* the operation, so that the branch not taken stays finite.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def safe_divide(numerator: Array, denominator: Array, otherwise: float | Array) -> Array:
+    """Numerator / denominator, `otherwise` where the denominator is 0.
+
+    Prevents 0/0 and x/0, whose NaN or infinity would survive a `where` in the gradient.
+    """
+    is_zero = denominator == 0
+    return jnp.where(is_zero, otherwise, numerator / jnp.where(is_zero, 1, denominator))
+
+
+def safe_log(x: Array, otherwise: float | Array) -> Array:
+    """ln(x), `otherwise` where x <= 0. Prevents the infinite gradient of ln at 0."""
+    is_positive = x > 0
+    return jnp.where(is_positive, jnp.log(jnp.where(is_positive, x, 1)), otherwise)
+
+
+def safe_sqrt(x: Array) -> Array:
+    """sqrt(max(x, 0)). Prevents NaN for rounding below 0 and the infinite gradient at 0."""
+    is_positive = x > 0
+    return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1)), 0)

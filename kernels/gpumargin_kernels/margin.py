@@ -1,0 +1,321 @@
+"""Margin from end to end, for one part of a book: contract stage, leg stage, account stage. The composition only.
+
+contract_stage   price every contract once; what each component adds up per leg     M x columns
+leg_stage        run the legs of every unit row through the tallies                  N legs, the hot loop
+account_stage    units to accounts, collateral, health                               A accounts
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat, take
+from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels.collateral import CollateralValue, collateral_value
+from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
+from gpumargin_kernels.correlation import correlated_margin
+from gpumargin_kernels.expression import evaluate
+from gpumargin_kernels.health import Health, account_health
+from gpumargin_kernels.model import Model
+from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket, UnitSlots
+from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.tally import leg_sums
+
+
+class MoneyGreeks(NamedTuple):
+    """Greeks of a row in money.
+
+    Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
+    """
+
+    delta: Array
+    gamma: Array
+    vega: Array
+    theta: Array
+
+
+class ContractTable(NamedTuple):
+    """What the leg stage gathers from: the contract stage's result."""
+
+    contracts: Contracts
+    risk: ContractRisk
+    totals: Tally  # option value and money Greeks
+    tallies: dict[str, tuple[Tally, ...]]  # by component
+
+
+class UnitRows(NamedTuple):
+    """Result per unit row, `[R]` each."""
+
+    unit: Array  # int32
+    charges: dict[str, Array]  # by component
+    worst_scenario: Array  # int32 code, see `Charge`
+    worst_loss: Array
+    margin: dict[str, Array]  # by margin type
+    option_value: Array
+    greeks: MoneyGreeks
+
+
+class AccountRows(NamedTuple):
+    """Result per account, `[A]` each."""
+
+    equity: Array
+    unrealised_pnl: Array
+    option_value: Array
+    collateral_value: dict[str, Array]
+    balance: dict[str, Array]
+    margin: dict[str, Array]
+    health: Health
+    worst_scenario: Array  # int32 code of the account's only unit, -1 if it has none or several
+    worst_loss: Array
+    greeks: MoneyGreeks
+
+
+class PartResult(NamedTuple):
+    """Everything computed for one part of the book.
+
+    Always returned whole: what is also returned changes how XLA contracts the products around it (see `barrier`).
+    """
+
+    units: UnitRows
+    unit_unrealised_pnl: Array  # [R]
+    accounts: AccountRows
+
+
+def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
+    """Option value and money Greeks of one long contract, `[M, 5]`."""
+    forward, greeks = contracts.forward_variable, risk.greeks
+    columns = [
+        risk.value,
+        greeks.delta * forward + risk.exposure,
+        greeks.gamma * forward * forward * 1e-4,
+        greeks.vega / 100,
+        greeks.theta / 365,
+    ]
+    block = jnp.stack(columns, axis=1)
+    return Tally(columns=block, terms=block[:, :0])
+
+
+def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> ContractTable:
+    """Prices every contract once and tabulates what each component adds up over legs.
+
+    Args:
+      contracts: `[M]`, the last row being padding: size 0, so that everything it yields is 0.
+      market: `[U]`.
+      model: bound to the units of the book.
+
+    Returns:
+      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract.
+    """
+    risk = contract_risk(contracts, model)
+    own_market = take(market, contracts.unit)
+
+    def side(name: str) -> ContractSide:
+        return ContractSide(contracts, risk, own_market, take(model.numbers.get(name, {}), contracts.unit))
+
+    return ContractTable(
+        contracts,
+        risk,
+        _money_columns(contracts, risk),
+        {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components},
+    )
+
+
+def _charges(
+    model: Model, sums: dict[str, tuple[Array, ...]], unit: Array, market: UnitMarket, assets: Assets
+) -> dict[str, Charge]:
+    charges: dict[str, Charge] = {}
+    for component in model.components:
+        row = RowSide(
+            sums=sums[component.name],
+            market=take(market, unit),
+            weight=model.weight[unit],
+            numbers=take(model.numbers.get(component.name, {}), unit),
+            assets=assets,
+            charges=charges,
+        )
+        charges[component.name] = KINDS[component.kind].charge(component, model, row)
+    return charges
+
+
+def _requirements(model: Model, charges: dict[str, Charge], unit: Array) -> dict[str, Array]:
+    """Requirement of each unit row by margin type; later types may use earlier ones."""
+    values = take(model.parameters, unit) | {name: charge.amount for name, charge in charges.items()}
+    for name, expression in model.margins:
+        values[name] = jnp.broadcast_to(evaluate(expression, values), unit.shape)
+    return {name: values[name] for name, _ in model.margins}
+
+
+def _unit_rows(
+    table: ContractTable, market: UnitMarket, assets: Assets, model: Model, zero: Array, legs: Legs
+) -> UnitRows:
+    """The leg stage for one chunk of unit rows, `[R]`."""
+    names = list(table.tallies)
+    flat = (table.totals, *(tally for name in names for tally in table.tallies[name]))
+    # The barrier keeps every bucket's sums out of the arithmetic that follows, so that all buckets contract alike.
+    totals, *rest = barrier(leg_sums(flat, table.contracts, legs, zero))
+    queue = iter(rest)
+    sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
+    charges = _charges(model, sums, legs.unit, market, assets)
+    no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
+    binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
+    return UnitRows(
+        unit=legs.unit,
+        charges={name: charge.amount for name, charge in charges.items()},
+        worst_scenario=no_worst if binding.worst is None else binding.worst,
+        worst_loss=binding.amount,
+        margin=_requirements(model, charges, legs.unit),
+        option_value=totals[:, 0],
+        greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
+    )
+
+
+def leg_stage(
+    table: ContractTable,
+    market: UnitMarket,
+    assets: Assets,
+    model: Model,
+    legs: Buckets[Legs],
+    zero: Array,
+    *,
+    chunk: int | None,
+) -> UnitRows:
+    """Every component and margin type of every unit row.
+
+    Args:
+      table: from `contract_stage`.
+      market: `[U]`.
+      assets: `[C]`.
+      model: bound to the units of the book.
+      legs: buckets of `[R_b, L_b]`.
+      zero: `[]` run-time zero, see `leg_sums`.
+      chunk: rows handled together; None = all rows of a bucket (GPU). Every R_b must be a multiple.
+
+    Returns:
+      `UnitRows`, `[R]` in the order of `legs.place`.
+    """
+    function = partial(_unit_rows, table, market, assets, model, zero)
+    return in_row_order([in_chunks(function, bucket, chunk) for bucket in legs.buckets], legs.place)
+
+
+def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
+    """P&L of futures and perpetuals not yet in the balance, unsettled cash included, `[R]`."""
+
+    def add_slot(slot: Array, total: Array) -> Array:
+        contract, entry = legs.contract[:, slot], legs.entry[:, slot]
+        own = take(contracts, contract)
+        is_open = ~jnp.isnan(entry)
+        safe_entry = jnp.where(is_open, entry, own.mark)
+        linear = own.mark - safe_entry
+        inverse = safe_divide(own.mark - safe_entry, own.mark * safe_entry, 0)
+        gain = jnp.where(is_open, jnp.where(own.is_inverse, inverse, linear), 0)
+        cash = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
+        return total + cash * own.settlement_ratio
+
+    return repeat(legs.contract.shape[1], add_slot, jnp.broadcast_to(zero, legs.contract.shape[:1]))
+
+
+class UnitSums(NamedTuple):
+    """Sums over the units of each account, `[A]` each."""
+
+    margin: dict[str, Array]
+    option_value: Array
+    unrealised_pnl: Array
+    worst_loss: Array
+    greeks: MoneyGreeks
+
+
+class AccountUnits(NamedTuple):
+    """Units of each account brought together, `[A]` each."""
+
+    sums: UnitSums
+    margin: dict[str, Array]  # aggregated as the model says
+    worst_scenario: Array
+
+
+def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
+    """Units of each account brought together, `[A]`."""
+    source = UnitSums(units.margin, units.option_value, pnl, units.worst_loss, units.greeks)
+
+    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
+        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
+        return jax.tree.map(lambda total, x: total + jnp.where(is_held, x[row], 0), sums, source)
+
+    start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
+    sums = repeat(slots.row.shape[1], add_slot, start)
+    is_single = jnp.sum(slots.is_held, axis=1) == 1
+    worst = jnp.where(is_single, units.worst_scenario[slots.row[:, 0]], -1)
+    margin = sums.margin
+    if model.aggregation == "correlated":
+        margin = {
+            name: correlated_margin(
+                jnp.where(slots.is_held, of_unit[slots.row], 0),
+                units.unit[slots.row],
+                model.correlation,
+                model.is_correlated,
+                zero,
+            )
+            for name, of_unit in units.margin.items()
+        }
+    return AccountUnits(sums, margin, worst)
+
+
+def account_stage(units: AccountUnits, collateral: CollateralValue) -> AccountRows:
+    """Equity, balances, requirements and health of every account, `[A]` each."""
+    sums = units.sums
+    floating = sums.unrealised_pnl + sums.option_value
+    equity = collateral.full + floating
+    balance = {name: value + floating for name, value in collateral.weighted.items()}
+    return AccountRows(
+        equity=equity,
+        unrealised_pnl=sums.unrealised_pnl,
+        option_value=sums.option_value,
+        collateral_value=collateral.weighted,
+        balance=balance,
+        margin=units.margin,
+        health=account_health(equity, balance, units.margin),
+        worst_scenario=units.worst_scenario,
+        worst_loss=sums.worst_loss,
+        greeks=sums.greeks,
+    )
+
+
+def part_margin(
+    table: ContractTable,
+    market: UnitMarket,
+    assets: Assets,
+    model: Model,
+    book: Book,
+    zero: Array,
+    *,
+    chunk: int | None,
+) -> PartResult:
+    """Margin and health of every account of one part of the book.
+
+    Args:
+      table: from `contract_stage`.
+      market: `[U]`.
+      assets: `[C]`.
+      model: bound to the units and assets of the book.
+      book: whole accounts in padded buckets.
+      zero: `[]` run-time zero, see `leg_sums`.
+      chunk: see `leg_stage`.
+
+    Returns:
+      `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
+    """
+    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk)
+    pnl = in_row_order(
+        [_unrealised_pnl(table.contracts, bucket, zero) for bucket in book.cash_legs.buckets], book.cash_legs.place
+    )
+    units, pnl = barrier((units, pnl))
+    together = in_row_order(
+        [_account_units(model, units, pnl, zero, bucket) for bucket in book.unit_slots.buckets], book.unit_slots.place
+    )
+    collateral = in_row_order(
+        [collateral_value(bucket, assets, model.collateral, zero) for bucket in book.balances.buckets],
+        book.balances.place,
+    )
+    return PartResult(units, pnl, account_stage(*barrier((together, collateral))))

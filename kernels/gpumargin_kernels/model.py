@@ -1,0 +1,94 @@
+"""A margin model as the kernels see it: choices that shape the program, and numbers that flow through it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+from jax import Array
+
+from gpumargin_kernels.expression import Expression
+
+
+class ScenarioSet(NamedTuple):
+    """A named run of scenario columns, `start` included, `stop` not."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class Component(NamedTuple):
+    """One named part of a requirement: which kind of formula, with which static choices."""
+
+    name: str
+    kind: str
+    choices: tuple[tuple[str, object], ...] = ()
+
+    def choice(self, key: str) -> object:
+        """The static choice called `key`."""
+        return dict(self.choices)[key]
+
+
+class VolShock(NamedTuple):
+    """Multiplicative vol shocks whose size depends on the time to expiry; every field `[U]`.
+
+    multiplier up = 1 + up g, down = max(0, 1 - down g), with g = (pivot_years / max(years, floor_years)) ** power, and
+    the short power up to the pivot, the long one beyond.
+    """
+
+    up: Array
+    down: Array
+    short_power: Array
+    long_power: Array
+    pivot_years: Array
+    floor_years: Array
+
+
+class Weights(NamedTuple):
+    """Share of an asset's value that counts as collateral; both fields `[C]`."""
+
+    asset: Array  # for a positive balance, 0..1
+    liability: Array  # for a negative balance, >= 1
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=(
+        "spot",
+        "vol_direction",
+        "weight",
+        "vol_shock",
+        "parameters",
+        "numbers",
+        "collateral",
+        "correlation",
+        "is_correlated",
+    ),
+    meta_fields=("scenario_sets", "components", "margins", "aggregation"),
+)
+@dataclass(frozen=True)
+class Model:
+    """Choices are static; numbers are leaves, so that a recalibration never recompiles."""
+
+    scenario_sets: tuple[ScenarioSet, ...]
+    components: tuple[Component, ...]
+    margins: tuple[tuple[str, Expression], ...]  # margin type -> requirement of one unit, in evaluation order
+    aggregation: Literal["sum", "correlated"]
+    spot: Array  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
+    vol_direction: Array  # [S] int32: 1 up, 0 none, -1 down
+    weight: Array  # [U, S] share of the scenario's P&L that counts
+    vol_shock: VolShock
+    parameters: dict[str, Array]  # [U] each, named in the expressions
+    numbers: dict[str, dict[str, Array]]  # component -> number -> [U]
+    collateral: dict[str, Weights]  # margin type -> weights
+    correlation: Array  # [U, U] positive semidefinite
+    is_correlated: Array  # [U] bool, False = added outside the norm
+
+    def columns(self, scenario_set: object) -> slice:
+        """The columns of the scenario set of that name."""
+        return next(slice(s.start, s.stop) for s in self.scenario_sets if s.name == scenario_set)
+
+    def columns_total(self) -> int:
+        """Number of scenario columns, all sets together."""
+        return max((s.stop for s in self.scenario_sets), default=0)

@@ -1,0 +1,135 @@
+"""The records that kernels exchange, and the axis legend every docstring uses.
+
+Axis legend, always batch first and scenario last:
+  `A` margin accounts, `U` risk units of the book, `R` unit rows (one account in one unit), `L` slots of a row (padded),
+  `M` contracts (one more row than there are contracts: the last is padding and all zero), `C` assets,
+  `S` scenario columns (all sets side by side), `K` columns of a tally, `T` terms of a tally.
+
+Money is in the accounting unit of the model unless a field says otherwise; sizes are signed contracts, long > 0; vols
+are decimal per sqrt-year; time is years of 365 days; requirements and losses are positive.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import jax
+from jax import Array
+
+from gpumargin_kernels.svi import SviSlice
+
+Level = Literal["unit", "expiry", "strike"]
+Bucket = TypeVar("Bucket")
+
+
+class Contracts(NamedTuple):
+    """Every contract of the book and the market it is priced against.
+
+    `settlement_ratio` is the price of the settlement asset in the accounting unit. A base contract is one unit of a
+    risk unit's own asset, held as balance.
+    """
+
+    unit: Array  # [M] int32, index of the risk unit
+    expiry_group: Array  # [M] int32, equal for contracts of one unit and expiry
+    strike_group: Array  # [M] int32, equal for contracts of one expiry group and strike
+    is_option: Array  # [M] bool
+    is_call: Array  # [M] bool
+    is_perpetual: Array  # [M] bool
+    is_base: Array  # [M] bool
+    is_inverse: Array  # [M] bool, value and P&L in coin
+    size: Array  # [M] units of underlying (inverse futures: quote currency) per contract
+    strike: Array  # [M] quote currency
+    forward_fixed: Array  # [M] part of the forward that no shock moves
+    forward_variable: Array  # [M] part of the forward that spot shocks multiply
+    rate: Array  # [M] continuously compounded, decimal per year
+    years: Array  # [M] time to expiry
+    vol: Array  # [M] mark vol; NaN = take it from `svi`
+    mark: Array  # [M] venue's mark price, settlement currency; NaN = price it (options)
+    settlement_ratio: Array  # [M] accounting unit per settlement asset
+    confidence: Array  # [M] least confidence of the feeds of the contract's expiry, 0..1
+    svi: SviSlice  # [M] each
+
+
+class UnitMarket(NamedTuple):
+    """What a risk unit's own asset is worth."""
+
+    spot: Array  # [U] index price of the underlying, quote currency
+    spot_confidence: Array  # [U] 0..1
+    perpetual_confidence: Array  # [U] least confidence of the unit's perpetual marks, 0..1
+
+
+class Assets(NamedTuple):
+    """Collateral assets."""
+
+    ratio: Array  # [C] accounting unit per asset
+    price: Array  # [C] USD
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("columns", "terms"),
+    meta_fields=("level", "is_absolute", "close"),
+)
+@dataclass(frozen=True)
+class Tally:
+    """What a component adds up over the legs of a row, and what it does when a group of legs closes.
+
+    At level `unit` the sums of quantity * columns are the result. At the other levels they are formed per group, and
+    `close(sums [R, K], terms [R, T])` turns each group's sums into `[R, J]` that are added up over the groups of the
+    row. `close` is a function at module level: it is part of the compiled program's identity.
+    """
+
+    columns: Array  # [M, K]
+    terms: Array  # [M, T] constants of the group that the contract belongs to
+    level: Level = "unit"
+    is_absolute: bool = False  # True: |quantity| * columns; unit level only
+    close: Callable[[Array, Array], Array] | None = None  # None at unit level
+
+
+class Legs(NamedTuple):
+    """One bucket of unit rows, padded to a common number of slots; padding has quantity 0 on the padding contract."""
+
+    unit: Array  # [R] int32
+    contract: Array  # [R, L] int32
+    quantity: Array  # [R, L] signed contracts
+
+
+class CashLegs(NamedTuple):
+    """One bucket of unit rows with the legs whose P&L is not yet in the balance."""
+
+    contract: Array  # [R, L] int32
+    quantity: Array  # [R, L] signed contracts
+    entry: Array  # [R, L] entry price; NaN = P&L already settled
+    unsettled: Array  # [R, L] cash due, settlement asset
+
+
+class UnitSlots(NamedTuple):
+    """One bucket of accounts with the positions of their unit rows."""
+
+    row: Array  # [A, L] int32 index into the unit rows
+    is_held: Array  # [A, L] bool, False = padding
+
+
+class Balances(NamedTuple):
+    """One bucket of accounts with their asset balances; padding has amount 0."""
+
+    asset: Array  # [A, L] int32
+    amount: Array  # [A, L] signed units of the asset
+    is_collateral: Array  # [A, L] bool
+
+
+class Buckets(NamedTuple, Generic[Bucket]):
+    """Rows sorted into buckets by width, and where each row went."""
+
+    buckets: tuple[Bucket, ...]
+    place: Array  # [rows] int32 index into the buckets laid end to end
+
+
+class Book(NamedTuple):
+    """One part of the book: whole accounts, ready for the leg and account stages."""
+
+    legs: Buckets[Legs]
+    cash_legs: Buckets[CashLegs]
+    unit_slots: Buckets[UnitSlots]
+    balances: Buckets[Balances]
