@@ -45,9 +45,7 @@ def choose_devices(choice: DeviceChoice) -> list[jax.Device]:
 
 def account_mesh(devices: list[jax.Device]) -> Mesh:
     """Mesh over which accounts are sharded."""
-    return jax.make_mesh(
-        (len(devices),), (ACCOUNT_AXIS,), devices=devices, axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    return jax.make_mesh((len(devices),), (ACCOUNT_AXIS,), devices=devices, axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def chunk_rows(device: jax.Device) -> int | None:

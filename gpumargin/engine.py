@@ -56,7 +56,9 @@ def _cast(tree: Any, dtype: DType) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def _local(function: Callable[..., PartResult], table: Any, market: Any, assets: Any, model: Any, book: Any, zero: Any) -> PartResult:
+def _local(
+    function: Callable[..., PartResult], table: Any, market: Any, assets: Any, model: Any, book: Any, zero: Any
+) -> PartResult:
     """One device's shard: the leading axis of length 1 comes off and goes on again."""
     result = function(table, market, assets, model, jax.tree.map(lambda x: x[0], book), zero)
     return jax.tree.map(lambda x: x[None], result)  # type: ignore[no-any-return]
@@ -174,10 +176,9 @@ def accounts_per_shard(book: LegBook, margin_types: int, memory_budget: int, dev
     """
     accounts = max(len(book), 1)
     columns = 16 + 3 * margin_types
-    per_account = (
-        _BYTES_PER_LEG * float(bucket_widths(np.diff(book.leg_start)).sum()) / accounts
-        + _BYTES_PER_UNIT_ROW_COLUMN * columns * (len(book.unit) / accounts + 1)
-    )
+    per_account = _BYTES_PER_LEG * float(
+        bucket_widths(np.diff(book.leg_start)).sum()
+    ) / accounts + _BYTES_PER_UNIT_ROW_COLUMN * columns * (len(book.unit) / accounts + 1)
     fitting = int(memory_budget / (2 * devices * per_account))
     return max(MIN_ACCOUNTS_PER_SHARD, min(MAX_ACCOUNTS_PER_SHARD, fitting))
 

@@ -68,4 +68,3 @@ def _known(name: str, text: str, names: Collection[str]) -> str:
         return name
     message = f"unknown name {name!r} in {text!r}; known here: {', '.join(sorted(names))}"
     raise ValueError(message)
-

@@ -211,6 +211,10 @@ class ModelFile(_Strict):
         _check_defaults(self.model_dump(), "")
         return self
 
+    def estimated_numbers(self) -> list[str]:
+        """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
+        return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
+
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
         return self.collateral if isinstance(self.collateral, CollateralTable) else self.collateral[margin_type]

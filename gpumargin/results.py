@@ -15,6 +15,7 @@ from gpumargin.modelfile import ModelFile
 from gpumargin.pack.columns import Floats
 from gpumargin.pack.contracts import NO_EXPIRY, ContractSet
 from gpumargin.pack.legs import LegBook
+from gpumargin.selfcheck import leg_pnl
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.scenario import ContractRisk
 
@@ -43,8 +44,7 @@ def scenario_ids(file: ModelFile) -> list[str]:
     labels = [row.label for _, row in rows]
     first_set = {row.label: name for name, row in reversed(rows)}
     return [
-        label if first_set[label] == name else f"{name}:{label}"
-        for label, (name, _) in zip(labels, rows, strict=True)
+        label if first_set[label] == name else f"{name}:{label}" for label, (name, _) in zip(labels, rows, strict=True)
     ]
 
 
@@ -136,6 +136,13 @@ def _nullable(values: np.ndarray) -> pa.Array:
     return pa.array(exact, mask=np.isnan(exact))
 
 
+def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
+    """Market value of one long contract: of an option its price, of anything else its notional, `[M]`."""
+    count = contracts.padding
+    is_option = contracts.contracts.is_option[:count]
+    return np.where(is_option, risk.value, risk.exposure).astype(np.float64)
+
+
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included."""
     c, count = contracts.contracts, contracts.padding
@@ -144,7 +151,6 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     price = np.where(c.is_option, 1.0, c.mark)[:count]
     has_expiry = contracts.expiry != NO_EXPIRY
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
-    value = np.where(c.is_option[:count], risk.value, (c.mark * c.size * c.settlement_ratio)[:count])
     greeks = risk.greeks
     scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
     return pa.table(
@@ -157,7 +163,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "forward": pa.array(forward, mask=~c.is_option[:count]),
             "years": _numbers(c.years[:count]),
             "contract_size": _numbers(c.size[:count]),
-            "value": _nullable(value),
+            "value": _nullable(contract_value(contracts, risk)),
             "implied_vol": pa.array(np.asarray(risk.implied_vol, np.float64), mask=~c.is_option[:count]),
             "delta": _nullable(np.where(c.is_option[:count], greeks.delta, linear / np.where(price == 0, 1, price))),
             "gamma": _nullable(greeks.gamma),
@@ -198,3 +204,33 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
         for unit in units
     ]
     return pa.Table.from_pylist(records) if records else pa.table({"id": pa.array([], pa.string())})
+
+
+def positions_table(book: LegBook, part: EngineResult, contracts: ContractSet, risk: ContractRisk) -> pa.Table:
+    """One row per leg of a part, base assets included: quantity times what one contract is worth and moves."""
+    rows = len(part.result.units.unit)
+    start, stop = book.leg_start[part.first_row], book.leg_start[part.first_row + rows]
+    contract, quantity = book.contract[start:stop], book.quantity[start:stop]
+    accounts = slice(part.first_account, part.first_account + len(part.result.accounts.equity))
+    legs_of = book.leg_start[book.unit_start[accounts.start : accounts.stop + 1]]
+    owner = pa.array(np.repeat(np.arange(accounts.start, accounts.stop), np.diff(legs_of)))
+    c = contracts.contracts
+    forward, greeks = c.forward_variable[: contracts.padding], risk.greeks
+
+    def times_quantity(per_contract: np.ndarray) -> pa.Array:
+        return _numbers(quantity * per_contract[contract])
+
+    return pa.table(
+        {
+            "account_id": book.account_ids.take(owner),
+            "pool": book.pools.take(owner),
+            "instrument_id": contracts.ids.take(pa.array(contract)),
+            "quantity": _numbers(quantity),
+            "value": times_quantity(contract_value(contracts, risk)),
+            "unrealised_pnl": _numbers(leg_pnl(book, contracts)[start:stop]),
+            "delta": times_quantity(greeks.delta * forward + risk.exposure),
+            "gamma": times_quantity(greeks.gamma * forward**2 * 1e-4),
+            "vega": times_quantity(greeks.vega / 100),
+            "theta": times_quantity(greeks.theta / 365),
+        }
+    )

@@ -155,7 +155,9 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
         legs=records.Buckets(
             tuple(
                 records.Legs(
-                    _rows_of(book.unit, shard.first_row, b), _picked(book.contract, b, pad), _picked(book.quantity, b, 0)
+                    _rows_of(book.unit, shard.first_row, b),
+                    _picked(book.contract, b, pad),
+                    _picked(book.quantity, b, 0),
                 )
                 for b in legs
             ),
@@ -175,9 +177,7 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
         ),
         unit_slots=records.Buckets(
             tuple(
-                records.UnitSlots(
-                    np.where(b.is_used, b.source - shard.first_row, 0).astype(np.int32), b.is_used
-                )
+                records.UnitSlots(np.where(b.is_used, b.source - shard.first_row, 0).astype(np.int32), b.is_used)
                 for b in slots
             ),
             _place(slots, shape.accounts),

@@ -9,7 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, encoded, flags, flat, floats, instants, positions_in, texts
+from gpumargin.pack.columns import (
+    MICROSECONDS_PER_YEAR,
+    Floats,
+    Ints,
+    encoded,
+    flags,
+    flat,
+    floats,
+    instants,
+    positions_in,
+    texts,
+)
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
 
@@ -87,7 +98,9 @@ def _forward_rows(forwards: pa.Table, rows: _Rows) -> pa.Table:
     anywhere = _aligned(forwards, _keys(*have), _keys(rows.underlying, np.full(len(rows), None), rows.expiry))
     is_exact = pa.array(~np.isnan(floats(exact, "forward")))
     columns = [
-        pc.if_else(is_exact, flat(exact[name]), flat(anywhere[name])) if pa.types.is_floating(field.type) else flat(exact[name])
+        pc.if_else(is_exact, flat(exact[name]), flat(anywhere[name]))
+        if pa.types.is_floating(field.type)
+        else flat(exact[name])
         for name, field in zip(forwards.column_names, forwards.schema, strict=True)
     ]
     return pa.table(columns, names=forwards.column_names)
@@ -106,10 +119,21 @@ def _years(expiry: Ints, as_of: int) -> Floats:
     return np.where(expiry == NO_EXPIRY, 0, np.maximum(expiry - as_of, 0) / MICROSECONDS_PER_YEAR)
 
 
-def _listed_contracts(tables: Mapping[str, pa.Table], rows: _Rows, as_of: int, price: Mapping[str, float], unit: np.ndarray, accounting: str) -> records.Contracts:
+def _listed_contracts(
+    tables: Mapping[str, pa.Table],
+    rows: _Rows,
+    as_of: int,
+    price: Mapping[str, float],
+    unit: np.ndarray,
+    accounting: str,
+) -> records.Contracts:
     """Arrays of the listed instruments, in file order, groups still unset."""
     instruments = rows.table
-    marks = _aligned(tables["marks"], texts(tables["marks"], "instrument_id").astype(str), texts(instruments, "instrument_id").astype(str))
+    marks = _aligned(
+        tables["marks"],
+        texts(tables["marks"], "instrument_id").astype(str),
+        texts(instruments, "instrument_id").astype(str),
+    )
     forwards = _forward_rows(tables["forwards"], rows)
     is_option = rows.kind == "option"
     settled = np.where((rows.expiry != NO_EXPIRY) & (rows.expiry <= as_of), floats(marks, "settlement_price"), np.nan)
@@ -145,6 +169,7 @@ def _listed_contracts(tables: Mapping[str, pa.Table], rows: _Rows, as_of: int, p
 def _blank_contracts(rows: int) -> records.Contracts:
     """Contracts that are worth nothing: base rows before they are filled in, and padding."""
     words = {"unit": np.int32, "expiry_group": np.int32, "strike_group": np.int32}
+
     def column(name: str) -> np.ndarray:
         kind = np.bool_ if name.startswith("is_") else words.get(name, np.float64)
         return np.zeros(rows, kind)
@@ -153,7 +178,9 @@ def _blank_contracts(rows: int) -> records.Contracts:
     return records.Contracts(**blank | {"confidence": np.ones(rows)}, svi=SviSlice(*(np.ones(rows) for _ in _SVI)))
 
 
-def _base_contracts(units: tuple[str, ...], assets: tuple[str, ...], price: Mapping[str, float], accounting: str) -> tuple[records.Contracts, np.ndarray]:
+def _base_contracts(
+    units: tuple[str, ...], assets: tuple[str, ...], price: Mapping[str, float], accounting: str
+) -> tuple[records.Contracts, np.ndarray]:
     """One contract per unit whose own asset can be held, and the indexes of those units."""
     held = np.array([i for i, unit in enumerate(units) if unit in assets], dtype=np.int64)
     blank = _blank_contracts(len(held))
@@ -177,7 +204,9 @@ def _joined(first: records.Contracts, *others: records.Contracts) -> records.Con
 
 def _reordered(contracts: records.Contracts, order: np.ndarray) -> records.Contracts:
     svi = SviSlice(*(x[order] for x in contracts.svi))
-    return records.Contracts(**{n: getattr(contracts, n)[order] for n in records.Contracts._fields if n != "svi"}, svi=svi)
+    return records.Contracts(
+        **{n: getattr(contracts, n)[order] for n in records.Contracts._fields if n != "svi"}, svi=svi
+    )
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -192,21 +221,29 @@ def _grouped(contracts: records.Contracts, expiry: Ints) -> records.Contracts:
     """Contracts in canonical order with their groups; what has no expiry is a group of its own."""
     single = np.where(expiry == NO_EXPIRY, np.arange(len(expiry)), -1)
     expiry_group = _runs(contracts.unit, expiry, single)
-    return contracts._replace(expiry_group=expiry_group, strike_group=_runs(expiry_group, contracts.strike, contracts.is_option))
+    return contracts._replace(
+        expiry_group=expiry_group, strike_group=_runs(expiry_group, contracts.strike, contracts.is_option)
+    )
 
 
 def _market(units: tuple[str, ...], prices: pa.Table, marks: pa.Table, rows: _Rows) -> records.UnitMarket:
     names = np.array(units, dtype=object)
-    confidence = _lookup(_prices(prices, "confidence"), names) if "confidence" in prices.column_names else np.ones(len(units))
+    confidence = (
+        _lookup(_prices(prices, "confidence"), names) if "confidence" in prices.column_names else np.ones(len(units))
+    )
     perpetual = np.ones(len(units))
     held = _aligned(marks, texts(marks, "instrument_id").astype(str), texts(rows.table, "instrument_id").astype(str))
     of_mark = floats(held, "confidence", 1.0)
     is_perpetual = rows.kind == "perpetual"
     np.minimum.at(perpetual, np.searchsorted(names.astype(str), rows.underlying[is_perpetual]), of_mark[is_perpetual])
-    return records.UnitMarket(_lookup(_prices(prices, "price"), names), np.where(np.isnan(confidence), 1, confidence), perpetual)
+    return records.UnitMarket(
+        _lookup(_prices(prices, "price"), names), np.where(np.isnan(confidence), 1, confidence), perpetual
+    )
 
 
-def contract_set(tables: Mapping[str, pa.Table], as_of: int, *, kinds: Collection[str], accounting: str, base_legs: bool) -> ContractSet:
+def contract_set(
+    tables: Mapping[str, pa.Table], as_of: int, *, kinds: Collection[str], accounting: str, base_legs: bool
+) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
     Args:
@@ -222,17 +259,33 @@ def contract_set(tables: Mapping[str, pa.Table], as_of: int, *, kinds: Collectio
     rows = _margined(tables["instruments"], kinds)
     units = tuple(sorted(set(rows.underlying)))
     price = _prices(tables["prices"], "price")
-    collateral = price | {k: v for k, v in _prices(tables["prices"], "collateral_price").items() if not np.isnan(v)} if "collateral_price" in tables["prices"].column_names else price
+    collateral = (
+        price | {k: v for k, v in _prices(tables["prices"], "collateral_price").items() if not np.isnan(v)}
+        if "collateral_price" in tables["prices"].column_names
+        else price
+    )
     asset_ids = tuple(sorted({*encoded_words(tables["balances"], "asset"), accounting} & set(price)))
     unit = np.searchsorted(np.array(units, dtype=str), rows.underlying) if units else np.zeros(0, np.int64)
     listed = _listed_contracts(tables, rows, as_of, price, unit, accounting)
     base, base_units = _base_contracts(units if base_legs else (), asset_ids, price, accounting)
 
     everything = _joined(listed, base)
-    ids = np.concatenate([texts(rows.table, "instrument_id").astype(str), np.array(units, dtype=object)[base_units]]).astype(str)
+    ids = np.concatenate(
+        [texts(rows.table, "instrument_id").astype(str), np.array(units, dtype=object)[base_units]]
+    ).astype(str)
     expiry = np.concatenate([rows.expiry, np.full(len(base_units), NO_EXPIRY)])
     kind = np.concatenate([rows.kind, np.full(len(base_units), "base")])
-    order = np.lexsort((ids, everything.is_call, everything.strike, ~everything.is_option, ~everything.is_base, expiry, everything.unit))
+    order = np.lexsort(
+        (
+            ids,
+            everything.is_call,
+            everything.strike,
+            ~everything.is_option,
+            ~everything.is_base,
+            expiry,
+            everything.unit,
+        )
+    )
     grouped = _grouped(_reordered(everything, order), expiry[order])
     padding = _blank_contracts(1)._replace(expiry_group=np.array([-1], np.int32), strike_group=np.array([-1], np.int32))
     place = np.empty(len(order), np.int64)
@@ -243,7 +296,9 @@ def contract_set(tables: Mapping[str, pa.Table], as_of: int, *, kinds: Collectio
     return ContractSet(
         contracts=_joined(grouped, padding),
         market=_market(units, tables["prices"], tables["marks"], rows),
-        assets=records.Assets(_lookup(collateral, np.array(asset_ids)) / price[accounting], _lookup(price, np.array(asset_ids))),
+        assets=records.Assets(
+            _lookup(collateral, np.array(asset_ids)) / price[accounting], _lookup(price, np.array(asset_ids))
+        ),
         units=units,
         asset_ids=asset_ids,
         ids=pa.array(ids[order], pa.string()),

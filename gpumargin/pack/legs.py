@@ -45,6 +45,7 @@ class LegBook:
     cash_start: Ints  # [R + 1] unit row -> cash legs
     contract: np.ndarray  # [N] int32, ascending within a unit row
     quantity: Floats  # [N]
+    is_cash: Bools  # [N] which legs are cash legs
     cash_contract: np.ndarray  # [Nc] int32
     cash_quantity: Floats  # [Nc]
     entry: Floats  # [Nc] NaN = P&L already settled
@@ -132,7 +133,9 @@ def _with_base_legs(rows: _Rows, balances: pa.Table, account: Ints, contracts: C
     asset = positions_in(values, pa.array(contracts.asset_ids, pa.string()))[codes]
     contract = contracts.base_contract[asset]
     amount = floats(balances, "amount")
-    chosen = np.flatnonzero((asset >= 0) & (contract >= 0) & (amount != 0) & flags(balances, "is_collateral", default=True))
+    chosen = np.flatnonzero(
+        (asset >= 0) & (contract >= 0) & (amount != 0) & flags(balances, "is_collateral", default=True)
+    )
     if len(chosen) == 0:
         return rows
     nothing = np.zeros(len(chosen))
@@ -177,7 +180,9 @@ def leg_book(
     if not included.all():
         chosen = included[rows.account]
         rows = _Rows(*(getattr(rows, name)[chosen] for name in _Rows.__dataclass_fields__))
-    rows = _sorted(_Rows(renumbered[rows.account], rows.contract, rows.quantity, rows.entry, rows.unsettled), contracts.padding + 1)
+    rows = _sorted(
+        _Rows(renumbered[rows.account], rows.contract, rows.quantity, rows.entry, rows.unsettled), contracts.padding + 1
+    )
     return _assembled(rows, accounts, contracts, _balance_columns(balances, accounts, contracts, included), included)
 
 
@@ -190,7 +195,12 @@ def _balance_columns(
     account = (np.cumsum(included) - 1)[accounts.of_balances[chosen]]
     order = _order(account * np.int64(len(contracts.asset_ids)) + asset[chosen])
     chosen = chosen[order]
-    return account[order], asset[chosen], floats(balances, "amount")[chosen], flags(balances, "is_collateral", default=True)[chosen]
+    return (
+        account[order],
+        asset[chosen],
+        floats(balances, "amount")[chosen],
+        flags(balances, "is_collateral", default=True)[chosen],
+    )
 
 
 def _assembled(
@@ -223,6 +233,7 @@ def _assembled(
         cash_start=_starts(row_of_leg[cash], len(heads)),
         contract=rows.contract,
         quantity=rows.quantity,
+        is_cash=is_cash,
         cash_contract=rows.contract[cash],
         cash_quantity=np.where(is_option, 0.0, rows.quantity[cash]),
         entry=np.where(is_option, np.nan, rows.entry[cash]),

@@ -1,0 +1,64 @@
+"""Margin a whole derivatives exchange in one pass: Greeks, haircut collateral, correlated margin and health."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpumargin.catalogue import MarginModel as MarginModel
+    from gpumargin.catalogue import load_model as load_model
+    from gpumargin.checks import check_book as check_book
+    from gpumargin.errors import GpumarginError as GpumarginError
+    from gpumargin.errors import InputError as InputError
+    from gpumargin.errors import InternalError as InternalError
+    from gpumargin.errors import ResourceError as ResourceError
+    from gpumargin.errors import UsageError as UsageError
+    from gpumargin.runs import Run as Run
+    from gpumargin.run import margin as margin
+    from gpumargin.tables import Book as Book
+    from gpumargin.tables import read_book as read_book
+
+__version__ = "0.1.0"
+
+# Loaded on first use: `import gpumargin` imports nothing heavy and touches no device.
+_HOME = {
+    "Book": "gpumargin.tables",
+    "GpumarginError": "gpumargin.errors",
+    "InputError": "gpumargin.errors",
+    "InternalError": "gpumargin.errors",
+    "MarginModel": "gpumargin.catalogue",
+    "ResourceError": "gpumargin.errors",
+    "Run": "gpumargin.runs",
+    "UsageError": "gpumargin.errors",
+    "check_book": "gpumargin.checks",
+    "load_model": "gpumargin.catalogue",
+    "margin": "gpumargin.run",
+    "read_book": "gpumargin.tables",
+}
+__all__ = [
+    "Book",
+    "GpumarginError",
+    "InputError",
+    "InternalError",
+    "MarginModel",
+    "ResourceError",
+    "Run",
+    "UsageError",
+    "__version__",
+    "check_book",
+    "load_model",
+    "margin",
+    "read_book",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        message = f"module 'gpumargin' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

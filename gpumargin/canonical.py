@@ -1,0 +1,163 @@
+"""One column of a caller's table, in the type a `Book` holds it in.
+
+Each family of columns (`schema.Kind`) has one converter. A converter never guesses: a type outside `schema.ACCEPTED`, a
+number that does not fit, text that is not UTF-8 raise `ColumnMismatchError` with the words for the failure table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from gpumargin.schema import ACCEPTED, ID, TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpumargin.schema import Column, Kind
+
+
+_FIRST_MICROSECOND, _LAST_MICROSECOND = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Years 1 and 9999: what Python's datetime, and so every message and report, can say."""
+
+
+class ColumnMismatchError(Exception):
+    """A column that cannot become its canonical type; `code` is the failure code."""
+
+    def __init__(self, message: str, code: str = "GM101") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def canonical_column(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+    """The same values in the canonical type of the column.
+
+    Args:
+      values: any Arrow column; an all-null column of type null counts as every type.
+      column: what the contract says of it.
+
+    Returns:
+      Column of the same length; ids as dictionaries (each chunk its own, see `with_one_dictionary`) or int64.
+
+    Raises:
+      ColumnMismatchError: the type is not accepted, or a value does not fit.
+    """
+    try:
+        converted = _CONVERTERS[column.kind](values)
+    except (pa.ArrowException, OverflowError) as error:
+        message = f"column {column.name!r} ({values.type}) does not fit: {error}"
+        raise ColumnMismatchError(message) from error
+    if converted is None:
+        message = f"column {column.name!r} must be {ACCEPTED[column.kind]}, found {values.type}"
+        raise ColumnMismatchError(message)
+    return converted
+
+
+def with_one_dictionary(table: pa.Table) -> pa.Table:
+    """The table with one dictionary of distinct words per column, shared by all chunks: equal codes are equal ids."""
+    return pa.table({name: _unified(table.column(name)) for name in table.column_names})
+
+
+def _unified(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pat.is_dictionary(values.type) or values.num_chunks == 0:
+        return values
+    if values.num_chunks > 1:
+        return values.unify_dictionaries()
+    words = values.chunk(0).dictionary
+    # two codes for one word are legal Arrow, and nothing above has looked for them in a lone chunk
+    return values if pc.count_distinct(words).as_py() == len(words) else _encoded(values.cast(pa.string()))
+
+
+def _encoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = [_clean_dictionary(chunk) for chunk in values.dictionary_encode().chunks]
+    return pa.chunked_array(chunks, type=ID)
+
+
+def _clean_dictionary(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
+    words = _valid_text(chunk.dictionary.cast(pa.string()))
+    clean = pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words)
+    return clean.cast(pa.string()).dictionary_encode() if words.null_count else clean
+
+
+def _valid_text(words: pa.StringArray) -> pa.StringArray:
+    try:
+        words.validate(full=True)
+    except pa.ArrowInvalid as error:
+        message = f"holds text that is not UTF-8: {error}"
+        raise ColumnMismatchError(message, "GM118") from error
+    return words
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return any(test(dtype) for test in (pat.is_null, pat.is_string, pat.is_large_string, pat.is_string_view))
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    return any(test(dtype) for test in (pat.is_null, pat.is_floating, pat.is_integer, pat.is_decimal))
+
+
+def _words(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    dtype = values.type.value_type if pat.is_dictionary(values.type) else values.type
+    if not _is_text(dtype):
+        return None
+    # 64-bit offsets: the words of one chunk may take more than 2 GiB, its distinct words rarely do
+    return _encoded(values if pat.is_dictionary(values.type) else values.cast(pa.large_string()))
+
+
+def _ids(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    if pat.is_dictionary(values.type) and pat.is_integer(values.type.value_type):
+        values = values.cast(values.type.value_type)
+    return values.cast(pa.int64()) if pat.is_integer(values.type) else _words(values)
+
+
+def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    return values.cast(pa.float64()) if _is_number(values.type) else None
+
+
+def _amounts(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    if pat.is_integer(values.type):
+        return values.cast(pa.int64())
+    if pat.is_decimal(values.type):
+        return values if pat.is_decimal128(values.type) else values.cast(pa.decimal128(38, values.type.scale))
+    return _numbers(values)
+
+
+def _integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    return values.cast(pa.int64()) if pat.is_null(values.type) or pat.is_integer(values.type) else None
+
+
+def _flags(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    return values.cast(pa.bool_()) if pat.is_null(values.type) or pat.is_boolean(values.type) else None
+
+
+def _times(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    if pat.is_null(values.type):
+        return values.cast(TIME)
+    if not pat.is_timestamp(values.type):
+        return None
+    # only nanoseconds lose digits on the way to microseconds, and dividing them cannot overflow
+    micros = values.cast(pa.timestamp("us", values.type.tz), safe=values.type.unit != "ns").cast(TIME)
+    _refuse_odd_years(micros)
+    return micros
+
+
+def _refuse_odd_years(micros: pa.ChunkedArray) -> None:
+    numbers = pc.min_max(micros.cast(pa.int64())).as_py()
+    low, high = numbers["min"], numbers["max"]
+    if low is not None and not (_FIRST_MICROSECOND <= low <= high <= _LAST_MICROSECOND):
+        message = f"timestamps from {low} to {high} us since 1970 leave the years 1 to 9999; looks like another unit"
+        raise ColumnMismatchError(message)
+
+
+_CONVERTERS: dict[Kind, Callable[[pa.ChunkedArray], pa.ChunkedArray | None]] = {
+    "id": _ids,
+    "enum": _words,
+    "number": _numbers,
+    "amount": _amounts,
+    "integer": _integers,
+    "flag": _flags,
+    "time": _times,
+}

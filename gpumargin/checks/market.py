@@ -1,0 +1,250 @@
+"""Contracts are complete, priced and within the limits of time and vol.
+
+The tables of contracts and prices are small beside positions, so these rules are polars expressions over one joined
+frame (`contract_frame`) and over the price tables themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpumargin.checks.findings import Finding
+from gpumargin.schema import TABLES, USD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpumargin.checks.facts import Facts, Limits
+
+SECONDS_PER_YEAR = 365 * 86400
+SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
+_VOL_REMEDY = "give a decimal, 0.65 for 65 %, or widen the range in the model file"
+_FORWARD_KEY = ["underlying", "quote", "expiry"]
+_POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,
+    "enum": pl.String,
+    "number": pl.Float64,
+    "amount": pl.Float64,
+    "integer": pl.Int64,
+    "flag": pl.Boolean,
+    "time": pl.Datetime("us", "UTC"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Rows of one frame that break the contract: those where `broken` is true."""
+
+    code: str
+    column: str
+    broken: pl.Expr
+    message: str
+    remedy: str
+    table: str = "instruments"
+
+
+def market_findings(facts: Facts, limits: Limits) -> Iterator[Finding]:
+    """Every rule on contracts, marks, forwards and prices that needs more than one cell."""
+    if facts.book.num_rows("instruments"):
+        yield from _broken(contract_frame(facts, limits), (*_form_rules(limits), *_coverage_rules(), *_value_rules()))
+        yield from _zero_entries(facts)
+    for table, rules in (("marks", _mark_rules), ("forwards", _forward_rules), ("prices", _price_rules)):
+        yield from _broken(_whole(facts, table), rules(limits))
+
+
+def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
+    """One row per instrument, with its mark and forward, whether it is held or ordered, and whether it has expired.
+
+    Columns beside those of the three tables: `instruments_row`, `marks_row`, `forwards_row` (null = no such row),
+    `is_held` (by a position), `is_used` (by a position or an order), `is_expired`, and `is_priced_underlying`,
+    `is_priced_settlement` (the asset stands in prices).
+    """
+    assets = _known_assets(facts).implode()
+    held, ordered = (_used(facts, table).implode() for table in ("positions", "orders"))
+    frame = _whole(facts, "instruments").with_columns(
+        pl.col("instrument_id").is_in(held).alias("is_held"),
+        (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
+        (pl.col("expiry") <= pl.lit(limits.as_of, _POLARS["time"])).fill_null(value=False).alias("is_expired"),
+        *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
+    )
+    marks = _whole(facts, "marks").unique("instrument_id", keep="first")
+    forwards = _whole(facts, "forwards").unique(_FORWARD_KEY, keep="first")
+    joined = frame.join(_alike(marks, frame, ["instrument_id"]), on="instrument_id", how="left", suffix="_of_mark")
+    return joined.join(_alike(forwards, frame, _FORWARD_KEY), on=_FORWARD_KEY, how="left", suffix="_of_forward")
+
+
+def _form_rules(limits: Limits) -> tuple[Rule, ...]:
+    kind = pl.col("kind")
+    option, dated = kind == "option", kind.is_in(["option", "future"])
+    time_left = (pl.col("expiry") - pl.lit(limits.as_of, _POLARS["time"])).dt.total_seconds()
+    too_far = time_left > limits.tenor_limit_years * SECONDS_PER_YEAR
+    tenor = f"expires {{value}}, more than {limits.tenor_limit_years:g} years after the snapshot"
+    rules = [
+        Rule("GM112", "strike", option & pl.col("strike").is_null(), "option without a strike", "give its strike"),
+        Rule(
+            "GM112", "expiry", dated & pl.col("expiry").is_null(), "dated contract without an expiry", "give its expiry"
+        ),
+        Rule(
+            "GM112", "option_type", option & pl.col("option_type").is_null(), "option without a type", "say call or put"
+        ),
+        Rule(
+            "GM112",
+            "kind",
+            (kind == "spot") & pl.col("is_held"),
+            "a position in a spot contract",
+            "move it to balances: spot holdings are balances, spot contracts are for orders only",
+        ),
+        Rule("GM111", "expiry", too_far, tenor, "looks like a timestamp in another unit, e.g. seconds read as days"),
+    ]
+    if limits.kinds is not None:
+        wanted = sorted(limits.kinds)
+        odd = ~kind.is_in(wanted) & (kind != "spot") & pl.col("is_used")
+        message = f"the model does not margin a {{value}}, only {', '.join(wanted)}"
+        rules.append(Rule("GM112", "kind", odd, message, "choose another model, or leave these positions out"))
+    return tuple(rules)
+
+
+def _coverage_rules() -> tuple[Rule, ...]:
+    option, live, has_mark = pl.col("kind") == "option", _is_live(), pl.col("marks_row").is_not_null()
+    has_svi = pl.all_horizontal(pl.col(name).is_not_null() for name in SVI)
+    without_vol = live & option & has_mark & pl.col("mark_iv").is_null() & ~has_svi
+    without_price = live & ~option & has_mark & pl.col("mark_price").is_null()
+    without_forward = live & option & pl.col("forwards_row").is_null() & pl.col("expiry").is_not_null()
+    return (
+        Rule("GM107", "instrument_id", live & ~has_mark, "{value} is held but has no row in marks", "add its mark"),
+        Rule("GM107", "mark_price", without_price, "no mark price for a held contract", "give mark_price", "marks"),
+        Rule(
+            "GM107",
+            "mark_iv",
+            without_vol,
+            "held option with neither mark_iv nor SVI parameters of its expiry",
+            "give mark_iv, or svi_a, svi_b, svi_rho, svi_m and svi_sigma in its forwards row",
+            "marks",
+        ),
+        Rule(
+            "GM107",
+            "expiry",
+            without_forward,
+            "held option without a forward for its (underlying, quote, expiry {value})",
+            "add the row to forwards; expiry must be the same instant and quote the same currency",
+        ),
+    )
+
+
+def _value_rules() -> tuple[Rule, ...]:
+    unsettled = _is_used() & pl.col("is_expired") & pl.col("settlement_price").is_null()
+    zero_mark = _is_live() & (pl.col("kind") != "option") & pl.col("inverse") & (pl.col("mark_price") == 0.0)
+    zero_message = "mark price 0 of an inverse contract, whose value is 1/mark"
+    unpriced = "{} {{value}} of a held contract has no row in prices"
+    return (
+        Rule(
+            "GM111",
+            "expiry",
+            unsettled,
+            "expired {value}, at or before the snapshot, and is still held without a settlement price",
+            "give settlement_price in marks, or remove the settled positions",
+        ),
+        Rule("GM109", "mark_price", zero_mark, zero_message, "give a positive price", "marks"),
+        *(
+            Rule("GM105", name, _is_used() & ~pl.col(f"is_priced_{name}"), unpriced.format(name), "add it to prices")
+            for name in ("underlying", "settlement")
+        ),
+    )
+
+
+def _is_used() -> pl.Expr:
+    return pl.col("is_used") & (pl.col("kind") != "spot")
+
+
+def _is_live() -> pl.Expr:
+    return _is_used() & ~pl.col("is_expired")
+
+
+def _mark_rules(limits: Limits) -> tuple[Rule, ...]:
+    vol = pl.col("mark_iv")
+    too_high = vol.is_finite() & (vol > limits.vol_limit)
+    message = f"mark_iv is {{value}}, expected at most {limits.vol_limit:g}; looks like per cent"
+    return (Rule("GM110", "mark_iv", too_high, message, _VOL_REMEDY, "marks"),)
+
+
+def _forward_rules(limits: Limits) -> tuple[Rule, ...]:
+    given = pl.sum_horizontal(pl.col(name).is_not_null() for name in SVI)
+    years = pl.col("svi_years")
+    too_long = years.is_finite() & (years > limits.tenor_limit_years)
+    message = f"svi_years is {{value}}, expected at most {limits.tenor_limit_years:g}; looks like days"
+    return (
+        Rule(
+            "GM102",
+            "svi_a",
+            given.is_between(1, len(SVI) - 1),
+            "only some of the SVI parameters",
+            f"give all of {', '.join(SVI)}, or none",
+            "forwards",
+        ),
+        Rule("GM111", "svi_years", too_long, message, "give years, seconds / (365 * 86400)", "forwards"),
+    )
+
+
+def _price_rules(limits: Limits) -> tuple[Rule, ...]:
+    if limits.accounting is None:
+        return ()
+    dead = (pl.col("asset").cast(pl.String) == limits.accounting) & (pl.col("price") == 0.0)
+    message = "price 0 of the accounting asset, in which no amount can be stated"
+    return (Rule("GM109", "price", dead, message, "give its price", "prices"),)
+
+
+def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
+    for rule in rules:
+        rows = frame.filter(rule.broken).get_column(f"{rule.table}_row").sort().to_numpy()
+        if len(rows):
+            where = {"code": rule.code, "table": rule.table, "column": rule.column}
+            yield Finding(**where, rows=rows.astype(np.int64), message=rule.message, remedy=rule.remedy)
+
+
+def _whole(facts: Facts, table: str) -> pl.DataFrame:
+    """A table with every column of the contract, absent ones null, and its row numbers as `<table>_row`."""
+    frame = facts.book.frame(table)
+    absent = [column for column in TABLES[table].columns if column.name not in frame.columns]
+    nulls = [pl.lit(None, _POLARS[column.kind]).alias(column.name) for column in absent]
+    return frame.with_columns(nulls).with_row_index(f"{table}_row")
+
+
+def _alike(frame: pl.DataFrame, other: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """The frame with its key columns in the other's types: an empty table may have strings where ids are integers."""
+    return frame.cast({name: other.schema[name] for name in columns}) if frame.is_empty() else frame
+
+
+def _used(facts: Facts, table: str) -> pl.Series:
+    words = facts.coded(table, "instrument_id").used_words() if facts.book.num_rows(table) else None
+    kind = facts.book.frame("instruments").schema["instrument_id"]
+    return pl.Series([], dtype=kind) if words is None else pl.Series(pl.from_arrow(words))
+
+
+def _known_assets(facts: Facts) -> pl.Series:
+    words = facts.coded("prices", "asset").used_words().to_pylist()
+    kind = facts.book.frame("instruments").schema["underlying"]
+    return pl.Series([*words, USD] if kind == pl.String else words, dtype=kind)
+
+
+def _zero_entries(facts: Facts) -> Iterator[Finding]:
+    entry = facts.column("positions", "entry_price")
+    contracts = facts.book.frame("instruments")
+    linear = pl.col("kind").is_in(["future", "perpetual"])
+    inverse = contracts.filter(pl.col("inverse") & linear).get_column("instrument_id")
+    if entry is None or inverse.is_empty():
+        return
+    coded = facts.coded("positions", "instrument_id")
+    is_inverse = pc.is_in(coded.words, value_set=inverse.to_arrow().cast(coded.words.type))
+    candidates = coded.rows_with(is_inverse.to_numpy(zero_copy_only=False))
+    is_zero = pc.equal(entry.take(pa.array(candidates)), 0.0).fill_null(False)
+    rows = candidates[np.asarray(is_zero)]
+    if len(rows):
+        message = "entry price 0 of an inverse contract, whose value is 1/entry"
+        where = {"code": "GM109", "table": "positions", "column": "entry_price"}
+        yield Finding(**where, rows=rows, message=message, remedy="give the entry price, or null where settled")

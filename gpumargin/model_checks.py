@@ -1,0 +1,150 @@
+"""What a model needs of itself and of a book, beyond the input contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpumargin.catalogue import MarginModel
+from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.modelfile import Aggregation, PriceShortfall
+from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, texts
+from gpumargin.pack.contracts import USD
+from gpumargin.pack.legs import Accounts
+from gpumargin.tables import Book
+
+_EXAMPLES = 20
+_SYMMETRY = 1e-12
+_SMALLEST_EIGENVALUE = -1e-10
+# Columns of a book that change its numbers and that no component of this version reads: refused, never ignored.
+_UNPRICED = {"payoff": "vanilla", "premium": "upfront"}
+
+
+def require_usable(model: MarginModel, book: Book) -> None:
+    """Checks that a model can margin a book.
+
+    Raises:
+      InputError: GM114 a correlation matrix that is none; GM105 an asset the model needs has no price; GM101 an
+        optional input that the model requires is absent; GM112 a contract feature the model cannot price.
+    """
+    failures = [*_correlation(model), *_assets(model, book), *_required(model, book), *_features(book)]
+    if failures:
+        raise input_error(failure_frame(failures))
+
+
+def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
+    """Checks that a model margins every contract that its accounts hold.
+
+    Raises:
+      InputError: GM112, one row per kind of contract that it does not.
+    """
+    kind_of = texts(book.tables["instruments"], "kind").astype(str)
+    ids = flat(book.tables["instruments"]["instrument_id"])
+    ids = ids.dictionary_decode() if isinstance(ids, pa.DictionaryArray) else ids
+    positions = book.tables["positions"]
+    codes, values = encoded(positions["instrument_id"])
+    is_foreign = ~np.isin(kind_of, model.file.kinds)[positions_in(values, ids)][codes]
+    rows = np.flatnonzero(is_foreign & included[accounts.of_positions])
+    failures = [_foreign(model, book, int(row), str(values[codes[row]])) for row in rows[:_EXAMPLES]]
+    if failures:
+        raise input_error(failure_frame(failures))
+
+
+def _foreign(model: MarginModel, book: Book, row: int, instrument: str) -> Failure:
+    file, place = book.locate("positions", row)
+    message = f"{model.label} margins {', '.join(model.file.kinds)}; the position in {instrument!r} is none of these"
+    remedy = "margin the account with another model (accounts.model), or leave the position out"
+    return Failure("GM112", "positions", file, place, "instrument_id", instrument, message, remedy)
+
+
+def _model_failure(model: MarginModel, code: str, column: str, value: object, message: str, remedy: str) -> Failure:
+    return Failure(code, "model", f"{model.label}.toml", None, column, str(value), message, remedy)
+
+
+def _correlation(model: MarginModel) -> Iterator[Failure]:
+    table = model.file.aggregation
+    if table.kind != "correlated":
+        return
+    problem = correlation_problem(table)
+    if problem is not None:
+        value, message = problem
+        remedy = "give a symmetric positive semidefinite matrix with ones on its diagonal, one row per unit listed"
+        yield _model_failure(model, "GM114", "aggregation.correlation", value, message, remedy)
+
+
+def correlation_problem(table: Aggregation) -> tuple[object, str] | None:
+    """What keeps a table from being a correlation matrix: the offending value and why; None if it is one."""
+    size = len(table.units)
+    if [len(row) for row in table.correlation] != [size] * size:
+        return len(table.correlation), f"correlation is not {size} x {size}, one row and column per unit"
+    matrix = np.array(table.correlation, dtype=np.float64)
+    if len(set(table.units)) != size:
+        return table.units, "a unit is listed twice"
+    if not np.all(np.isfinite(matrix)):
+        return "NaN", "correlation has an entry that is not finite"
+    if np.abs(matrix - matrix.T).max(initial=0) > _SYMMETRY:
+        return float(np.abs(matrix - matrix.T).max()), "correlation is not symmetric"
+    if np.any(np.diag(matrix) != 1):
+        return float(np.diag(matrix).min()), "correlation has a diagonal entry other than 1"
+    if np.abs(matrix).max(initial=0) > 1:
+        return float(np.abs(matrix).max()), "a correlation is outside -1 to 1"
+    smallest = float(np.linalg.eigvalsh(matrix).min()) if size else 0.0
+    if smallest < _SMALLEST_EIGENVALUE:
+        return smallest, f"correlation is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
+    return None
+
+
+def _assets(model: MarginModel, book: Book) -> Iterator[Failure]:
+    prices = book.tables["prices"]
+    known = dict(zip(map(str, texts(prices, "asset")), floats(prices, "price"), strict=True))
+    needed = {"accounting_asset": model.file.accounting_asset}
+    needed |= {
+        f"components.{name}.asset": component.asset
+        for name, component in model.file.components.items()
+        if isinstance(component, PriceShortfall)
+    }
+    for column, asset in needed.items():
+        if asset not in known and asset != USD:
+            message = f"the model needs the price of {asset!r}, and the prices table has none"
+            yield _model_failure(model, "GM105", column, asset, message, f"add a row for {asset!r} to prices")
+        elif known.get(asset, 1.0) == 0 and column == "accounting_asset":
+            message = f"no amount can be stated in {asset!r}, whose price is 0"
+            yield _model_failure(model, "GM109", column, asset, message, f"give {asset!r} a positive price")
+
+
+def _required(model: MarginModel, book: Book) -> Iterator[Failure]:
+    for path in model.file.requires:
+        table, _, column = path.partition(".")
+        found = book.tables.get(table)
+        if found is None or (column and column not in found.column_names):
+            message = f"the model requires {path!r}, and the book does not have it"
+            yield _model_failure(model, "GM101", path, "absent", message, f"add {path!r} to the book")
+
+
+def _features(book: Book) -> Iterator[Failure]:
+    """Contract terms and tables that would change the margin but that this version does not price."""
+    instruments = book.tables["instruments"]
+    for column, plain in _UNPRICED.items():
+        words = set(encoded(instruments[column])[1].to_pylist()) if column in instruments.column_names else set()
+        for word in sorted(words - {plain}):
+            row = int(np.flatnonzero(texts(instruments, column) == word)[0])
+            yield _feature(book, row, column, word)
+    if "price_cap" in instruments.column_names:
+        capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
+        yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
+    if book.num_rows("account_parameters"):
+        file, row = book.locate("account_parameters", 0)
+        message = "overrides of single accounts are not applied by this version"
+        remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
+        yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
+
+
+def _feature(book: Book, row: int, column: str, value: object) -> Failure:
+    file, place = book.locate("instruments", row)
+    message = f"{column} {str(value)!r} is not priced by this version"
+    return Failure(
+        "GM112", "instruments", file, place, column, str(value), message, "leave the contract out of the book"
+    )

@@ -1,0 +1,185 @@
+"""Where the tables of a book come from: files of a folder, paths, frames; found and loaded, not yet judged.
+
+A part is one file or one in-memory table. Files are opened with pyarrow only: polars does not verify page checksums and
+aborts the process when memory runs out, which nothing can catch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from gpumargin.failures import Failure
+from gpumargin.schema import TABLES, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TableLike: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | str | Path
+IN_MEMORY = "(in memory)"
+MAX_ROW_GROUPS = 1_000_000
+_BYTES_PER_CELL = 16
+"""Bound on what one decoded cell takes; the footer's own size is no guard, repeated values declare almost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Contents of one part: every column name found, and the data of the contract's columns alone."""
+
+    names: tuple[str, ...]
+    data: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file or object that holds rows of a table, and how to load it; `file` is what failure rows call it."""
+
+    table: str
+    file: str
+    load: Callable[[], Raw]
+
+
+class RefusedError(Exception):
+    """A file that is not opened although it could be."""
+
+
+def folder_parts(folder: Path, failures: list[Failure]) -> dict[str, list[list[Part]]]:
+    """Every form in which each table stands in a book folder: a file is a form of one part, a subfolder one of several.
+
+    Hidden files, files with another ending and subfolders that are not named like a table are passed over. A Parquet or
+    Arrow file with an unknown name is a failure, for it is more likely a misspelt table than a note.
+    """
+    found: dict[str, list[list[Part]]] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and entry.name in TABLES:
+            found.setdefault(entry.name, []).append(_parts_of(entry, entry.name, root=folder))
+        elif entry.suffix in _LOADERS and not entry.is_dir():
+            if entry.stem in TABLES:
+                found.setdefault(entry.stem, []).append([_file_part(entry, entry.stem, root=folder)])
+            else:
+                failures.append(unknown_table(entry.stem, entry.name))
+    return found
+
+
+def given_parts(name: str, value: TableLike) -> list[Part]:
+    """Parts of a table handed in as a frame, an Arrow table, or the path of a file or of a folder of files."""
+    if not isinstance(value, str | Path):
+        return [Part(name, IN_MEMORY, partial(_load_object, name, value))]
+    path = Path(value)
+    return _parts_of(path, name, root=None) if path.is_dir() else [_file_part(path, name, root=None)]
+
+
+def load_part(part: Part, failures: list[Failure]) -> Raw | None:
+    """Contents of a part, or None and a GM119 failure with the reason."""
+    try:
+        return part.load()
+    except (OSError, RefusedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())
+        remedy = "write the file again, or restore it from where it came"
+        failures.append(Failure("GM119", part.table, part.file, None, "", "", f"cannot be read: {reason}", remedy))
+        return None
+
+
+def unknown_table(name: str, file: str) -> Failure:
+    """Failure for a name that no table of a book has."""
+    message = f"{name!r} is not a table of a book"
+    return Failure("GM101", name, file, None, "", name, message, f"use one of {', '.join(TABLES)}, or move it away")
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """Column names that stand more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _parts_of(folder: Path, table: str, *, root: Path | None) -> list[Part]:
+    files = sorted(path for path in folder.iterdir() if path.suffix in _LOADERS and not path.name.startswith("."))
+    return [_file_part(path, table, root=root) for path in files]
+
+
+def _file_part(path: Path, table: str, *, root: Path | None) -> Part:
+    label = path.relative_to(root).as_posix() if root else str(path)
+    return Part(table, label, partial(_load_file, path, table, root))
+
+
+def _load_file(path: Path, table: str, root: Path | None) -> Raw:
+    if root is not None and not path.resolve().is_relative_to(root.resolve()):
+        message = f"it is a link to {path.resolve()}, outside the book's folder"
+        raise RefusedError(message)
+    if path.suffix not in _LOADERS:
+        message = f"the name must end in {' or '.join(_LOADERS)}, found {path.name!r}"
+        raise RefusedError(message)
+    return _LOADERS[path.suffix](path, TABLES[table])
+
+
+def _load_parquet(path: Path, spec: Table) -> Raw:
+    metadata = pq.read_metadata(path)
+    found = metadata.schema.to_arrow_schema()
+    names = tuple(found.names)
+    known = _known(names, spec)
+    words = [name for name in known if pat.is_string(found.field(name).type)]
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=words, page_checksum_verification=True) as file:
+        _refuse_giant(file.metadata, num_columns=len(known))
+        data = file.read(columns=known) if known else found.empty_table().select([])
+    return Raw(names, data)
+
+
+def _refuse_giant(metadata: pq.FileMetaData, *, num_columns: int) -> None:
+    if metadata.num_row_groups > MAX_ROW_GROUPS:
+        message = f"it has {metadata.num_row_groups:,} row groups, at most {MAX_ROW_GROUPS:,} are read"
+        raise RefusedError(message)
+    needed, held = metadata.num_rows * num_columns * _BYTES_PER_CELL, _physical_memory()
+    if needed > held:
+        message = f"its {metadata.num_rows:,} rows may take {needed:,} bytes, this machine has {held:,}"
+        raise RefusedError(message)
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _load_ipc(path: Path, spec: Table) -> Raw:
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+        return _select(reader.read_all(), spec)
+
+
+def _load_object(table: str, value: pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch) -> Raw:
+    return _select(_as_arrow(value), TABLES[table])
+
+
+def _as_arrow(value: object) -> pa.Table:
+    if isinstance(value, pl.LazyFrame):
+        value = value.collect()
+    if isinstance(value, pl.DataFrame):
+        return value.to_arrow()
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    if isinstance(value, pa.Table):
+        return value
+    message = f"expected a polars frame, an Arrow table or a path, found {type(value).__name__}"
+    raise RefusedError(message)
+
+
+def _select(table: pa.Table, spec: Table) -> Raw:
+    data = table.select(_known(table.column_names, spec))
+    data.validate(full=True)
+    return Raw(tuple(table.column_names), data)
+
+
+def _known(names: Iterable[str], spec: Table) -> list[str]:
+    names = list(names)
+    repeated = set(repeated_names(names))
+    return [name for name in names if name in spec.by_name and name not in repeated]
+
+
+_LOADERS: dict[str, Callable[[Path, Table], Raw]] = {".parquet": _load_parquet, ".arrow": _load_ipc}

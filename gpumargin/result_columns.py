@@ -1,0 +1,123 @@
+"""Unit, sign and meaning of every result column, carried in the Parquet field metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Meaning(NamedTuple):
+    """What a column says. `{money}` in a unit stands for the run's accounting asset."""
+
+    unit: str
+    sign: str
+    text: str
+
+
+_ID = Meaning("", "", "identifier")
+_SIGNED = "positive = in the account's favour"
+_REQUIRED = "positive = required"
+_LOSS = "positive = loss"
+_MONEY = "{money}"
+
+_COMMON = {
+    "account_id": Meaning("", "", "account, as in the book"),
+    "pool": Meaning("", "", "collateral pool; pools never net"),
+    "option_value": Meaning(_MONEY, _SIGNED, "market value of options whose premium was paid upfront"),
+    "unrealised_pnl": Meaning(_MONEY, _SIGNED, "P&L not yet in the balance, cash due included"),
+    "worst_scenario": Meaning("", "", "id of the scenario, or name of the component, that binds"),
+    "worst_loss": Meaning(_MONEY, _LOSS, "loss of the binding scenario or component"),
+    "delta": Meaning(_MONEY, "signed", "change of value for spot +100 %, linear"),
+    "gamma": Meaning(_MONEY, "signed", "change of delta for spot +1 %, per cent"),
+    "vega": Meaning(f"{_MONEY} per vol point", "signed", "change of value for vol +0.01"),
+    "theta": Meaning(f"{_MONEY} per calendar day", "signed", "change of value as a day passes, forward held"),
+}
+_ACCOUNTS = _COMMON | {
+    "model": Meaning("", "", "margin model and date of its parameters"),
+    "status": Meaning("", "", "healthy, margin_call, liquidatable, bankrupt or unknown"),
+    "equity": Meaning(_MONEY, _SIGNED, "balances at full value + unrealised_pnl + option_value"),
+    "health": Meaning("ratio", "below 1 = liquidatable", "maintenance_balance / maintenance_margin; null if that is 0"),
+    "num_positions": Meaning("count", "", "positions other than 0"),
+}
+_MARGIN_TYPE = {
+    "collateral_value": Meaning(_MONEY, _SIGNED, "balances after haircuts"),
+    "balance": Meaning(_MONEY, _SIGNED, "collateral value + P&L and option value that count"),
+    "margin": Meaning(_MONEY, _REQUIRED, "requirement"),
+    "excess": Meaning(_MONEY, "positive = healthy", "balance - requirement"),
+    "minor": Meaning("minor units of {money}", "", "the same, rounded once against the account"),
+}
+_INSTRUMENTS = {
+    "instrument_id": _ID,
+    "kind": Meaning("", "", "option, future, perpetual, or base for a unit's own asset"),
+    "unit": Meaning("", "", "risk unit"),
+    "expiry": Meaning("UTC", "", "expiry"),
+    "strike": Meaning("quote currency", "", "strike price"),
+    "forward": Meaning("quote currency", "", "forward price of the expiry"),
+    "years": Meaning("years of 365 days", "", "time to expiry"),
+    "contract_size": Meaning("units of underlying", "", "size of one contract"),
+    "model": _ACCOUNTS["model"],
+    "value": Meaning(_MONEY, "signed", "value of one long contract"),
+    "implied_vol": Meaning("decimal per sqrt-year", "", "vol the contract was priced with"),
+    "delta": Meaning(f"{_MONEY} per 1.00 of forward", "signed", "first derivative to the forward"),
+    "gamma": Meaning(f"{_MONEY} per 1.00 of forward, twice", "signed", "second derivative to the forward"),
+    "vega": Meaning(f"{_MONEY} per 1.00 of vol", "signed", "derivative to vol"),
+    "theta": Meaning(f"{_MONEY} per year", "signed", "derivative to calendar time, forward held"),
+    "rho": Meaning(f"{_MONEY} per 1.00 of rate", "signed", "derivative to the discount rate, forward held"),
+    "vanna": Meaning(f"{_MONEY} per 1.00 of forward and of vol", "signed", "derivative of vega to the forward"),
+    "volga": Meaning(f"{_MONEY} per 1.00 of vol, twice", "signed", "derivative of vega to vol"),
+    "scenario_pnl": Meaning(_MONEY, "positive = gain", "P&L of one long contract per scenario column, before weights"),
+}
+_SCENARIOS = {
+    "id": Meaning("", "", "id of the scenario, as in worst_scenario"),
+    "column": Meaning("index", "", "place in scenario_pnl"),
+    "set": Meaning("", "", "scenario set of the model file"),
+    "unit": Meaning("", "", "risk unit"),
+    "spot_move": Meaning("fraction", "signed", "relative move of spot and of the variable part of forwards"),
+    "vol_rule": Meaning("", "", "up, none or down, by the model's vol shock"),
+    "weight": Meaning("fraction", "", "share of the scenario's P&L that counts"),
+    "dampening": Meaning("fraction", "", "further factor on the scenario's P&L"),
+    "model": _ACCOUNTS["model"],
+}
+_POSITIONS = {
+    **{name: _COMMON[name] for name in ("account_id", "pool", "unrealised_pnl", "delta", "gamma", "vega", "theta")},
+    "instrument_id": _ID,
+    "quantity": Meaning("contracts", "positive = long", "position"),
+    "value": Meaning(_MONEY, "signed", "market value of options; notional of other contracts"),
+}
+_UNITS = _COMMON | {"unit": Meaning("", "", "risk unit")}
+TABLES: Mapping[str, Mapping[str, Meaning]] = {
+    "accounts": _ACCOUNTS,
+    "units": _UNITS,
+    "positions": _POSITIONS,
+    "instruments": _INSTRUMENTS,
+    "scenarios": _SCENARIOS,
+}
+_COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
+
+
+def _meaning(table: str, column: str) -> Meaning:
+    known = TABLES[table].get(column)
+    if known is not None:
+        return known
+    by_type = [meaning for suffix, meaning in _MARGIN_TYPE.items() if column.endswith(f"_{suffix}")]
+    return by_type[0] if by_type else _COMPONENT
+
+
+def _fields(schema: pa.Schema, table: str, money: str) -> Iterator[pa.Field]:
+    for field in schema:
+        meaning = _meaning(table, field.name)
+        unit = meaning.unit.replace(_MONEY, money)
+        yield field.with_metadata({"unit": unit, "sign": meaning.sign, "meaning": meaning.text})
+
+
+def described(table: pa.Table, name: str, money: str) -> pa.Table:
+    """The table with unit, sign and meaning in the metadata of every field.
+
+    Args:
+      table: a result table.
+      name: `accounts`, `units`, `positions`, `instruments` or `scenarios`.
+      money: the accounting asset.
+    """
+    return table.cast(pa.schema(_fields(table.schema, name, money), metadata={"accounting_asset": money}))

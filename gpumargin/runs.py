@@ -1,0 +1,112 @@
+"""A finished run: its tables, in memory or in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
+import pyarrow as pa
+
+from gpumargin.errors import UsageError
+from gpumargin.identity import new_run_id
+from gpumargin.publish import RunFolder, resolve_run
+
+if TYPE_CHECKING:
+    from gpumargin.tables import Book
+
+_IN_PARTS = ("accounts", "units", "positions")
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    return cast("pl.DataFrame", pl.from_arrow(table))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Margin of a book.
+
+    Attributes:
+      tables: Arrow result tables by name, unit and sign in their field metadata.
+      summary: counts, exact totals, timings.
+      manifest: what identifies the run.
+      book: the book that was margined.
+    """
+
+    tables: Mapping[str, pa.Table]
+    summary: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    book: Book
+
+    @property
+    def accounts(self) -> pl.DataFrame:
+        """One row per margin account."""
+        return _frame(self.tables["accounts"])
+
+    @property
+    def units(self) -> pl.DataFrame:
+        """One row per margin account and risk unit, a column per component."""
+        return self._optional("units")
+
+    @property
+    def positions(self) -> pl.DataFrame:
+        """One row per leg; only if the run was asked for it."""
+        return self._optional("positions")
+
+    @property
+    def instruments(self) -> pl.DataFrame:
+        """One row per contract, with its risk array."""
+        return self._optional("instruments")
+
+    @property
+    def scenarios(self) -> pl.DataFrame:
+        """One row per scenario and unit."""
+        return self._optional("scenarios")
+
+    def _optional(self, name: str) -> pl.DataFrame:
+        if name not in self.tables:
+            message = f"this run has no table {name!r}; it has {sorted(self.tables)}"
+            raise UsageError(message)
+        return _frame(self.tables[name])
+
+    def write(self, out: str | Path) -> Path:
+        """Publishes the run as a folder under `out` and returns it."""
+        with RunFolder(Path(out), new_run_id(self.manifest)) as folder:
+            for name, table in self.tables.items():
+                if name in _IN_PARTS:
+                    folder.add_part(name, table)
+                else:
+                    folder.add_table(name, table)
+            return folder.publish(self.summary, self.manifest)
+
+
+def open_run(path: str | Path) -> Path:
+    """The folder of a published run, of the newest run below a folder, or of `OUT/latest`.
+
+    Raises:
+      UsageError: there is none.
+    """
+    try:
+        return resolve_run(Path(path))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from None
+
+
+def run_table(folder: Path, name: str) -> pl.LazyFrame:
+    """A result table of a run folder."""
+    parts = folder / name
+    return pl.scan_parquet(parts / "*.parquet" if parts.is_dir() else folder / f"{name}.parquet")
+
+
+def run_json(folder: Path, name: str) -> dict[str, Any]:
+    """`summary` or `manifest` of a run folder."""
+    return cast("dict[str, Any]", json.loads((folder / f"{name}.json").read_text("utf-8")))
+
+
+def as_of_of(folder: Path) -> datetime:
+    """Instant at which a run was valued."""
+    return datetime.fromisoformat(run_json(folder, "manifest")["as_of"])

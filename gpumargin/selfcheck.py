@@ -1,0 +1,82 @@
+"""Checks of our own results, on every run: identities that must hold whatever the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpumargin.engine import EngineResult
+from gpumargin.errors import InternalError
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import LegBook
+
+# Two ways to the same sum differ by rounding only: a few ulp of the gross amount. float32 runs carry 2^-24.
+_TOLERANCE = {8: 1e-9, 4: 1e-3}
+
+
+def _sum_by_run(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return np.bincount(owner, weights=values, minlength=len(starts) - 1)
+
+
+def leg_pnl(book: LegBook, contracts: ContractSet) -> np.ndarray:
+    """P&L of every leg that is not yet in the balance, cash due included, `[N]`: the plain formula of the contract."""
+    c = contracts.contracts
+    is_cash = book.is_cash
+    contract = book.cash_contract
+    entry, mark = book.entry, c.mark[contract]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(c.is_inverse[contract], 1 / entry - 1 / mark, mark - entry)
+    open_gain = np.where(np.isnan(entry), 0.0, gain)
+    cash = book.cash_quantity * c.size[contract] * open_gain + book.unsettled
+    pnl = np.zeros(len(book.contract))
+    pnl[is_cash] = cash * c.settlement_ratio[contract]
+    return pnl
+
+
+def check_part(book: LegBook, contracts: ContractSet, part: EngineResult) -> None:
+    """Recomputes the equity of every account of a part from balances, the slow way, and the excess identity.
+
+    Raises:
+      InternalError: GM202, an identity does not hold; the message names the account and both figures.
+    """
+    rows = part.result.accounts
+    chosen = slice(part.first_account, part.first_account + len(rows.equity))
+    starts = book.balance_start[chosen.start : chosen.stop + 1]
+    value = book.amount[starts[0] : starts[-1]] * contracts.assets.ratio[book.asset[starts[0] : starts[-1]]]
+    legs = book.leg_start[book.unit_start[chosen.start : chosen.stop + 1]]
+    pnl = leg_pnl(book, contracts)[legs[0] : legs[-1]]
+    recomputed = _sum_by_run(pnl, legs - legs[0])
+    tolerance = _TOLERANCE[rows.equity.dtype.itemsize]
+    room = tolerance * (_sum_by_run(np.abs(pnl), legs - legs[0]) + 1)
+    _require(book, chosen.start, "unrealised_pnl", rows.unrealised_pnl, recomputed, room)
+    floating = rows.unrealised_pnl.astype(np.float64) + rows.option_value
+    expected = _sum_by_run(value, starts - starts[0]) + floating
+    gross = _sum_by_run(np.abs(value), starts - starts[0]) + np.abs(floating) + 1
+    _require(book, chosen.start, "equity", rows.equity, expected, tolerance * gross)
+    for name, excess in rows.health.excess.items():
+        _require(book, chosen.start, f"{name}_excess", excess, rows.balance[name] - rows.margin[name], 0)
+
+
+def _require(
+    book: LegBook, first: int, name: str, found: np.ndarray, expected: np.ndarray, tolerance: np.ndarray | float
+) -> None:
+    wrong = np.flatnonzero(np.abs(found - expected) > tolerance)
+    if len(wrong):
+        row = int(wrong[0])
+        account = book.account_ids[first + row].as_py()
+        message = (
+            f"GM202: {name} of account {account!r} is {found[row]!r}, recomputed {expected[row]!r} "
+            f"({len(wrong):,} accounts differ); nothing was published"
+        )
+        raise InternalError(message)
+
+
+def check_rows(done: int, expected: int) -> None:
+    """Every account must have got exactly one result row.
+
+    Raises:
+      InternalError: GM202.
+    """
+    if done != expected:
+        message = f"GM202: {done:,} accounts have results, {expected:,} were read; nothing was published"
+        raise InternalError(message)

@@ -1,0 +1,209 @@
+"""Books: the tables of the contract in canonical types, and where each row came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.types as pat
+
+from gpumargin.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
+from gpumargin.defaults import fill_constants, fill_derived
+from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.parts import IN_MEMORY, Part, Raw, folder_parts, given_parts, load_part, repeated_names, unknown_table
+from gpumargin.schema import TABLES, Table
+
+if TYPE_CHECKING:
+    from gpumargin.parts import TableLike
+
+ExtraColumns = Literal["error", "ignore"]
+_FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.arrow, or a frame"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run of consecutive rows of a table: the file they came from, relative to the book's folder, and how many."""
+
+    file: str
+    rows: int
+
+
+@dataclass(frozen=True, init=False)
+class Book:
+    """The tables of one snapshot, typed but not yet judged (`gpumargin.checks` does that).
+
+    Attributes:
+      tables: Arrow tables by name, only those that were given; every column in its canonical type (`schema.CANONICAL`),
+        defaults filled, optional columns possibly absent.
+      sources: for each table its files in row order.
+    """
+
+    tables: Mapping[str, pa.Table]
+    sources: Mapping[str, tuple[Source, ...]]
+
+    def __init__(
+        self,
+        tables: Mapping[str, pa.Table] | None = None,
+        sources: Mapping[str, tuple[Source, ...]] | None = None,
+        *,
+        extra_columns: ExtraColumns = "error",
+        **given: TableLike | None,
+    ) -> None:
+        """Takes canonical tables as they are, or, by name, anything `read_book` takes."""
+        if tables is None:
+            read = read_book(None, extra_columns=extra_columns, **given)
+            tables, sources = read.tables, read.sources
+        known = sources or {}
+        located = {name: known.get(name, (Source(IN_MEMORY, table.num_rows),)) for name, table in tables.items()}
+        object.__setattr__(self, "tables", dict(tables))
+        object.__setattr__(self, "sources", located)
+
+    def num_rows(self, table: str) -> int:
+        """Number of rows of a table, 0 where it was not given."""
+        return int(self.tables[table].num_rows) if table in self.tables else 0
+
+    def locate(self, table: str, row: int) -> tuple[str, int]:
+        """File of a table's row and the row's number in that file, both counted from 0."""
+        for source in self.sources[table]:
+            if row < source.rows:
+                return source.file, row
+            row -= source.rows
+        message = f"table {table!r} has {self.num_rows(table)} rows"
+        raise IndexError(message)
+
+    def frame(self, table: str) -> pl.DataFrame:
+        """Polars copy of a table with ids as plain strings; meant for small tables, positions can be large."""
+        found = self.tables[table]
+        plain = [col.cast(pa.string()) if pat.is_dictionary(col.type) else col for col in found.columns]
+        return pl.DataFrame(pl.from_arrow(pa.table(plain, names=found.column_names)))
+
+
+def read_book(
+    path: str | Path | None = None, *, extra_columns: ExtraColumns = "error", **tables: TableLike | None
+) -> Book:
+    """Reads a book from a folder, from objects, or from both.
+
+    Args:
+      path: folder of `NAME.parquet`, `NAME/*.parquet` (sorted by file name) or `NAME.arrow`, one form per table.
+      extra_columns: `ignore` skips columns that the contract does not know.
+      **tables: further tables by name: polars frames, Arrow tables or record batches, paths of a file or a folder.
+
+    Returns:
+      The book in canonical types with the contract's defaults filled in. Optional tables without rows count as absent.
+
+    Raises:
+      InputError: missing tables, unreadable files, unknown, missing or wrongly typed columns; all of them at once.
+    """
+    failures: list[Failure] = []
+    forms = _forms(path, tables, failures)
+    read = {name: _read_table(TABLES[name], parts, extra_columns, failures) for name, parts in forms.items()}
+    failures += [_missing_table(name) for name, spec in TABLES.items() if spec.required and name not in forms]
+    if failures:
+        raise input_error(failure_frame(failures))
+    kept = {name: found for name, found in read.items() if found and (found[0].num_rows or TABLES[name].required)}
+    filled = fill_derived({name: table for name, (table, _) in kept.items()})
+    return Book(filled, {name: sources for name, (_, sources) in kept.items()})
+
+
+def _forms(
+    path: str | Path | None, tables: Mapping[str, TableLike | None], failures: list[Failure]
+) -> dict[str, list[Part]]:
+    forms = _folder_forms(Path(path), failures) if path is not None else {}
+    for name, value in tables.items():
+        if name not in TABLES:
+            failures.append(unknown_table(name, IN_MEMORY))
+        elif value is not None:
+            forms.setdefault(name, []).append(given_parts(name, value))
+    failures += [_several_forms(name, found) for name, found in forms.items() if len(found) > 1]
+    failures += [_no_files(name) for name, found in forms.items() if not found[0]]
+    return {name: found[0] for name, found in forms.items()}
+
+
+def _folder_forms(folder: Path, failures: list[Failure]) -> dict[str, list[list[Part]]]:
+    if folder.is_dir():
+        return folder_parts(folder, failures)
+    message = f"expected a folder of tables at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'}"
+    failures.append(Failure("GM119", "", str(folder), None, "", "", message, "give the folder that holds the tables"))
+    return {}
+
+
+def _several_forms(name: str, forms: list[list[Part]]) -> Failure:
+    files = [form[0].file if form else f"{name}/" for form in forms]
+    message = f"table {name!r} is there in {len(forms)} forms: {', '.join(files)}"
+    return Failure("GM101", name, files[-1], None, "", "", message, _FORM_REMEDY)
+
+
+def _no_files(name: str) -> Failure:
+    message = f"the folder of table {name!r} holds no .parquet file"
+    return Failure("GM101", name, f"{name}/", None, "", "", message, "add its files or remove the folder")
+
+
+def _missing_table(name: str) -> Failure:
+    message = f"table {name!r} is missing"
+    return Failure("GM101", name, "", None, "", "", message, f"add {name}.parquet to the book, with no rows if need be")
+
+
+def _read_table(
+    spec: Table, parts: list[Part], extra_columns: ExtraColumns, failures: list[Failure]
+) -> tuple[pa.Table, tuple[Source, ...]] | None:
+    """One table from its parts, or None when a failure keeps its parts from being joined."""
+    before = len(failures)
+    loaded = [(part, raw) for part in parts if (raw := load_part(part, failures)) is not None]
+    for part, raw in loaded:
+        failures += _name_failures(spec, part, raw, extra_columns)
+    pieces = [_typed(spec, part, raw, failures) for part, raw in loaded]
+    failures += _type_conflicts(spec, [part for part, _ in loaded], pieces)
+    if len(failures) > before or not pieces:
+        return None
+    joined = with_one_dictionary(pa.concat_tables(pieces, promote_options="default"))
+    sources = tuple(Source(part.file, piece.num_rows) for (part, _), piece in zip(loaded, pieces, strict=True))
+    return fill_constants(spec, joined), sources
+
+
+def _name_failures(spec: Table, part: Part, raw: Raw, extra_columns: ExtraColumns) -> list[Failure]:
+    extra = [name for name in dict.fromkeys(raw.names) if name not in spec.by_name and extra_columns == "error"]
+    known = ", ".join(spec.by_name)
+    found = [
+        *((name, "is not in the contract", f"remove it, or ignore extra columns; known: {known}") for name in extra),
+        *((name, "stands more than once", "keep one of them") for name in repeated_names(raw.names)),
+        *(
+            (column.name, "is missing", f"add it: {column.meaning}")
+            for column in spec.columns
+            if column.required and column.name not in raw.names
+        ),
+    ]
+    return [
+        Failure("GM101", spec.name, part.file, None, name, "", f"column {name!r} {fault}", remedy)
+        for name, fault, remedy in found
+    ]
+
+
+def _typed(spec: Table, part: Part, raw: Raw, failures: list[Failure]) -> pa.Table:
+    columns = {}
+    for name in raw.data.column_names:
+        try:
+            columns[name] = canonical_column(raw.data.column(name), spec.by_name[name])
+        except ColumnMismatchError as error:
+            remedy = "write the column in one of the accepted types"
+            failures.append(Failure(error.code, spec.name, part.file, None, name, "", str(error), remedy))
+    ordered = {column.name: columns[column.name] for column in spec.columns if column.name in columns}
+    return pa.table(ordered) if ordered else raw.data.select([])
+
+
+def _type_conflicts(spec: Table, parts: list[Part], pieces: list[pa.Table]) -> list[Failure]:
+    failures = []
+    for name in spec.by_name:
+        typed = [
+            (part, piece.schema.field(name).type)
+            for part, piece in zip(parts, pieces, strict=True)
+            if name in piece.column_names
+        ]
+        odd = [(part, dtype) for part, dtype in typed if dtype != typed[0][1]]
+        for part, dtype in odd:
+            message = f"column {name!r} is {dtype} here and {typed[0][1]} in {typed[0][0].file}"
+            failures.append(Failure("GM101", spec.name, part.file, None, name, "", message, "write all files alike"))
+    return failures
