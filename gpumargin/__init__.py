@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gpumargin.errors import InternalError as InternalError
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
-    from gpumargin.runs import Run as Run
     from gpumargin.run import margin as margin
+    from gpumargin.runs import Run as Run
     from gpumargin.tables import Book as Book
     from gpumargin.tables import read_book as read_book
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, PriceShortfall, ScenarioRow
-from gpumargin.pack.columns import Floats
+from gpumargin.pack.columns import Bools, Floats
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
 
@@ -81,11 +81,11 @@ def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     return tuple((name, parse_expression(text, known)) for name, text in file.margin.items())
 
 
-def asset_weights(table: CollateralTable, assets: Sequence[str], base: Sequence[bool]) -> Weights:
+def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) -> Weights:
     """Weights of every asset, `[C]`; `base` marks assets that are legs of a unit."""
     asset = by_name(table.assets, assets)
     if table.base is not None:
-        asset = np.where(np.array(base, bool), table.base, asset)
+        asset = np.where(base, table.base, asset)
     return Weights(asset, by_name(table.liability, assets))
 
 
@@ -102,7 +102,7 @@ def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np
     return table, listed
 
 
-def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Sequence[bool]) -> Model:
+def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:
     """The model as kernels take it.
 
     Args:

@@ -36,20 +36,22 @@ class MarginModel:
         """Name and date, as they select the model: `derive-pm1@2025-02-01`."""
         return f"{self.file.name}@{self.file.effective.isoformat()}"
 
-    def replace(self, changes: Mapping[str, object]) -> MarginModel:
-        """The same model with other values.
+    def replace(self, changes: Mapping[str, object] | None = None, **tables: object) -> MarginModel:
+        """The same model with other values, for what-ifs.
 
         Args:
-          changes: dotted key -> value, for example `{"parameters.im_factor": 1.3}`. Keys must exist in the file or in
-            its schema; a key that names a whole table replaces it.
+          changes: dotted key -> value, for example `{"parameters.im_factor": 1.3}`; a key that names a whole table
+            replaces it.
+          **tables: the same for keys without dots.
 
         Raises:
           UsageError: the changed file does not validate; the message names the key.
         """
         raw = deepcopy(dict(self.raw))
-        for key, value in changes.items():
+        wanted = {**(changes or {}), **tables}
+        for key, value in wanted.items():
             _set(raw, key, value)
-        return _validated(raw, self.label, {**self.overrides, **changes})
+        return _validated(raw, self.label, {**self.overrides, **wanted})
 
 
 def _set(raw: dict[str, Any], key: str, value: object) -> None:
@@ -77,7 +79,7 @@ def _validated(raw: dict[str, Any], where: str, overrides: Mapping[str, object])
     try:
         file = ModelFile.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(_problem(e) for e in error.errors())  # type: ignore[arg-type]
+        problems = "\n".join(_problem(e) for e in error.errors())
         message = f"{where} is not a valid model file:\n{problems}\nsee `gpumargin models --schema` for what is allowed"
         raise UsageError(message) from None
     return MarginModel(file, raw, dict(overrides))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -26,8 +26,8 @@ MIN_ACCOUNTS_PER_SHARD = 1 << 10
 DEFAULT_MEMORY_BUDGET = 4 << 30
 _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging copies included (measured)
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
-_BLOCK = PartitionSpec(ACCOUNT_AXIS)
-_SHARED = PartitionSpec()
+_BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
+_SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
 
 
 class EngineResult(NamedTuple):
@@ -95,7 +95,8 @@ class Engine:
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
         with jax.enable_x64(True):
-            return jax.tree.map(lambda x: np.asarray(x)[: self.contracts.padding], self.table.risk)
+            risk = jax.tree.map(lambda x: np.asarray(x)[: self.contracts.padding], self.table.risk)
+        return cast("ContractRisk", risk)
 
     def run(self, book: LegBook) -> Iterator[EngineResult]:
         """Margin of every account, part by part, in canonical order.
@@ -133,21 +134,18 @@ class Engine:
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
 
 
-_PROGRAMS: dict[Any, Any] = {}
-
-
+@cache
 def _contract_program() -> Callable[..., ContractTable]:
-    return _PROGRAMS.setdefault("contracts", jax.jit(contract_stage))
+    return cast("Callable[..., ContractTable]", jax.jit(contract_stage))
 
 
+@cache
 def _part_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., PartResult]:
     """The compiled part program of a mesh; one per process, so that a second run finds its compilations."""
-    if (mesh, chunk) not in _PROGRAMS:
-        local = partial(_local, partial(part_margin, chunk=chunk))
-        specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
-        sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
-        _PROGRAMS[mesh, chunk] = jax.jit(sharded)
-    return _PROGRAMS[mesh, chunk]
+    local = partial(_local, partial(part_margin, chunk=chunk))
+    specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
+    return cast("Callable[..., PartResult]", jax.jit(sharded))
 
 
 def _finished(part: tuple[Shard, ...], result: PartResult) -> Iterator[EngineResult]:

@@ -26,7 +26,8 @@ class InputError(GpumarginError):
     """Input that breaks the contract.
 
     Attributes:
-      failures: polars frame with the columns `FAILURE_COLUMNS`, one row per offending cell (first examples of each kind).
+      failures: polars frame with the columns `FAILURE_COLUMNS`, one row per offending
+        cell (the first examples of each kind).
     """
 
     exit_code = 3

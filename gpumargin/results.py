@@ -140,7 +140,7 @@ def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
     """Market value of one long contract: of an option its price, of anything else its notional, `[M]`."""
     count = contracts.padding
     is_option = contracts.contracts.is_option[:count]
-    return np.where(is_option, risk.value, risk.exposure).astype(np.float64)
+    return np.asarray(np.where(is_option, risk.value, risk.exposure), np.float64)
 
 
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
@@ -227,7 +227,7 @@ def positions_table(book: LegBook, part: EngineResult, contracts: ContractSet, r
             "instrument_id": contracts.ids.take(pa.array(contract)),
             "quantity": _numbers(quantity),
             "value": times_quantity(contract_value(contracts, risk)),
-            "unrealised_pnl": _numbers(leg_pnl(book, contracts)[start:stop]),
+            "unrealised_pnl": _numbers(leg_pnl(book, contracts, slice(part.first_row, part.first_row + rows))),
             "delta": times_quantity(greeks.delta * forward + risk.exposure),
             "gamma": times_quantity(greeks.gamma * forward**2 * 1e-4),
             "vega": times_quantity(greeks.vega / 100),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +16,9 @@ import pyarrow as pa
 from gpumargin.bind import bind
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks import require_valid, resolve_as_of
+from gpumargin.device import DeviceChoice
 from gpumargin.digests import ColumnDigest
-from gpumargin.engine import Engine, Settings
+from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Engine, Settings
 from gpumargin.identity import input_digests, new_run_id, versions
 from gpumargin.model_checks import require_margined, require_usable
 from gpumargin.pack.columns import Bools, encoded
@@ -32,6 +33,7 @@ from gpumargin.tables import Book
 from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
 
 PART_TABLES = ("accounts", "units", "positions")
+DEFAULT_TABLES = ("accounts", "units")
 
 
 class Clock:
@@ -62,8 +64,8 @@ class Options:
     """
 
     as_of: datetime | None = None
-    settings: Settings = Settings()
-    tables: tuple[str, ...] = ("accounts", "units")
+    settings: Settings = field(default_factory=Settings)
+    tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
 
 
@@ -236,31 +238,50 @@ def manifest_of(book: Book, passes: list[Pass], options: Options, progress: Prog
     }
 
 
-def margin(book: Book, model: MarginModel | str, options: Options = Options()) -> Run:  # noqa: B008  frozen record
+def margin(
+    book: Book,
+    model: MarginModel | str,
+    *,
+    as_of: datetime | str | None = None,
+    device: DeviceChoice = "auto",
+    dtype: DType = "float64",
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    tables: Collection[str] = DEFAULT_TABLES,
+) -> Run:
     """Margin of a whole book, in memory.
 
     Args:
       book: from `read_book`.
       model: a model or its name; accounts whose row names another model get that one.
-      options: as-of, device, precision.
+      as_of: instant of valuation, ISO 8601 or a datetime (naive = UTC); None = the newest timestamp of the book.
+      device: `auto` = every GPU, else the CPU; `gpu` and `cpu` insist.
+      dtype: precision of the kernels; statuses are meant to be decided in float64.
+      memory_budget: bytes that parts in flight may take.
+      tables: result tables beside `accounts`, of `units` and `positions`.
 
     Returns:
       `Run` with the result tables as polars frames.
 
     Raises:
-      InputError: the book is not valid. ResourceError: no such device, or not enough memory.
+      InputError: the book or the model breaks the input contract. ResourceError: no such device, or out of memory.
+      InternalError: an identity does not hold.
     """
-    chosen = load_model(model) if isinstance(model, (str, Path)) else model
+    chosen = model if isinstance(model, MarginModel) else load_model(model)
+    instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
+    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables))
     progress = Progress()
     passes = prepare(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
-    for tables in parts(passes, options.tables, progress):
-        for name, table in tables.items():
+    for made in parts(passes, options.tables, progress):
+        for name, table in made.items():
             collected.setdefault(name, []).append(table)
-    tables = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
-    tables |= whole_tables(passes)
-    summary = summary_of(book, passes, options, progress)
-    return Run(tables=tables, summary=summary, manifest=manifest_of(book, passes, options, progress), book=book)
+    joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
+    return Run(
+        tables={**joined, **whole_tables(passes)},
+        summary=summary_of(book, passes, options, progress),
+        manifest=manifest_of(book, passes, options, progress),
+        book=book,
+    )
 
 
 def margin_to_folder(book: Book, model: MarginModel, out: Path, options: Options) -> Path:

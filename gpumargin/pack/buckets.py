@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class Plan:
 
 def bucket_widths(lengths: Ints) -> Ints:
     """Width of the bucket that each run falls into: the next power of two, at least `MIN_WIDTH`."""
-    return np.maximum(MIN_WIDTH, 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
+    return np.asarray(np.maximum(MIN_WIDTH, 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)), np.int64)
 
 
 def _rounded(rows: int) -> int:
@@ -76,7 +77,7 @@ def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: in
     """
     parts = max(1, -(-(len(book) - first) // (accounts_per_shard * devices)))
     cuts = np.linspace(first, len(book), parts * devices + 1).round().astype(np.int64)
-    accounts = [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    accounts = [(int(a), int(b)) for a, b in pairwise(cuts)]
     rows = [(int(book.unit_start[a]), int(book.unit_start[b])) for a, b in accounts]
     shape = Shape(
         legs=_bucket_shape(book.leg_start, rows),

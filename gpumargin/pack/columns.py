@@ -19,9 +19,19 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One contiguous array; dictionaries of several chunks are unified."""
     if isinstance(column, pa.Array):
         return column
-    if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
+    if pa.types.is_dictionary(column.type) and column.num_chunks > 1:
+        return _flat_dictionary(column)
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _flat_dictionary(column: pa.ChunkedArray) -> pa.Array:
+    """Chunks that share one dictionary, as readers leave them, are joined without hashing its words again."""
+    words = column.chunk(0).dictionary
+    if not all(chunk.dictionary.equals(words) for chunk in column.chunks):
+        column = column.unify_dictionaries()
+        words = column.chunk(0).dictionary
+    indices = pa.chunked_array([chunk.indices for chunk in column.chunks]).combine_chunks()
+    return pa.DictionaryArray.from_arrays(indices, words)
 
 
 def floats(table: pa.Table, name: str, default: float = np.nan) -> Floats:
@@ -36,7 +46,7 @@ def flags(table: pa.Table, name: str, *, default: bool) -> Bools:
     """A boolean column `[rows]`; nulls, and a column that is absent, give `default`."""
     if name not in table.column_names:
         return np.full(table.num_rows, default)
-    return pc.fill_null(flat(table[name]), default).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.fill_null(flat(table[name]), default).to_numpy(zero_copy_only=False), bool)
 
 
 def instants(table: pa.Table, name: str, missing: int) -> Ints:
@@ -60,7 +70,7 @@ def texts(table: pa.Table, name: str) -> np.ndarray:
     column = flat(table[name])
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.to_numpy(zero_copy_only=False)
+    return np.asarray(column.to_numpy(zero_copy_only=False), object)
 
 
 def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:

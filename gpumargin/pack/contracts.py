@@ -51,7 +51,7 @@ class ContractSet:
     @property
     def padding(self) -> int:
         """Index of the padding contract."""
-        return len(self.kinds)
+        return int(self.expiry.size)
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,19 @@ class LegBook:
 
 
 def _distinct(keys: Ints) -> Ints:
-    """Distinct keys in ascending order; runs are compressed first, which is most of the work on sorted input."""
-    if len(keys) == 0:
-        return keys
-    heads = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
-    return np.unique(heads)
+    """Distinct keys in ascending order; runs are compressed first, which on sorted input leaves nothing to sort."""
+    heads = keys[_begins(keys)]
+    if not bool(np.all(heads[1:] > heads[:-1])):
+        heads = np.sort(heads)
+        heads = heads[_begins(heads)]
+    return heads
+
+
+def _begins(keys: Ints) -> Bools:
+    """True where a run of equal keys begins."""
+    begins = np.ones(len(keys), bool)
+    begins[1:] = keys[1:] != keys[:-1]
+    return begins
 
 
 def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:

@@ -263,7 +263,8 @@ def _values(frame: pl.DataFrame, years: Floats) -> Floats:
     inverse = frame["inverse"].to_numpy()[:, None]
     option = option_price(forward, _strike(frame)[:, None], deviation, is_call=is_call)
     mark = _array(frame, "linear_mark")[:, None]
-    gain = np.where(inverse, (1.0 - 1.0 / move) / mark, mark * (move - 1.0))
+    divisor = np.where(mark == 0.0, 1.0, mark)  # options have no linear mark; their gain is not used
+    gain = np.where(inverse, (1.0 - 1.0 / move) / divisor, mark * (move - 1.0))
     is_option = (frame["kind"].to_numpy() == "option")[:, None]
     return _array(frame, "contract_size")[:, None] * np.where(
         is_option, np.where(inverse, option / forward, option), gain

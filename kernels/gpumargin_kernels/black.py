@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._safe import safe_divide, safe_log
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.normal import normal_cdf, normal_density
 
 
@@ -15,13 +16,13 @@ class BlackGreeks(NamedTuple):
     Quote currency per unit of underlying; per 1.00 of forward, per 1.00 of vol, per year.
     """
 
-    value: Array
-    delta: Array  # dV/dF
-    gamma: Array  # d2V/dF2
-    vega: Array  # dV/dvol
-    theta: Array  # dV/dt as calendar time passes, forward held
-    vanna: Array  # d2V/dF dvol
-    volga: Array  # d2V/dvol2
+    value: Leaf
+    delta: Leaf  # dV/dF
+    gamma: Leaf  # d2V/dF2
+    vega: Leaf  # dV/dvol
+    theta: Leaf  # dV/dt as calendar time passes, forward held
+    vanna: Leaf  # d2V/dF dvol
+    volga: Leaf  # d2V/dvol2
 
 
 def _standard_moves(forward: Array, strike: Array, stdev: Array) -> tuple[Array, Array]:

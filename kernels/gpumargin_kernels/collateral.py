@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._buckets import repeat
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Weights
 from gpumargin_kernels.records import Assets, Balances
 
@@ -13,8 +14,8 @@ from gpumargin_kernels.records import Assets, Balances
 class CollateralValue(NamedTuple):
     """Sums over the balances of each account, accounting unit."""
 
-    full: Array  # [A] at full market value, borrowed balances negative
-    weighted: dict[str, Array]  # [A] by margin type, after haircuts
+    full: Leaf  # [A] at full market value, borrowed balances negative
+    weighted: dict[str, Leaf]  # [A] by margin type, after haircuts
 
 
 def collateral_value(balances: Balances, assets: Assets, weights: dict[str, Weights], zero: Array) -> CollateralValue:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
 from gpumargin_kernels.records import Assets, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk
@@ -21,7 +22,7 @@ class ContractSide(NamedTuple):
     contracts: Contracts  # [M]
     risk: ContractRisk  # [M]
     market: UnitMarket  # [M], of each contract's unit
-    numbers: dict[str, Array]  # [M], the component's numbers for each contract's unit
+    numbers: dict[str, Leaf]  # [M], the component's numbers for each contract's unit
 
 
 class RowSide(NamedTuple):
@@ -29,8 +30,8 @@ class RowSide(NamedTuple):
 
     sums: tuple[Array, ...]  # [R, J] per tally of the component
     market: UnitMarket  # [R]
-    weight: Array  # [R, S]
-    numbers: dict[str, Array]  # [R]
+    weight: Leaf  # [R, S]
+    numbers: dict[str, Leaf]  # [R]
     assets: Assets  # [C]
     charges: dict[str, "Charge"]  # of the components before this one
 
@@ -38,8 +39,8 @@ class RowSide(NamedTuple):
 class Charge(NamedTuple):
     """What a component requires of each unit row."""
 
-    amount: Array  # [R], a requirement or loss, positive
-    worst: Array | None = None  # [R] int32 scenario column, or number of scenarios + index of a component
+    amount: Leaf  # [R], a requirement or loss, positive
+    worst: Leaf | None = None  # [R] int32 scenario column, or number of scenarios + index of a component
 
 
 class Kind(NamedTuple):
@@ -99,7 +100,11 @@ def _expiry_loss(component: Component, model: Model, row: RowSide) -> Charge:
 
 
 def _leg_mask(component: Component, contracts: Contracts) -> Array:
-    masks = {"perpetual": contracts.is_perpetual, "base": contracts.is_base, "option": contracts.is_option}
+    masks: dict[str, Array] = {
+        "perpetual": contracts.is_perpetual,
+        "base": contracts.is_base,
+        "option": contracts.is_option,
+    }
     return masks[str(component.choice("legs"))]
 
 

@@ -5,14 +5,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels.leaf import Leaf
+
 SETTLEMENT_WINDOW_SECONDS = 1800.0
 
 
 class ForwardSplit(NamedTuple):
     """A forward as the part that settlement has fixed already and the part that spot shocks still move."""
 
-    fixed: Array
-    variable: Array
+    fixed: Leaf
+    variable: Leaf
 
 
 def forward_split(forward: Array, settled_average: Array, seconds_to_expiry: Array) -> ForwardSplit:

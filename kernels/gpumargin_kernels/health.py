@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels.leaf import Leaf
+
 # The order is the code: STATUSES[code] is the word that tables show.
 STATUSES = ("healthy", "margin_call", "liquidatable", "bankrupt", "unknown")
 HEALTHY, MARGIN_CALL, LIQUIDATABLE, BANKRUPT, UNKNOWN = range(len(STATUSES))
@@ -13,9 +15,9 @@ HEALTHY, MARGIN_CALL, LIQUIDATABLE, BANKRUPT, UNKNOWN = range(len(STATUSES))
 class Health(NamedTuple):
     """Where an account stands; `[A]` each."""
 
-    excess: dict[str, Array]  # by margin type, balance - requirement, positive = healthy
-    ratio: Array  # maintenance balance / requirement; NaN where the requirement is 0
-    status: Array  # int8 code, index into `STATUSES`
+    excess: dict[str, Leaf]  # by margin type, balance - requirement, positive = healthy
+    ratio: Leaf  # maintenance balance / requirement; NaN where the requirement is 0
+    status: Leaf  # int8 code, index into `STATUSES`
 
 
 def account_health(equity: Array, balance: dict[str, Array], requirement: dict[str, Array]) -> Health:

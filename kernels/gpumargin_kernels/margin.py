@@ -6,7 +6,7 @@ account_stage    units to accounts, collateral, health                          
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
 from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.health import Health, account_health
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket, UnitSlots
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
@@ -31,10 +32,10 @@ class MoneyGreeks(NamedTuple):
     Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
     """
 
-    delta: Array
-    gamma: Array
-    vega: Array
-    theta: Array
+    delta: Leaf
+    gamma: Leaf
+    vega: Leaf
+    theta: Leaf
 
 
 class ContractTable(NamedTuple):
@@ -49,27 +50,27 @@ class ContractTable(NamedTuple):
 class UnitRows(NamedTuple):
     """Result per unit row, `[R]` each."""
 
-    unit: Array  # int32
-    charges: dict[str, Array]  # by component
-    worst_scenario: Array  # int32 code, see `Charge`
-    worst_loss: Array
-    margin: dict[str, Array]  # by margin type
-    option_value: Array
+    unit: Leaf  # int32
+    charges: dict[str, Leaf]  # by component
+    worst_scenario: Leaf  # int32 code, see `Charge`
+    worst_loss: Leaf
+    margin: dict[str, Leaf]  # by margin type
+    option_value: Leaf
     greeks: MoneyGreeks
 
 
 class AccountRows(NamedTuple):
     """Result per account, `[A]` each."""
 
-    equity: Array
-    unrealised_pnl: Array
-    option_value: Array
-    collateral_value: dict[str, Array]
-    balance: dict[str, Array]
-    margin: dict[str, Array]
+    equity: Leaf
+    unrealised_pnl: Leaf
+    option_value: Leaf
+    collateral_value: dict[str, Leaf]
+    balance: dict[str, Leaf]
+    margin: dict[str, Leaf]
     health: Health
-    worst_scenario: Array  # int32 code of the account's only unit, -1 if it has none or several
-    worst_loss: Array
+    worst_scenario: Leaf  # int32 code of the account's only unit, -1 if it has none or several
+    worst_loss: Leaf
     greeks: MoneyGreeks
 
 
@@ -80,7 +81,7 @@ class PartResult(NamedTuple):
     """
 
     units: UnitRows
-    unit_unrealised_pnl: Array  # [R]
+    unit_unrealised_pnl: Leaf  # [R]
     accounts: AccountRows
 
 
@@ -211,8 +212,8 @@ def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
         linear = own.mark - safe_entry
         inverse = safe_divide(own.mark - safe_entry, own.mark * safe_entry, 0)
         gain = jnp.where(is_open, jnp.where(own.is_inverse, inverse, linear), 0)
-        cash = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
-        return total + cash * own.settlement_ratio
+        cash: Array = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
+        return jnp.add(total, cash * own.settlement_ratio)
 
     return repeat(legs.contract.shape[1], add_slot, jnp.broadcast_to(zero, legs.contract.shape[:1]))
 
@@ -220,10 +221,10 @@ def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
 class UnitSums(NamedTuple):
     """Sums over the units of each account, `[A]` each."""
 
-    margin: dict[str, Array]
-    option_value: Array
-    unrealised_pnl: Array
-    worst_loss: Array
+    margin: dict[str, Leaf]
+    option_value: Leaf
+    unrealised_pnl: Leaf
+    worst_loss: Leaf
     greeks: MoneyGreeks
 
 
@@ -231,8 +232,8 @@ class AccountUnits(NamedTuple):
     """Units of each account brought together, `[A]` each."""
 
     sums: UnitSums
-    margin: dict[str, Array]  # aggregated as the model says
-    worst_scenario: Array
+    margin: dict[str, Leaf]  # aggregated as the model says
+    worst_scenario: Leaf
 
 
 def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
@@ -241,7 +242,8 @@ def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots
 
     def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
         row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-        return jax.tree.map(lambda total, x: total + jnp.where(is_held, x[row], 0), sums, source)
+        more = jax.tree.map(lambda x: jnp.where(is_held, x[row], 0), source)
+        return cast("UnitSums", jax.tree.map(jnp.add, sums, more))
 
     start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
     sums = repeat(slots.row.shape[1], add_slot, start)

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
-from jax import Array
 
 from gpumargin_kernels.expression import Expression
+from gpumargin_kernels.leaf import Leaf
 
 
 class ScenarioSet(NamedTuple):
@@ -37,19 +37,19 @@ class VolShock(NamedTuple):
     the short power up to the pivot, the long one beyond.
     """
 
-    up: Array
-    down: Array
-    short_power: Array
-    long_power: Array
-    pivot_years: Array
-    floor_years: Array
+    up: Leaf
+    down: Leaf
+    short_power: Leaf
+    long_power: Leaf
+    pivot_years: Leaf
+    floor_years: Leaf
 
 
 class Weights(NamedTuple):
     """Share of an asset's value that counts as collateral; both fields `[C]`."""
 
-    asset: Array  # for a positive balance, 0..1
-    liability: Array  # for a negative balance, >= 1
+    asset: Leaf  # for a positive balance, 0..1
+    liability: Leaf  # for a negative balance, >= 1
 
 
 @partial(
@@ -75,15 +75,15 @@ class Model:
     components: tuple[Component, ...]
     margins: tuple[tuple[str, Expression], ...]  # margin type -> requirement of one unit, in evaluation order
     aggregation: Literal["sum", "correlated"]
-    spot: Array  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
-    vol_direction: Array  # [S] int32: 1 up, 0 none, -1 down
-    weight: Array  # [U, S] share of the scenario's P&L that counts
+    spot: Leaf  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
+    vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down
+    weight: Leaf  # [U, S] share of the scenario's P&L that counts
     vol_shock: VolShock
-    parameters: dict[str, Array]  # [U] each, named in the expressions
-    numbers: dict[str, dict[str, Array]]  # component -> number -> [U]
+    parameters: dict[str, Leaf]  # [U] each, named in the expressions
+    numbers: dict[str, dict[str, Leaf]]  # component -> number -> [U]
     collateral: dict[str, Weights]  # margin type -> weights
-    correlation: Array  # [U, U] positive semidefinite
-    is_correlated: Array  # [U] bool, False = added outside the norm
+    correlation: Leaf  # [U, U] positive semidefinite
+    is_correlated: Leaf  # [U] bool, False = added outside the norm
 
     def columns(self, scenario_set: object) -> slice:
         """The columns of the scenario set of that name."""

@@ -17,6 +17,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import jax
 from jax import Array
 
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.svi import SviSlice
 
 Level = Literal["unit", "expiry", "strike"]
@@ -30,40 +31,40 @@ class Contracts(NamedTuple):
     risk unit's own asset, held as balance.
     """
 
-    unit: Array  # [M] int32, index of the risk unit
-    expiry_group: Array  # [M] int32, equal for contracts of one unit and expiry
-    strike_group: Array  # [M] int32, equal for contracts of one expiry group and strike
-    is_option: Array  # [M] bool
-    is_call: Array  # [M] bool
-    is_perpetual: Array  # [M] bool
-    is_base: Array  # [M] bool
-    is_inverse: Array  # [M] bool, value and P&L in coin
-    size: Array  # [M] units of underlying (inverse futures: quote currency) per contract
-    strike: Array  # [M] quote currency
-    forward_fixed: Array  # [M] part of the forward that no shock moves
-    forward_variable: Array  # [M] part of the forward that spot shocks multiply
-    rate: Array  # [M] continuously compounded, decimal per year
-    years: Array  # [M] time to expiry
-    vol: Array  # [M] mark vol; NaN = take it from `svi`
-    mark: Array  # [M] venue's mark price, settlement currency; NaN = price it (options)
-    settlement_ratio: Array  # [M] accounting unit per settlement asset
-    confidence: Array  # [M] least confidence of the feeds of the contract's expiry, 0..1
+    unit: Leaf  # [M] int32, index of the risk unit
+    expiry_group: Leaf  # [M] int32, equal for contracts of one unit and expiry
+    strike_group: Leaf  # [M] int32, equal for contracts of one expiry group and strike
+    is_option: Leaf  # [M] bool
+    is_call: Leaf  # [M] bool
+    is_perpetual: Leaf  # [M] bool
+    is_base: Leaf  # [M] bool
+    is_inverse: Leaf  # [M] bool, value and P&L in coin
+    size: Leaf  # [M] units of underlying (inverse futures: quote currency) per contract
+    strike: Leaf  # [M] quote currency
+    forward_fixed: Leaf  # [M] part of the forward that no shock moves
+    forward_variable: Leaf  # [M] part of the forward that spot shocks multiply
+    rate: Leaf  # [M] continuously compounded, decimal per year
+    years: Leaf  # [M] time to expiry
+    vol: Leaf  # [M] mark vol; NaN = take it from `svi`
+    mark: Leaf  # [M] venue's mark price, settlement currency; NaN = price it (options)
+    settlement_ratio: Leaf  # [M] accounting unit per settlement asset
+    confidence: Leaf  # [M] least confidence of the feeds of the contract's expiry, 0..1
     svi: SviSlice  # [M] each
 
 
 class UnitMarket(NamedTuple):
     """What a risk unit's own asset is worth."""
 
-    spot: Array  # [U] index price of the underlying, quote currency
-    spot_confidence: Array  # [U] 0..1
-    perpetual_confidence: Array  # [U] least confidence of the unit's perpetual marks, 0..1
+    spot: Leaf  # [U] index price of the underlying, quote currency
+    spot_confidence: Leaf  # [U] 0..1
+    perpetual_confidence: Leaf  # [U] least confidence of the unit's perpetual marks, 0..1
 
 
 class Assets(NamedTuple):
     """Collateral assets."""
 
-    ratio: Array  # [C] accounting unit per asset
-    price: Array  # [C] USD
+    ratio: Leaf  # [C] accounting unit per asset
+    price: Leaf  # [C] USD
 
 
 @partial(
@@ -80,8 +81,8 @@ class Tally:
     row. `close` is a function at module level: it is part of the compiled program's identity.
     """
 
-    columns: Array  # [M, K]
-    terms: Array  # [M, T] constants of the group that the contract belongs to
+    columns: Leaf  # [M, K]
+    terms: Leaf  # [M, T] constants of the group that the contract belongs to
     level: Level = "unit"
     is_absolute: bool = False  # True: |quantity| * columns; unit level only
     close: Callable[[Array, Array], Array] | None = None  # None at unit level
@@ -90,40 +91,40 @@ class Tally:
 class Legs(NamedTuple):
     """One bucket of unit rows, padded to a common number of slots; padding has quantity 0 on the padding contract."""
 
-    unit: Array  # [R] int32
-    contract: Array  # [R, L] int32
-    quantity: Array  # [R, L] signed contracts
+    unit: Leaf  # [R] int32
+    contract: Leaf  # [R, L] int32
+    quantity: Leaf  # [R, L] signed contracts
 
 
 class CashLegs(NamedTuple):
     """One bucket of unit rows with the legs whose P&L is not yet in the balance."""
 
-    contract: Array  # [R, L] int32
-    quantity: Array  # [R, L] signed contracts
-    entry: Array  # [R, L] entry price; NaN = P&L already settled
-    unsettled: Array  # [R, L] cash due, settlement asset
+    contract: Leaf  # [R, L] int32
+    quantity: Leaf  # [R, L] signed contracts
+    entry: Leaf  # [R, L] entry price; NaN = P&L already settled
+    unsettled: Leaf  # [R, L] cash due, settlement asset
 
 
 class UnitSlots(NamedTuple):
     """One bucket of accounts with the positions of their unit rows."""
 
-    row: Array  # [A, L] int32 index into the unit rows
-    is_held: Array  # [A, L] bool, False = padding
+    row: Leaf  # [A, L] int32 index into the unit rows
+    is_held: Leaf  # [A, L] bool, False = padding
 
 
 class Balances(NamedTuple):
     """One bucket of accounts with their asset balances; padding has amount 0."""
 
-    asset: Array  # [A, L] int32
-    amount: Array  # [A, L] signed units of the asset
-    is_collateral: Array  # [A, L] bool
+    asset: Leaf  # [A, L] int32
+    amount: Leaf  # [A, L] signed units of the asset
+    is_collateral: Leaf  # [A, L] bool
 
 
 class Buckets(NamedTuple, Generic[Bucket]):
     """Rows sorted into buckets by width, and where each row went."""
 
     buckets: tuple[Bucket, ...]
-    place: Array  # [rows] int32 index into the buckets laid end to end
+    place: Leaf  # [rows] int32 index into the buckets laid end to end
 
 
 class Book(NamedTuple):

@@ -7,6 +7,7 @@ from jax import Array
 
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model, VolShock
 from gpumargin_kernels.records import Contracts
 from gpumargin_kernels.svi import svi_vol
@@ -15,11 +16,11 @@ from gpumargin_kernels.svi import svi_vol
 class ContractRisk(NamedTuple):
     """What one long contract is worth and how it moves, in the accounting unit: the risk array."""
 
-    value: Array  # [M] counts in option value; 0 for contracts that settle their P&L (futures, perpetuals, base)
-    implied_vol: Array  # [M] vol it was priced with; 0 for contracts without vol
+    value: Leaf  # [M] counts in option value; 0 for contracts that settle their P&L (futures, perpetuals, base)
+    implied_vol: Leaf  # [M] vol it was priced with; 0 for contracts without vol
     greeks: BlackGreeks  # [M] each, per 1.00 of forward and vol and per year
-    exposure: Array  # [M] change of value for a spot move of +100 %, for contracts linear in spot; 0 for options
-    scenario_pnl: Array  # [M, S] shocked minus unshocked model value, before weights
+    exposure: Leaf  # [M] change of value for a spot move of +100 %, for contracts linear in spot; 0 for options
+    scenario_pnl: Leaf  # [M, S] shocked minus unshocked model value, before weights
 
 
 def vol_multiplier(shock: VolShock, direction: Array, years: Array) -> Array:
@@ -57,7 +58,8 @@ def _conversion(contracts: Contracts, forward: Array) -> Array:
     A coin-settled option is worth Black / F coins, so in money Black * S / F with S / F held fixed.
     """
     in_coin = safe_divide(contracts.settlement_ratio, forward, 0)
-    return contracts.size * jnp.where(contracts.is_inverse, in_coin, contracts.settlement_ratio)
+    per_unit: Array = jnp.where(contracts.is_inverse, in_coin, contracts.settlement_ratio)
+    return jnp.multiply(per_unit, contracts.size)
 
 
 def _exposure(contracts: Contracts) -> Array:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._safe import safe_log, safe_sqrt
+from gpumargin_kernels.leaf import Leaf
 
 MAX_TOTAL_VARIANCE = 144.0
 
@@ -16,13 +17,13 @@ class SviSlice(NamedTuple):
     `forward` and `years` belong to the fit, not to the live market.
     """
 
-    a: Array
-    b: Array
-    rho: Array
-    m: Array
-    sigma: Array
-    forward: Array
-    years: Array
+    a: Leaf
+    b: Leaf
+    rho: Leaf
+    m: Leaf
+    sigma: Leaf
+    forward: Leaf
+    years: Leaf
 
 
 def svi_vol(svi: SviSlice, strike: Array) -> Array:

@@ -43,7 +43,7 @@ NOT_YET = {
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
     **{
-        f"risk_vectors/{name}.json": "digital options, inverse deltas and the full set of Greeks come with the pricing kernels"
+        f"risk_vectors/{name}.json": "digital options, inverse deltas and the full set of Greeks are not priced yet"
         for name in ("greeks_b76", "greeks_bsm", "greeks_inv", "greeks_limits")
     },
     **{

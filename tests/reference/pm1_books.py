@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from gpumargin.catalogue import MarginModel, load_model
-from gpumargin.run import Options, margin
+from gpumargin.run import margin
 from gpumargin.tables import read_book
 
 AS_OF = datetime(2026, 3, 5, 8, tzinfo=UTC)
@@ -155,7 +155,7 @@ def _forwards(expiries: list[dict[str, Any]]) -> pl.DataFrame:
 def results_of(case: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
     """Every figure a case may expect, under the names that cases use."""
     model = model_of(params)
-    run = margin(read_book(**tables_of(case)), model, Options(as_of=AS_OF))
+    run = margin(read_book(**tables_of(case)), model, as_of=AS_OF)
     account = run.accounts.row(0, named=True)
     unit = run.units.row(0, named=True) if run.units.height else dict.fromkeys(run.units.columns, 0.0)
     grid = [row["id"] for row in run.scenarios.filter(pl.col("set") == "grid").sort("column").iter_rows(named=True)]

@@ -1,0 +1,101 @@
+"""Two engines, one book: the slow plain-Python oracle and ours agree on every column of every account and unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from gpumargin.catalogue import load_model
+from gpumargin.checks import resolve_as_of
+from gpumargin.modelfile import ModelFile
+from gpumargin.run import margin
+from gpumargin.runs import Run
+from gpumargin.synth import generate_book
+from gpumargin.tables import Book, read_book
+from tests.oracle import correlated, pm1
+from tests.oracle.params import PM1_CHAIN_2025_02
+
+ACCOUNTS = 2_000
+RELATIVE = 1e-9
+# Scenarios that lose the same to the last bits (a spread beyond both strikes) may be told apart by rounding.
+TIED_SHARE = 0.005
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    folder: Path = tmp_path_factory.mktemp("oracle") / "book"
+    generate_book(folder, accounts=ACCOUNTS, positions_per_account=8, underlyings=3, seed=2026)
+    return read_book(folder)
+
+
+def correlated_params(file: ModelFile) -> dict[str, Any]:
+    """Numbers of the shipped file in the oracle's own shape."""
+    shock = file.vol_shock
+    tables = {name: file.collateral_of(name) for name in file.margin}
+    return {
+        "range": dict(file.scenario_range),
+        "scenarios": [
+            {"move": row.move, "vol": row.vol, "weight": row.weight["default"]} for row in file.scenarios["grid"]
+        ],
+        "vol_shock": {
+            "range_up": shock.up["default"],
+            "range_down": shock.down["default"],
+            "short_term_power": shock.short_power["default"],
+            "long_term_power": shock.long_power["default"],
+            "dte_floor_days": shock.floor_days["default"],
+        },
+        "naked_option_rate": file.components["naked_options"].numbers()["rate"]["default"],
+        "im_factor": file.parameters["im_factor"]["default"],
+        "correlation": {"units": file.aggregation.units, "matrix": file.aggregation.correlation},
+        "collateral": {
+            name: {
+                "weights": {k: v for k, v in table.assets.items() if k != "default"},
+                "default_weight": table.assets["default"],
+                "liability_weight": table.liability["default"],
+            }
+            for name, table in tables.items()
+        },
+    }
+
+
+def oracle_rows(book: Book, model: str) -> dict[str, list[dict[str, Any]]]:
+    tables = {name: book.frame(name).to_dicts() for name in book.tables}
+    instant = resolve_as_of(book).timestamp()
+    if model == "derive-pm1":
+        return pm1.margin_book(tables, PM1_CHAIN_2025_02, as_of_seconds=instant)
+    return correlated.margin_book(tables, correlated_params(load_model(model).file), as_of_seconds=instant)
+
+
+def largest_error(ours: list[Any], theirs: list[Any]) -> float:
+    """Largest relative difference; amounts below a cent are compared as if they were one."""
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if (a, b) != (None, None)]
+    return max((abs(a - b) / max(abs(b), 0.01) for a, b in pairs), default=0.0)
+
+
+def assert_agree(ours: pl.DataFrame, theirs: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
+    """The same rows in the same order, words and counts equal, numbers to `RELATIVE`."""
+    assert len(theirs) == ours.height
+    for name in ours.columns:
+        expected = [row.get(name) for row in theirs]
+        if name == "worst_scenario":
+            differing = sum(a != b for a, b in zip(ours[name].to_list(), expected, strict=True))
+            assert differing <= TIED_SHARE * ours.height, f"{differing} worst scenarios differ"
+        elif name in keys or ours[name].dtype not in (pl.Float64, pl.Int64) or name == "num_positions":
+            assert list(map(str, ours[name].to_list())) == list(map(str, expected)), name
+        elif name.endswith("_minor"):
+            assert max(abs(a - b) for a, b in zip(ours[name].to_list(), expected, strict=True)) <= 1, name
+        else:
+            error = largest_error(ours[name].to_list(), expected)
+            assert error <= RELATIVE, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])
+def test_the_oracle_agrees_on_every_column_of_every_account_and_unit(book: Book, model: str) -> None:
+    run: Run = margin(book, model)
+    expected = oracle_rows(book, model)
+    assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
+    units = [row | {"worst_loss": row.get("loss", row.get("scan"))} for row in expected["units"]]
+    assert_agree(run.units, units, ("account_id", "pool", "unit"))
