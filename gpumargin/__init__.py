@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpumargin.errors import UsageError as UsageError
     from gpumargin.run import margin as margin
     from gpumargin.runs import Run as Run
+    from gpumargin.sample import sample_path as sample_path
     from gpumargin.tables import Book as Book
     from gpumargin.tables import read_book as read_book
 
@@ -35,6 +36,7 @@ _HOME = {
     "load_model": "gpumargin.catalogue",
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
+    "sample_path": "gpumargin.sample",
 }
 __all__ = [
     "Book",
@@ -50,6 +52,7 @@ __all__ = [
     "load_model",
     "margin",
     "read_book",
+    "sample_path",
 ]
 
 

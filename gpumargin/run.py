@@ -2,155 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from gpumargin.bind import bind
 from gpumargin.catalogue import MarginModel, load_model
-from gpumargin.checks import require_valid, resolve_as_of
+from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
 from gpumargin.digests import ColumnDigest
-from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Engine, Settings
+from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
 from gpumargin.identity import input_digests, new_run_id, versions
-from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.pack.columns import Bools, encoded
-from gpumargin.pack.contracts import ContractSet, contract_set
-from gpumargin.pack.legs import Accounts, LegBook, find_accounts, leg_book
+from gpumargin.prepare import DEFAULT_TABLES, Options, Pass, prepare
 from gpumargin.publish import RunFolder
 from gpumargin.result_columns import described
-from gpumargin.results import Naming, accounts_table, instruments_table, positions_table, scenarios_table, units_table
+from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
+from gpumargin.summary import Progress, manifest_of, summary_of
 from gpumargin.tables import Book
-from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
+from gpumargin.totals import AccountTotals
 
 PART_TABLES = ("accounts", "units", "positions")
-DEFAULT_TABLES = ("accounts", "units")
-
-
-class Clock:
-    """Seconds spent in each stage of a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a run does beyond its book and model.
-
-    Attributes:
-      as_of: instant of valuation; None = the newest timestamp of the book.
-      settings: device, precision, memory.
-      tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
-      book_path: where the book was read from, for the manifest.
-    """
-
-    as_of: datetime | None = None
-    settings: Settings = field(default_factory=Settings)
-    tables: tuple[str, ...] = DEFAULT_TABLES
-    book_path: str | None = None
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One model over the accounts that it margins."""
-
-    model: MarginModel
-    contracts: ContractSet
-    legs: LegBook
-    engine: Engine
-    naming: Naming
-
-    @property
-    def money(self) -> str:
-        """The accounting asset."""
-        return self.model.file.accounting_asset
-
-
-@dataclass
-class Progress:
-    """What a run has gathered so far."""
-
-    clock: Clock = field(default_factory=Clock)
-    totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
-    digests: dict[str, ColumnDigest] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-
-
-def _as_of_microseconds(instant: datetime) -> int:
-    return round(instant.timestamp() * 1_000_000)
-
-
-def _models(book: Book, default: MarginModel, accounts: Accounts) -> list[tuple[MarginModel, Bools]]:
-    """Every model that a book's accounts name, with the accounts that it margins."""
-    table = book.tables.get("accounts")
-    if table is None or "model" not in table.column_names:
-        return [(default, np.ones(len(accounts), bool))]
-    codes, names = encoded(table["model"])
-    of_account = np.full(len(accounts), -1)
-    of_account[accounts.of_accounts] = codes
-    found = [(default, of_account < 0)]
-    found += [(load_model(str(name)), of_account == code) for code, name in enumerate(names.to_pylist())]
-    return [(model, included) for model, included in found if included.any()]
-
-
-def _prepared(
-    book: Book, model: MarginModel, included: Bools, accounts: Accounts, instant: datetime, settings: Settings
-) -> Pass:
-    file = model.file
-    contracts = contract_set(
-        book.tables,
-        _as_of_microseconds(instant),
-        kinds=file.kinds,
-        accounting=file.accounting_asset,
-        base_legs=file.base_legs,
-    )
-    legs = leg_book(book.tables, accounts, contracts, included=included, keep_empty=file.unsettled_without_position)
-    bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
-    decimals = asset_decimals(book)[file.accounting_asset]
-    naming = Naming.of(file, model.label, contracts, decimals)
-    return Pass(model, contracts, legs, Engine(bound, contracts, settings), naming)
-
-
-def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> list[Pass]:
-    """Checks a book and packs it for every model that its accounts name.
-
-    Raises:
-      InputError: the book breaks the input contract, or lacks what a model needs; no kernel has run.
-    """
-    with clock.stage("check"):
-        instant = resolve_as_of(book, options.as_of)
-        accounts = find_accounts(book.tables)
-        models = _models(book, model, accounts)
-        require_valid(
-            book,
-            as_of=options.as_of,
-            vol_limit=max(each.file.vol_limit for each, _ in models),
-            tenor_limit_years=max(each.file.tenor_limit_years for each, _ in models),
-        )
-        for each, included in models:
-            require_usable(each, book)
-            require_margined(each, book, accounts, included)
-    with clock.stage("pack"):
-        return [_prepared(book, each, included, accounts, instant, options.settings) for each, included in models]
 
 
 def _part_tables(work: Pass, wanted: tuple[str, ...], progress: Progress) -> Iterator[dict[str, pa.Table]]:
@@ -200,44 +74,6 @@ def whole_tables(passes: list[Pass]) -> dict[str, pa.Table]:
     return tables
 
 
-def summary_of(book: Book, passes: list[Pass], options: Options, progress: Progress) -> dict[str, Any]:
-    """The figures of a run: `summary.json`."""
-    return {
-        "as_of": resolve_as_of(book, options.as_of).isoformat(),
-        "models": {
-            work.model.label: {
-                "accounts": len(work.legs),
-                "accounting_asset": work.money,
-                "source": work.model.file.source,
-                "estimated": work.model.file.estimated_numbers(),
-                "overrides": dict(work.model.overrides),
-            }
-            for work in passes
-        },
-        "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
-        "balances": balance_totals(book),
-        "rows": {"read": {n: t.num_rows for n, t in book.tables.items()}, "quarantined": 0, "written": progress.rows},
-        "device": [str(device) for device in passes[0].engine.devices],
-        "dtype": options.settings.dtype,
-        "seconds": {name: round(value, 4) for name, value in progress.clock.seconds.items()},
-    }
-
-
-def manifest_of(book: Book, passes: list[Pass], options: Options, progress: Progress) -> dict[str, Any]:
-    """What identifies a run and its result: `manifest.json`."""
-    return {
-        "book": options.book_path,
-        "as_of": resolve_as_of(book, options.as_of).isoformat(),
-        "models": {work.model.label: dict(work.model.raw) for work in passes},
-        "overrides": {work.model.label: dict(work.model.overrides) for work in passes if work.model.overrides},
-        "dtype": options.settings.dtype,
-        "platform": passes[0].engine.devices[0].platform,
-        "versions": versions(),
-        "inputs": input_digests(book),
-        "results": {name: digest.hexdigest() for name, digest in sorted(progress.digests.items())},
-    }
-
-
 def margin(
     book: Book,
     model: MarginModel | str,
@@ -284,8 +120,17 @@ def margin(
     )
 
 
-def margin_to_folder(book: Book, model: MarginModel, out: Path, options: Options) -> Path:
+def margin_to_folder(
+    book: Book, model: MarginModel, out: Path, options: Options, *, clock: Clock | None = None
+) -> Path:
     """Margin of a whole book, written part by part; memory does not grow with the results.
+
+    Args:
+      book: from `read_book`.
+      model: for accounts whose row names no other.
+      out: folder of runs.
+      options: as-of, device, tables, where the book came from.
+      clock: one that has timed the reading already.
 
     Returns:
       The folder of the published run, `out/<run id>`; `out/latest` names it.
@@ -293,7 +138,7 @@ def margin_to_folder(book: Book, model: MarginModel, out: Path, options: Options
     Raises:
       InputError, ResourceError: nothing was published.
     """
-    progress = Progress()
+    progress = Progress(clock or Clock())
     passes = prepare(book, model, options, progress.clock)
     identity = {
         "inputs": input_digests(book),

@@ -17,6 +17,7 @@ from gpumargin.identity import new_run_id
 from gpumargin.publish import RunFolder, resolve_run
 
 if TYPE_CHECKING:
+    from gpumargin.explain import Explanation
     from gpumargin.tables import Book
 
 _IN_PARTS = ("accounts", "units", "positions")
@@ -72,6 +73,12 @@ class Run:
             message = f"this run has no table {name!r}; it has {sorted(self.tables)}"
             raise UsageError(message)
         return _frame(self.tables[name])
+
+    def explain(self, account: str, pool: str = "cross") -> Explanation:
+        """Every leg, scenario, contingency and haircut of one account, adding up to its numbers."""
+        from gpumargin.explain import explain_account
+
+        return explain_account(self, account, pool)
 
     def write(self, out: str | Path) -> Path:
         """Publishes the run as a folder under `out` and returns it."""

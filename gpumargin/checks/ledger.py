@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from gpumargin.checks.findings import Finding
-from gpumargin.defaults import DEFAULT_DECIMALS, USD_DECIMALS
 from gpumargin.schema import USD
+from gpumargin.tables.defaults import DEFAULT_DECIMALS, USD_DECIMALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -65,7 +65,7 @@ class _Rows:
     is_inverse: np.ndarray
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return len(self.kind)
 
 
 def _margined(instruments: pa.Table, kinds: Collection[str]) -> _Rows:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from gpumargin.canonical import canonical_column
 from gpumargin.schema import TABLES, USD, Column, Table
+from gpumargin.tables.canonical import canonical_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

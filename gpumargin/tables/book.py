@@ -11,14 +11,23 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.types as pat
 
-from gpumargin.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
-from gpumargin.defaults import fill_constants, fill_derived
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.parts import IN_MEMORY, Part, Raw, folder_parts, given_parts, load_part, repeated_names, unknown_table
 from gpumargin.schema import TABLES, Table
+from gpumargin.tables.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
+from gpumargin.tables.defaults import fill_constants, fill_derived
+from gpumargin.tables.parts import (
+    IN_MEMORY,
+    Part,
+    Raw,
+    folder_parts,
+    given_parts,
+    load_part,
+    repeated_names,
+    unknown_table,
+)
 
 if TYPE_CHECKING:
-    from gpumargin.parts import TableLike
+    from gpumargin.tables.parts import TableLike
 
 ExtraColumns = Literal["error", "ignore"]
 _FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.arrow, or a frame"

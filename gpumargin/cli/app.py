@@ -1,0 +1,65 @@
+"""The verbs and the entry point."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gpumargin import __version__
+from gpumargin.cli import check, doctor, explain, generate, models, run, show
+from gpumargin.cli.outcome import set_debug, verb
+
+_EXIT_CODES = (
+    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, 130 interrupted."
+)
+app = typer.Typer(
+    name="gpumargin",
+    help="Margin a whole derivatives exchange: Greeks, collateral, margin and health for every account.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+importers = typer.Typer(help="Turn a venue's own files into a book.", no_args_is_help=True)
+
+
+def _show_version(is_wanted: bool) -> None:  # noqa: FBT001  a callback of typer gets its value by position
+    if is_wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    set_debug(is_on=debug)
+
+
+app.command("demo")(verb(run.demo))
+app.command("generate")(verb(generate.generate))
+app.add_typer(importers, name="import")
+importers.command("deribit-chain")(verb(generate.deribit_chain))
+app.command("check")(verb(check.check))
+app.command("run")(verb(run.run))
+app.command("show")(verb(show.show))
+app.command("top")(verb(show.top))
+app.command("explain")(verb(explain.explain))
+app.command("models")(verb(models.models))
+app.command("doctor")(verb(doctor.doctor))
+
+
+@importers.callback()
+def _importers() -> None:
+    """Keeps the importer's name a word of the command while there is only one."""
+
+
+def main() -> None:
+    """Runs the command line of this process and ends it with the contract's exit code."""
+    app()

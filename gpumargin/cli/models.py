@@ -1,0 +1,139 @@
+"""The verb `models`: which models there are, and every number of one with how far it can be trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpumargin.cli.options import FormatOption
+from gpumargin.cli.render import Format, clean, console, emit, emit_json
+from gpumargin.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpumargin.catalogue import MarginModel
+    from gpumargin.modelfile import Provenance
+
+_HEAD = ("title", "source", "effective", "accounting_asset", "kinds", "requires")
+_IN_LIST = re.compile(r"(?<=\.\d)\.|(?<=\.\d\d)\.|(?<=\.\d\d\d)\.")  # what stands behind a place in a list
+_UNGRADED = {"name", "provenance", "margin", *_HEAD}
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="NAME, NAME@DATE or a .toml file, to print in full.", show_default=False),
+    ] = None,
+    *,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of a model file.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """The built-in models with dates and sources, or one in full with the grade of every number."""
+    if schema and name:
+        message = "--schema describes every model file: leave the name out"
+        raise UsageError(message)
+    if schema:
+        from gpumargin.modelfile import ModelFile
+
+        emit_json(ModelFile.model_json_schema())
+    elif name:
+        _print_model(name, form)
+    else:
+        _print_catalogue(form)
+
+
+def _print_catalogue(form: Format) -> None:
+    import polars as pl
+
+    from gpumargin.catalogue import load_model, model_dates
+
+    labels = [f"{name}@{day.isoformat()}" for name, days in model_dates().items() for day in days]
+    files = [load_model(label).file for label in labels]
+    rows = [(file.name, file.effective.isoformat(), file.title, file.source) for file in files]
+    frame = pl.DataFrame(rows, schema=["name", "date", "title", "source"], orient="row")
+    emit(frame, form, keys=len(frame.columns))
+
+
+def _print_model(name: str, form: Format) -> None:
+    import polars as pl
+
+    from gpumargin.catalogue import load_model
+
+    model = load_model(name)
+    numbers = [{"path": p, "value": v, "grade": g} for p, v, g in graded(model)]
+    document = {"name": model.file.name, **{key: model.raw.get(key) for key in _HEAD}, "margin": model.file.margin}
+    if form is Format.TABLE:
+        _print_head(model)
+    as_text = [{**row, "value": _text(row["value"])} for row in numbers]
+    rows = _compact(as_text) if form is Format.TABLE else as_text
+    emit(pl.DataFrame(rows), form, document={**document, "numbers": numbers}, keys=3)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _compact(numbers: list[dict[str, str]]) -> list[dict[str, str]]:
+    """What a numbered row of a list sets, a scenario for example, as one line."""
+    rows = []
+    for head, group in groupby(numbers, key=lambda row: _IN_LIST.split(row["path"])[0]):
+        members = list(group)
+        words = (f"{row['path'].removeprefix(head).lstrip('.')} {row['value']}".strip() for row in members)
+        grades = dict.fromkeys(row["grade"] for row in members if row["grade"])
+        rows.append({"path": head, "value": ", ".join(words), "grade": ", ".join(grades)})
+    return rows
+
+
+def _print_head(model: MarginModel) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("model", model.label)
+    for key in _HEAD:
+        value = model.raw.get(key)
+        if value:
+            grid.add_row(key.replace("_", " "), clean(", ".join(value) if isinstance(value, list) else value))
+    for margin_type, formula in model.file.margin.items():
+        grid.add_row(f"{clean(margin_type)} margin", clean(formula))
+    console().print(grid)
+    console().print()
+
+
+def graded(model: MarginModel) -> Iterator[tuple[str, Any, str]]:
+    """Dotted path, value and grade of everything a model file sets; choices that are no numbers have no grade.
+
+    A list of numbers, such as a row of a correlation matrix, is one value.
+    """
+    for path, value in _leaves({key: item for key, item in model.raw.items() if key not in _UNGRADED}, ""):
+        yield path, value, grade(model.file.provenance, path) if _is_numeric(value) else ""
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        value = {str(index): item for index, item in enumerate(value)}
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{path}.{key}".lstrip("."))
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_numeric, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def grade(provenance: Provenance, path: str) -> str:
+    """Grade of the longest path in the provenance that covers this one, else the file's default."""
+    parts = path.split(".")
+    listed = {covered: name for name, paths in provenance if isinstance(paths, list) for covered in paths}
+    covering = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((listed[each] for each in covering if each in listed), provenance.default)

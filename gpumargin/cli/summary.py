@@ -1,0 +1,157 @@
+"""The summary of a run on a screen: who stands where, the exact totals, and how the numbers came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from gpumargin.cli.render import STATUS_STYLES, clean, console
+from gpumargin.cli.show import SHARED_POOL
+from gpumargin.runs import run_json, run_table
+
+_TOTALS = ("equity", "negative_equity", "initial_margin", "maintenance_margin")
+_MOST_NAMED = 12
+_NO_BREAK = "\u00a0"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run folder's summary and manifest, and the account that lacks most."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    worst: Mapping[str, Any]
+
+    @staticmethod
+    def of(folder: Path) -> RunFacts:
+        """Reads a run folder."""
+        return RunFacts(folder, run_json(folder, "summary"), run_json(folder, "manifest"), _under_water(folder))
+
+    @property
+    def asset(self) -> str:
+        """Accounting asset, or assets."""
+        return "/".join(self.summary["by_accounting_asset"])
+
+
+def _under_water(folder: Path) -> dict[str, Any]:
+    """Number of accounts below maintenance and the one that lacks most."""
+    accounts = run_table(folder, "accounts").filter(pl.col("maintenance_excess") < 0)
+    kept = accounts.select("account_id", "pool", "maintenance_excess")
+    worst = kept.sort("maintenance_excess", "account_id", "pool").head(1).collect().to_dicts()
+    count = accounts.select(pl.len()).collect().item()
+    return {"count": count, **(worst[0] if worst else {})}
+
+
+def print_summary(folder: Path, *, is_error: bool = False) -> None:
+    """Prints the summary of a run to stdout, or to stderr as talk."""
+    facts = RunFacts.of(folder)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, content in _lines(facts):
+        grid.add_row(label, content)
+    console(is_error=is_error).print(grid)
+
+
+def _lines(facts: RunFacts) -> Iterator[tuple[str, Text | Table | str]]:
+    summary = facts.summary
+    yield "run", clean(facts.folder.name)
+    yield "book", clean(facts.manifest["book"] or "in memory")
+    yield "as of", _as_of(facts)
+    for label, model in summary["models"].items():
+        yield "model", _model(facts, label, model)
+        yield "", _estimates(model["estimated"])
+    yield "accounts", _statuses(summary)
+    for asset, group in summary["by_accounting_asset"].items():
+        yield f"totals, {clean(asset)}", _amounts({name.replace("_", " "): group["totals"][name] for name in _TOTALS})
+    yield "balances", _amounts(summary["balances"])
+    yield "under water", _worst(facts)
+    yield "input", _rows(summary["rows"])
+    yield "computed", f"{len(summary['device'])} x {clean(facts.manifest['platform'])}, {summary['dtype']}"
+    yield "seconds", _seconds(summary["seconds"])
+    yield "folder", clean(facts.folder)
+
+
+def _as_of(facts: RunFacts) -> str:
+    instant = datetime.fromisoformat(facts.summary["as_of"])
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC, {_age(_started(facts.folder.name) - instant)}"
+
+
+def _started(run_id: str) -> datetime:
+    """When a run was made, as its id says."""
+    return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
+
+
+def _age(age: timedelta) -> str:
+    if age < timedelta():
+        return "later than the run"
+    units = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
+    name, size = next((item for item in units.items() if age.total_seconds() >= 2 * item[1]), ("seconds", 1))
+    return f"{age.total_seconds() / size:,.0f} {name} old at the run"
+
+
+def _model(facts: RunFacts, label: str, model: Mapping[str, Any]) -> str:
+    title = facts.manifest["models"][label]["title"]
+    changed = "".join(f"; {key} = {value}" for key, value in model["overrides"].items())
+    return clean(f"{label}  {title}{changed}")
+
+
+def _estimates(numbers: list[str]) -> Text:
+    if not numbers:
+        return Text("no estimated numbers", style="dim")
+    if numbers == ["all"]:
+        return Text("every number of this model is estimated", style="yellow")
+    more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
+    named = ", ".join(map(clean, numbers[:_MOST_NAMED]))
+    return Text(f"{len(numbers)} estimated numbers: {named}{more}", style="yellow")
+
+
+def _statuses(summary: Mapping[str, Any]) -> Text:
+    groups = summary["by_accounting_asset"].values()
+    text = Text(f"{sum(group['accounts'] for group in groups):,}")
+    for status, style in STATUS_STYLES.items():
+        count = sum(group["status"].get(status, 0) for group in groups)
+        words = f"{status.replace('_', ' ')} {count:,}".replace(" ", _NO_BREAK)
+        text.append(f"   {words}", style=style if count else "dim")
+    return text
+
+
+def _amounts(amounts: Mapping[str, str]) -> Table:
+    """Exact decimals, one below the other, aligned at the point."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    shown = {clean(name): f"{Decimal(amount):,f}" for name, amount in amounts.items()}
+    digits = max((len(text.partition(".")[2]) for text in shown.values()), default=0)
+    for name, text in shown.items():
+        missing = digits - len(text.partition(".")[2]) + (1 if "." not in text and digits else 0)
+        table.add_row(name, text + " " * missing)
+    return table
+
+
+def _worst(facts: RunFacts) -> Text:
+    worst = facts.worst
+    if not worst["count"]:
+        return Text("no account below maintenance", style="green")
+    name = clean(worst["account_id"]) + ("" if worst["pool"] == SHARED_POOL else f" (pool {clean(worst['pool'])})")
+    amount = f"{worst['maintenance_excess']:,.2f} {clean(facts.asset)}"
+    return Text(f"{worst['count']:,} below maintenance; most: {name}, {amount}", style="red")
+
+
+def _rows(rows: Mapping[str, Any]) -> str:
+    read = ", ".join(f"{count:,} {name}" for name, count in rows["read"].items())
+    return f"{read}; {rows['quarantined']:,} quarantined"
+
+
+def _seconds(seconds: Mapping[str, float]) -> str:
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
+    return f"{sum(seconds.values()):.2f}: {stages}"

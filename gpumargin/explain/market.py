@@ -1,0 +1,159 @@
+"""Prices and legs of one account: its positions joined with what the run and the book say of their contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from gpumargin.explain.sources import AccountSources
+from gpumargin.schema import USD
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+_FEEDS = ("forward_confidence", "rate_confidence", "vol_confidence")
+
+
+@dataclass(frozen=True)
+class Market:
+    """Prices of assets, USD, and confidence of feeds, 0 to 1.
+
+    Attributes:
+      price: index price by asset.
+      collateral: price as collateral by asset.
+      confidence: confidence of the index price by asset.
+      perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
+      accounting: price of the accounting asset.
+    """
+
+    price: Mapping[str, float]
+    collateral: Mapping[str, float]
+    confidence: Mapping[str, float]
+    perpetual_confidence: Mapping[str, float]
+    accounting: float
+
+
+def _column(frame: pl.DataFrame, key: str, value: str) -> dict[str, float]:
+    return {str(k): float(v) for k, v in frame.select(key, value).drop_nulls().iter_rows()}
+
+
+def account_market(sources: AccountSources) -> Market:
+    """Prices and confidences, defaults of the contract filled in."""
+    prices, book = sources.book["prices"], sources.book
+    perpetuals = book["instruments"].filter(pl.col("kind") == "perpetual").join(book["marks"], on="instrument_id")
+    least = perpetuals.group_by("underlying").agg(pl.col("confidence").min())
+    price = {USD: 1.0} | _column(prices, "asset", "price")
+    return Market(
+        price=price,
+        collateral=price | _column(prices, "asset", "collateral_price"),
+        confidence=_column(prices, "asset", "confidence"),
+        perpetual_confidence=_column(least, "underlying", "confidence"),
+        accounting=price[sources.file.accounting_asset],
+    )
+
+
+def base_assets(sources: AccountSources) -> set[str]:
+    """Assets whose balances are legs of a unit."""
+    if not sources.file.base_legs:
+        return set()
+    return set(sources.instruments.filter(pl.col("kind") == "base")["instrument_id"])
+
+
+def _positions(sources: AccountSources) -> pl.DataFrame:
+    """Positions that count, without those of size 0 where the model leaves them out."""
+    found = sources.book["positions"]
+    keeps_cash = sources.file.unsettled_without_position
+    if "entry_price" not in found.columns:
+        found = found.with_columns(entry_price=pl.lit(None, pl.Float64))
+    counts = (pl.col("quantity") != 0) | (pl.lit(keeps_cash) & (pl.col("unsettled") != 0))
+    return found.filter(counts).select("instrument_id", "quantity", "entry_price", "unsettled", is_base=pl.lit(False))
+
+
+def _base_legs(sources: AccountSources) -> pl.DataFrame:
+    held = pl.col("asset").is_in(sorted(base_assets(sources))) & (pl.col("amount") != 0) & pl.col("is_collateral")
+    return (
+        sources.book["balances"]
+        .filter(held)
+        .select(
+            pl.col("asset").alias("instrument_id"),
+            pl.col("amount").alias("quantity"),
+            entry_price=pl.lit(None, pl.Float64),
+            unsettled=pl.lit(0.0),
+            is_base=pl.lit(True),
+        )
+    )
+
+
+def _forward_terms(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Rate and least feed confidence of each leg's expiry: of its quote currency, else of a row that names none."""
+    terms = sources.book["forwards"].select("underlying", "quote", "expiry", "rate", least=pl.min_horizontal(*_FEEDS))
+    keys = ["underlying", "expiry"]
+    exact = legs.join(terms, on=[*keys, "quote"], how="left", maintain_order="left")
+    anywhere = terms.filter(pl.col("quote").is_null()).drop("quote")
+    both = exact.join(anywhere, on=keys, how="left", maintain_order="left", suffix="_any")
+    is_option = pl.col("kind") == "option"
+    return both.with_columns(
+        rate=pl.when(is_option).then(pl.coalesce("rate", "rate_any", 0.0)).otherwise(0.0),
+        confidence=pl.when(is_option).then(pl.coalesce("least", "least_any", 1.0)).otherwise(1.0),
+    ).drop("rate_any", "least", "least_any")
+
+
+def _optional(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+    absent = [name for name in names if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
+
+
+def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Adds `mark`, the price that P&L runs to: of an expired contract its settlement price, once there is one."""
+    marks = _optional(sources.book["marks"], "mark_price", "settlement_price")
+    as_of = datetime.fromisoformat(str(sources.manifest["as_of"]))
+    joined = legs.join(
+        marks.select("instrument_id", "mark_price", "settlement_price"),
+        on="instrument_id",
+        how="left",
+        maintain_order="left",
+    )
+    has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
+    settled = pl.when(has_expired).then(pl.col("settlement_price"))
+    return joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
+
+
+def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
+    """One row per leg, base assets included, in the order in which a run adds them up.
+
+    Returns:
+      Frame with unit, expiry, strike, kind, instrument_id, quantity (contracts), contract_size, value (of the position,
+      options only), unrealised_pnl and its gross size, years, rate, confidence and scenario_pnl (of one contract).
+    """
+    held = pl.concat([_positions(sources), _base_legs(sources)])
+    contracts = sources.instruments.with_row_index("order").with_columns(is_base=pl.col("kind") == "base")
+    listed = sources.book["instruments"].select("instrument_id", "underlying", "settlement", "quote", "inverse")
+    legs = (
+        held.join(contracts, on=["instrument_id", "is_base"], how="inner")
+        .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
+        .sort("order")
+    )
+    return _with_money(_with_marks(sources, _forward_terms(sources, legs)), market)
+
+
+def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
+    """Adds value and P&L of the position in the accounting asset."""
+    ratio = legs["settlement"].replace_strict(market.price, default=None, return_dtype=pl.Float64) / market.accounting
+    priced = legs.with_columns(ratio=ratio.fill_null(float("nan")))
+    is_option = pl.col("kind") == "option"
+    has_pnl = ~is_option & ~pl.col("is_base") & pl.col("entry_price").is_not_null()
+    start = pl.when("inverse").then(1 / pl.col("entry_price")).otherwise(pl.col("mark"))
+    end = pl.when("inverse").then(1 / pl.col("mark")).otherwise(pl.col("entry_price"))
+    size = pl.col("quantity") * pl.col("contract_size")
+
+    def cash(gain: pl.Expr, due: pl.Expr) -> pl.Expr:
+        money = (pl.when(has_pnl).then(gain).otherwise(0.0) + due) * pl.col("ratio")
+        return pl.when("is_base").then(0.0).otherwise(money)
+
+    return priced.with_columns(
+        value=pl.when(is_option).then(pl.col("quantity") * pl.col("value").fill_null(float("nan"))).otherwise(0.0),
+        unrealised_pnl=cash(size * (start - end), pl.col("unsettled")),
+        gross_pnl=cash(size.abs() * (start.abs() + end.abs()), pl.col("unsettled").abs()),
+    )
