@@ -36,7 +36,7 @@ def choose_devices(choice: DeviceChoice) -> list[jax.Device]:
     gpus = _gpus() if choice != "cpu" else []
     if choice == "gpu" and not gpus:
         message = (
-            f"no GPU: JAX sees only {len(jax.devices())} device(s) of backend {jax.default_backend()!r}; install "
+            f"JAX sees no GPU, only {len(jax.devices())} device(s) of backend {jax.default_backend()!r}; install "
             "gpumargin[cuda] for the driver's CUDA version, see `gpumargin doctor`, or run with --device cpu"
         )
         raise ResourceError(message)

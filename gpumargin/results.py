@@ -13,7 +13,8 @@ from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
 from gpumargin.pack.columns import Floats
-from gpumargin.pack.contracts import NO_EXPIRY, ContractSet
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.instruments import NO_EXPIRY
 from gpumargin.pack.legs import LegBook
 from gpumargin.selfcheck import leg_pnl
 from gpumargin_kernels.health import STATUSES

@@ -83,6 +83,12 @@ def deribit_chain(
 def _tell_import(found: ImportSummary) -> None:
     say(f"snapshot {found.snapshot} of {found.timestamp:%Y-%m-%d %H:%M} UTC, {found.settle}")
     say(f"contracts: {_counts(found.contracts)}, in {found.expiries.height} expiries")
+    by_spread = found.expiries.sort("spread", descending=True)
+    widest, middle = by_spread.row(0, named=True), by_spread.row(by_spread.height // 2, named=True)
+    say(
+        f"forwards: the median of each expiry's underlyings; these spread by {middle['spread']:.3%} "
+        f"of it in the middle, by {widest['spread']:.3%} at most ({widest['currency']} {widest['expiry']:%Y-%m-%d})"
+    )
     for row in found.left_out.iter_rows(named=True):
         say(f"left out: {row['rows']:,} {row['currency']} rows: {row['reason']}", style="yellow")
     for assumption in found.assumptions:

@@ -83,7 +83,9 @@ def _lines(facts: RunFacts) -> Iterator[tuple[str, Text | Table | str]]:
 
 def _as_of(facts: RunFacts) -> str:
     instant = datetime.fromisoformat(facts.summary["as_of"])
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC, {_age(_started(facts.folder.name) - instant)}"
+    newest = facts.summary["marks"]["newest"]
+    age = f", marks {_age(_started(facts.folder.name) - datetime.fromisoformat(newest))}" if newest else ""
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC{age}"
 
 
 def _started(run_id: str) -> datetime:

@@ -282,11 +282,10 @@ def _require_ok(checks: pl.DataFrame, sources: AccountSources) -> None:
     wrong = checks.filter(~pl.col("ok"))
     if wrong.height == 0:
         return
-    first, row = wrong.row(0, named=True), sources.account
+    first, account, pool = wrong.row(0, named=True), str(sources.account["account_id"]), sources.account["pool"]
     message = (
-        f"GM202: {first['name']} of account {row['account_id']!s} (pool {row['pool']!s}) is {first['published']!r} in "
-        f"the run, recomputed {first['recomputed']!r} ({wrong.height} of {checks.height} figures differ); the run or "
-        f"its book ({sources.manifest['book'] or 'in memory'}) is not what it was: run again, or report this"
+        f"GM202: {first['name']} of account {account!r} (pool {pool}) is {first['published']!r} in the run, "
+        f"recomputed {first['recomputed']!r} ({wrong.height} of {checks.height} figures differ); the run or its book ({sources.manifest['book'] or 'in memory'}) is not what it was: run again, or report this"
     )
     raise InternalError(message)
 

@@ -146,17 +146,20 @@ def scenario_loss(component: ScenarioLoss, side: UnitSide) -> Charge:
     counted = weight * (pnl + discount)
     worst = int(np.argmin(counted))
     gross = np.abs(weight) * (np.abs(side.pnl[:, columns]).sum(axis=0) + np.abs(side.column("value")).sum())
+    ids = [str(i) for i in rows["id"]]
     table = rows.select("id", "spot_move", "vol_rule", "weight").with_columns(
         pl.Series("pnl", pnl),
         pl.Series("discount", discount),
         pl.Series("counted_pnl", counted),
         pl.Series("binds", np.arange(len(columns)) == worst),
     )
+    at_worst = _at_worst(expiries, worst, float(weight[worst]))
+    unused = () if component.discount else ("discount", "share_counted")
     return Charge(
         Figure(-float(counted[worst]), float(gross.max())),
-        {"": table, f"at {table['id'][worst]}": _at_worst(expiries, worst, float(weight[worst]))},
-        worst=str(table["id"][worst]),
-        losses={str(i): Figure(-float(c), float(gross.max())) for i, c in zip(rows["id"], counted, strict=True)},
+        {"": table.drop(unused, strict=False), f"at {ids[worst]}": at_worst.drop(unused, strict=False)},
+        worst=ids[worst],
+        losses={i: Figure(-float(c), float(gross.max())) for i, c in zip(ids, counted, strict=True)},
         leg_pnl=side.pnl[:, columns[worst]] * weight[worst],
     )
 

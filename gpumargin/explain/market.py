@@ -86,18 +86,16 @@ def _base_legs(sources: AccountSources) -> pl.DataFrame:
     )
 
 
-def _forward_terms(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
-    """Rate and least feed confidence of each leg's expiry: of its quote currency, else of a row that names none."""
-    terms = sources.book["forwards"].select("underlying", "quote", "expiry", "rate", least=pl.min_horizontal(*_FEEDS))
-    keys = ["underlying", "expiry"]
-    exact = legs.join(terms, on=[*keys, "quote"], how="left", maintain_order="left")
-    anywhere = terms.filter(pl.col("quote").is_null()).drop("quote")
-    both = exact.join(anywhere, on=keys, how="left", maintain_order="left", suffix="_any")
+def _with_feeds(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Adds the rate and the least feed confidence of each option's expiry, in its quote currency."""
+    keys = ["underlying", "quote", "expiry"]
+    feeds = sources.book["forwards"].select(*keys, "rate", confidence=pl.min_horizontal(*_FEEDS))
+    joined = legs.join(feeds, on=keys, how="left", maintain_order="left")
     is_option = pl.col("kind") == "option"
-    return both.with_columns(
-        rate=pl.when(is_option).then(pl.coalesce("rate", "rate_any", 0.0)).otherwise(0.0),
-        confidence=pl.when(is_option).then(pl.coalesce("least", "least_any", 1.0)).otherwise(1.0),
-    ).drop("rate_any", "least", "least_any")
+    return joined.with_columns(
+        rate=pl.when(is_option).then(pl.col("rate").fill_null(0.0)).otherwise(0.0),
+        confidence=pl.when(is_option).then(pl.col("confidence").fill_null(1.0)).otherwise(1.0),
+    )
 
 
 def _optional(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
@@ -135,7 +133,7 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
         .sort("order")
     )
-    return _with_money(_with_marks(sources, _forward_terms(sources, legs)), market)
+    return _with_money(_with_marks(sources, _with_feeds(sources, legs)), market)
 
 
 def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:

@@ -58,8 +58,9 @@ def unit_results(file: ModelFile, legs: pl.DataFrame, scenarios: pl.DataFrame, m
 
 def _scenario_pnl(legs: pl.DataFrame) -> Floats:
     """P&L of each position in each scenario column, `[N, S]`."""
-    of_one = np.array(legs["scenario_pnl"].to_list(), dtype=np.float64).reshape(legs.height, -1)
-    return of_one * legs["quantity"].to_numpy()[:, None]
+    of_one: Floats = np.array(legs["scenario_pnl"].to_list(), dtype=np.float64).reshape(legs.height, -1)
+    quantity: Floats = legs["quantity"].to_numpy()
+    return of_one * quantity[:, None]
 
 
 def _unit_result(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.DataFrame, market: Market) -> UnitResult:
@@ -95,7 +96,14 @@ def _margins(file: ModelFile, side: UnitSide) -> dict[str, Figure]:
 
 def with_values(text: str, values: Mapping[str, float]) -> str:
     """An expression with every known name replaced by its value."""
-    return _NAME.sub(lambda match: f"{values[match[0]]:.10g}" if match[0] in values else match[0], text)
+
+    def shown(match: re.Match[str]) -> str:
+        if match[0] not in values:
+            return match[0]
+        number = f"{values[match[0]]:.10g}"
+        return f"({number})" if number.startswith("-") else number
+
+    return _NAME.sub(shown, text)
 
 
 def requirement_table(file: ModelFile, result: UnitResult) -> pl.DataFrame:

@@ -210,7 +210,8 @@ def _unit_rows(results: _Results, account: str, pool: str) -> pl.DataFrame | Non
 
 def _of_model(results: _Results, name: str, label: str) -> pl.DataFrame:
     """The instruments or scenarios table of one model; a run of several models has one for each."""
-    found = results.dataset(f"{name}-{label}") or results.dataset(name)
+    own = results.dataset(f"{name}-{label}")
+    found = results.dataset(name) if own is None else own
     if found is None:
         message = f"this run has no table {name!r} for the model {label!r}; its folder is not complete, run again"
         raise UsageError(message)

@@ -1,0 +1,153 @@
+"""Instruments joined with their marks, forwards and prices, as arrays in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
+from gpumargin_kernels import records
+from gpumargin_kernels.svi import SviSlice
+
+NO_EXPIRY = -1
+_SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
+_NO_GROUP = -1
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Instruments that a model margins, in file order."""
+
+    table: pa.Table
+    ids: np.ndarray
+    underlying: np.ndarray
+    kind: np.ndarray
+    expiry: Ints  # microseconds since 1970, NO_EXPIRY if none
+
+    @staticmethod
+    def of(instruments: pa.Table, kinds: Collection[str]) -> Listed:
+        """The instruments of the given kinds."""
+        table = instruments.filter(pa.array(np.isin(texts(instruments, "kind").astype(str), list(kinds))))
+        has_expiry = "expiry" in table.column_names
+        return Listed(
+            table,
+            texts(table, "instrument_id").astype(str),
+            texts(table, "underlying").astype(str),
+            texts(table, "kind").astype(str),
+            instants(table, "expiry", NO_EXPIRY) if has_expiry else np.full(table.num_rows, NO_EXPIRY),
+        )
+
+
+def _aligned(source: pa.Table, keys: np.ndarray, wanted: np.ndarray) -> pa.Table:
+    """Rows of `source`, whose keys are unique, in the order of `wanted`; all null where a key is missing."""
+    place = positions_in(pa.array(wanted, pa.string()), pa.array(keys, pa.string()))
+    return source.take(pa.array(place, mask=place < 0))
+
+
+def _keys(*columns: np.ndarray) -> np.ndarray:
+    return np.array(["\x1f".join(map(str, row)) for row in zip(*columns, strict=True)], dtype=object)
+
+
+def _marks(marks: pa.Table, listed: Listed) -> pa.Table:
+    """The mark of each instrument."""
+    return _aligned(marks, texts(marks, "instrument_id").astype(str), listed.ids)
+
+
+def _forwards(forwards: pa.Table, listed: Listed) -> pa.Table:
+    """The forwards row of each instrument's underlying, quote currency and expiry."""
+    have = _keys(texts(forwards, "underlying"), texts(forwards, "quote"), instants(forwards, "expiry", NO_EXPIRY))
+    return _aligned(forwards, have, _keys(listed.underlying, texts(listed.table, "quote"), listed.expiry))
+
+
+def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
+    return np.array([values.get(str(name), np.nan) for name in names], dtype=np.float64)
+
+
+def listed_contracts(
+    tables: Mapping[str, pa.Table],
+    listed: Listed,
+    as_of: int,
+    *,
+    units: tuple[str, ...],
+    price: Mapping[str, float],
+    accounting: str,
+) -> records.Contracts:
+    """Contracts of the listed instruments, `[M]` in file order, groups still unset.
+
+    What has expired is priced at its settlement price, which no shock moves.
+    """
+    marks, forwards = _marks(tables["marks"], listed), _forwards(tables["forwards"], listed)
+    has_expired = (listed.expiry != NO_EXPIRY) & (listed.expiry <= as_of)
+    settled = np.where(has_expired, floats(marks, "settlement_price"), np.nan)
+    is_settled, is_option = ~np.isnan(settled), listed.kind == "option"
+    fixed = np.where(is_settled, settled, floats(forwards, "forward_fixed", 0.0))
+    variable = np.where(is_settled, 0.0, floats(forwards, "forward") - fixed)
+    final = np.where(is_option, np.nan, settled)
+    blank = blank_contracts(len(listed.ids))
+    return blank._replace(
+        unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
+        is_option=is_option,
+        is_call=texts(listed.table, "option_type").astype(str) == "call",
+        is_perpetual=listed.kind == "perpetual",
+        is_inverse=flags(listed.table, "inverse", default=False),
+        size=floats(listed.table, "contract_size", 1.0),
+        strike=np.where(is_option, floats(listed.table, "strike"), 0.0),
+        forward_fixed=np.where(is_option, fixed, 0.0),
+        forward_variable=np.where(is_option, variable, 0.0),
+        rate=np.where(is_option, floats(forwards, "rate", 0.0), 0.0),
+        years=np.where(listed.expiry == NO_EXPIRY, 0, np.maximum(listed.expiry - as_of, 0) / MICROSECONDS_PER_YEAR),
+        vol=np.where(is_option & ~is_settled, floats(marks, "mark_iv"), 0.0),
+        mark=np.where(is_settled, final, floats(marks, "mark_price")),
+        settlement_ratio=_lookup(price, texts(listed.table, "settlement")) / price[accounting],
+        confidence=np.where(is_option, _least_confidence(forwards), 1.0),
+        svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
+    )
+
+
+def _least_confidence(forwards: pa.Table) -> Floats:
+    feeds = [floats(forwards, f"{feed}_confidence", 1.0) for feed in ("forward", "rate", "vol")]
+    return np.minimum(np.minimum(*feeds[:2]), feeds[2])
+
+
+def blank_contracts(rows: int) -> records.Contracts:
+    """Contracts that are worth nothing and belong to no group: what others are made from, and padding."""
+    codes = {"unit": 0, "expiry_group": _NO_GROUP, "strike_group": _NO_GROUP}
+
+    def column(name: str) -> np.ndarray:
+        if name in codes:
+            return np.full(rows, codes[name], np.int32)
+        return np.zeros(rows, bool) if name.startswith("is_") else np.full(rows, float(name == "confidence"))
+
+    svi = SviSlice(*(np.ones(rows) for _ in _SVI))
+    return records.Contracts(**{name: column(name) for name in records.Contracts._fields if name != "svi"}, svi=svi)
+
+
+def base_contracts(
+    held: tuple[str, ...], *, units: tuple[str, ...], price: Mapping[str, float], accounting: str
+) -> records.Contracts:
+    """One contract per unit of `held`: its own asset, held as balance."""
+    blank = blank_contracts(len(held))
+    return blank._replace(
+        unit=np.array([units.index(unit) for unit in held], np.int32),
+        is_base=np.ones(len(held), bool),
+        size=np.ones(len(held)),
+        mark=_lookup(price, held),
+        settlement_ratio=np.full(len(held), 1.0 / price[accounting]),
+    )
+
+
+def unit_market(
+    tables: Mapping[str, pa.Table], listed: Listed, *, units: tuple[str, ...], price: Mapping[str, float]
+) -> records.UnitMarket:
+    """Index price and confidences of every unit, `[U]`."""
+    prices = tables["prices"]
+    confidence = dict(zip(texts(prices, "asset").astype(str), floats(prices, "confidence", 1.0).tolist(), strict=True))
+    perpetual = np.ones(len(units))
+    is_perpetual = listed.kind == "perpetual"
+    of_mark = floats(_marks(tables["marks"], listed), "confidence", 1.0)[is_perpetual]
+    np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
+    of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
+    return records.UnitMarket(spot=_lookup(price, units), spot_confidence=of_spot, perpetual_confidence=perpetual)
