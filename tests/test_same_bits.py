@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from gpumargin import device, engine
