@@ -68,9 +68,13 @@ def _models(book: Book, default: MarginModel, accounts: Accounts) -> list[tuple[
     codes, names = encoded(table["model"])
     of_account = np.full(len(accounts), -1)
     of_account[accounts.of_accounts] = codes
-    found = [(default, of_account < 0)]
-    found += [(load_model(str(name)), of_account == code) for code, name in enumerate(names.to_pylist())]
-    return [(model, included) for model, included in found if included.any()]
+    chosen = {default.label: (default, of_account < 0)}
+    for code, name in enumerate(names.to_pylist()):
+        named = load_model(str(name))
+        # A row that names the run's own model gets it as the run has it, overrides included.
+        model, included = chosen.get(named.label, (named, np.zeros(len(accounts), bool)))
+        chosen[named.label] = (model, included | (of_account == code))
+    return [(model, included) for model, included in chosen.values() if included.any()]
 
 
 def _prepared(

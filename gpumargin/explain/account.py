@@ -285,7 +285,8 @@ def _require_ok(checks: pl.DataFrame, sources: AccountSources) -> None:
     first, account, pool = wrong.row(0, named=True), str(sources.account["account_id"]), sources.account["pool"]
     message = (
         f"GM202: {first['name']} of account {account!r} (pool {pool}) is {first['published']!r} in the run, "
-        f"recomputed {first['recomputed']!r} ({wrong.height} of {checks.height} figures differ); the run or its book ({sources.manifest['book'] or 'in memory'}) is not what it was: run again, or report this"
+        f"recomputed {first['recomputed']!r} ({wrong.height} of {checks.height} figures differ); the run or its book "
+        f"({sources.manifest['book'] or 'in memory'}) is not what it was: run again, or report this"
     )
     raise InternalError(message)
 

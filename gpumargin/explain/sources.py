@@ -6,7 +6,7 @@ neither the memory nor the time of loading it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -192,15 +192,22 @@ def _account_row(results: _Results, account: str, pool: str) -> dict[str, Any]:
 
 
 def _hint(accounts: ds.Dataset | None, account: str) -> str:
-    """Close matches, searched among the ids that share a half with what was asked for: one slip leaves one half."""
+    """Close matches, searched among the ids that begin or end most like what was asked for: one slip leaves one end."""
     if accounts is None:
         return ""
     ids = _frame(accounts.to_table(columns=["account_id"]))["account_id"].cast(pl.String).unique(maintain_order=True)
-    middle = (len(account) + 1) // 2
-    shares = ids.str.starts_with(account[:middle]) | ids.str.ends_with(account[middle:])
-    candidates = [*ids.filter(shares).head(_MOST_CANDIDATES), *ids.head(_MOST_CANDIDATES)]
-    close = list(dict.fromkeys(get_close_matches(account, candidates, n=6)))[:3]
+    lengths = range(len(account), 0, -1)
+    alike = [
+        _first_hits(ids.filter(ids.str.starts_with(account[:n])) for n in lengths),
+        _first_hits(ids.filter(ids.str.ends_with(account[-n:])) for n in lengths),
+    ]
+    similar = get_close_matches(account, dict.fromkeys(pl.concat(alike)), n=30)
+    close = sorted(similar, key=lambda other: -sum(map(str.__eq__, account, other)))[:3]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; it has {len(ids):,} account ids"
+
+
+def _first_hits(found: Iterator[pl.Series]) -> pl.Series:
+    return next((ids.head(_MOST_CANDIDATES) for ids in found if len(ids)), pl.Series(dtype=pl.String))
 
 
 def _unit_rows(results: _Results, account: str, pool: str) -> pl.DataFrame | None:
