@@ -47,5 +47,6 @@ def machine() -> dict[str, Any]:
 def save(name: str, content: Mapping[str, Any]) -> Path:
     """Writes `benchmarks/results/NAME.json`."""
     path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path

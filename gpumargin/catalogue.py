@@ -143,3 +143,6 @@ def _read_file(path: Path) -> MarginModel:
     except OSError as error:
         message = f"cannot read model file {str(path)!r}: {error.strerror}"
         raise UsageError(message) from None
+    except UnicodeDecodeError as error:
+        message = f"model file {str(path)!r} is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise UsageError(message) from None

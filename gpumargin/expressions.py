@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-_CALLS = ("max", "min", "sqrt", "abs")
+_CALLS = {"max": None, "min": None, "sqrt": 1, "abs": 1}  # operands; None = any number of them
 _GRAMMAR = "names, numbers, + - * /, parentheses, and the functions max, min, sqrt, abs"
 
 
@@ -57,7 +57,10 @@ def _node(node: ast.expr, text: str, names: Collection[str]) -> Expression:
             return ("-", 0.0, operand(child))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return (_BINARY[type(op)], operand(left), operand(right))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _CALLS and args:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if args and _CALLS.get(name, 0) in (
+            None,
+            len(args),
+        ):
             return (name, *map(operand, args))
     message = f"{ast.unparse(node)!r} in {text!r} is not allowed; use {_GRAMMAR}"
     raise ValueError(message)

@@ -7,11 +7,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gpumargin.expressions import parse_expression
+from gpumargin.expressions import names_in, parse_expression
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
 ContractKind = Literal["option", "future", "perpetual"]
 DEFAULT = "default"
+# Columns of the units table that no component may be called.
+_RESERVED = {
+    "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
+    "worst_scenario",
+}  # fmt: skip
 
 
 def _by_name(value: object) -> object:
@@ -25,6 +30,11 @@ class _Strict(BaseModel):
 
 # A number, or a table of numbers by unit (or asset) with a default for the unlisted.
 Number = Annotated[dict[str, float], BeforeValidator(_by_name)]
+
+
+NotNegativeNumber = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_by_name)]
+PositiveNumber = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_by_name)]
+Share = Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_by_name)]
 
 
 class ScenarioRow(_Strict):
@@ -56,8 +66,8 @@ class VolShockTable(_Strict):
     down: Number = {DEFAULT: 0.0}
     short_power: Number = {DEFAULT: 0.0}
     long_power: Number = {DEFAULT: 0.0}
-    pivot_days: Number = {DEFAULT: 30.0}
-    floor_days: Number = {DEFAULT: 1.0}
+    pivot_days: PositiveNumber = {DEFAULT: 30.0}
+    floor_days: PositiveNumber = {DEFAULT: 1.0}
 
 
 class Discount(_Strict):
@@ -114,14 +124,14 @@ class SizeCharge(_Component):
 
     kind: Literal["size_charge"]
     legs: Literal["perpetual", "base", "option"]
-    rate: Number
+    rate: NotNegativeNumber
 
 
 class NetShortCharge(_Component):
     """Rate * spot * options short after netting calls and puts of one strike and expiry."""
 
     kind: Literal["net_short_charge"]
-    rate: Number
+    rate: NotNegativeNumber
 
 
 class ConfidenceCharge(_Component):
@@ -129,7 +139,7 @@ class ConfidenceCharge(_Component):
 
     kind: Literal["confidence_charge"]
     threshold: Number
-    rate: Number
+    rate: NotNegativeNumber
 
 
 class PriceShortfall(_Component):
@@ -165,9 +175,9 @@ class Aggregation(_Strict):
 class CollateralTable(_Strict):
     """Weights of balances: share of value that counts, by asset; `base` for assets held as legs of a unit."""
 
-    assets: Number
-    liability: Number = {DEFAULT: 1.0}
-    base: float | None = None
+    assets: Share
+    liability: NotNegativeNumber = {DEFAULT: 1.0}
+    base: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Provenance(_Strict):
@@ -192,6 +202,7 @@ class ModelFile(_Strict):
     requires: list[str] = []
     base_legs: bool = False
     unsettled_without_position: bool = True
+    dollar_at_par: bool = False
     vol_limit: float = 5.0
     tenor_limit_years: float = 10.0
     scenario_range: Number = {DEFAULT: 1.0}
@@ -225,14 +236,20 @@ def _fail(message: str) -> None:
 
 
 def _check_names(model: ModelFile) -> None:
-    """Margin types exist and name only what is known where they stand."""
+    """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
+    twice = set(model.components) & {*model.parameters, *model.margin}
+    if twice or set(model.components) & _RESERVED:
+        _fail(f"components: {sorted(twice | set(model.components) & _RESERVED)} name something else already")
     missing = {"initial", "maintenance"} - set(model.margin)
     if missing:
         _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
     known = set(model.components) | set(model.parameters)
+    used: set[str] = set()
     for name, text in model.margin.items():
-        parse_expression(text, known)
+        used |= names_in(parse_expression(text, known))
         known.add(name)
+    if set(model.parameters) - used:
+        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
 

@@ -87,6 +87,7 @@ def _prepared(
         kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
+        dollar_at_par=file.dollar_at_par,
     )
     legs = leg_book(book.tables, accounts, contracts, included=included, keep_empty=file.unsettled_without_position)
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)

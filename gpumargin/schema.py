@@ -112,10 +112,11 @@ class Table:
 
 
 NOT_NEGATIVE = Range(low=0.0, code="GM109", remedy="give a value of at least 0")
+POSITIVE_PRICE = Range(low=0.0, above=True, code="GM109", remedy="give a positive price")
 POSITIVE_SIZE = Range(low=0.0, above=True, code="GM112", remedy="give a positive size; the sign belongs to quantity")
 VOL = Range(low=0.0, code="GM110", remedy="give a decimal vol per square root of a year, 0.65 for 65 %")
 CORRELATION = Range(low=-1.0, high=1.0, code="GM110", remedy="give the SVI slope correlation as a decimal")
-TIME_LEFT = Range(low=0.0, code="GM111", remedy="give years, seconds / (365 * 86400)")
+POSITIVE_TIME = Range(low=0.0, above=True, code="GM111", remedy="give years, seconds / (365 * 86400)")
 CONFIDENCE = Range(low=0.0, high=1.0, code="GM113", remedy="give a decimal fraction, 0.97 for 97 %")
 DECIMALS = Range(low=0, high=18, code="GM116", remedy="give the number of decimals of the asset's minor unit")
 
@@ -228,8 +229,8 @@ FORWARDS = Table(
         _number("svi_rho", "fraction", "SVI skew", allowed=CORRELATION, optional=True),
         _number("svi_m", "log moneyness", "SVI centre", optional=True),
         _number("svi_sigma", "log moneyness", "SVI width", allowed=VOL, optional=True),
-        _number("svi_forward", "quote", "forward the SVI was fitted on", allowed=NOT_NEGATIVE, optional=True),
-        _number("svi_years", "years", "time the SVI was fitted for", allowed=TIME_LEFT, optional=True),
+        _number("svi_forward", "quote", "forward the SVI was fitted on", allowed=POSITIVE_PRICE, optional=True),
+        _number("svi_years", "years", "time the SVI was fitted for", allowed=POSITIVE_TIME, optional=True),
         STAMP,
     ),
     required=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from gpumargin.pack.columns import encoded, flat, floats, texts
 from gpumargin.tables import Book
 
+_DIGITS = 100  # more than any total has: decimal arithmetic must not round it
 _LOW = np.int64(0xFFFFFFFF)
 _MINOR = ("equity_minor", "initial_margin_minor", "maintenance_margin_minor")
 
@@ -25,7 +26,8 @@ def exact_sum(values: np.ndarray) -> int:
 
 
 def _decimal(minor: int, decimals: int) -> str:
-    return str(Decimal(minor).scaleb(-decimals))
+    with localcontext(prec=_DIGITS):
+        return format(Decimal(minor).scaleb(-decimals), "f")
 
 
 @dataclass

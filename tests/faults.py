@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     Tables = dict[str, pl.DataFrame]
     Edit = Callable[[Tables], Tables]
 
-SVI = {"svi_a": 0.01, "svi_b": 0.1, "svi_rho": -0.2, "svi_m": 0.0, "svi_sigma": 0.2}
+SVI = {
+    "svi_a": 0.01,
+    "svi_b": 0.1,
+    "svi_rho": -0.2,
+    "svi_m": 0.0,
+    "svi_sigma": 0.2,
+    "svi_forward": 2_000.0,
+    "svi_years": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ FAULTS = [
         4,
         "expiry",
     ),
-    Fault("svi-time-in-days", each("forwards", **SVI, svi_years=22.0), "GM111", "forwards", 0, "svi_years"),
+    Fault("svi-time-in-days", each("forwards", **{**SVI, "svi_years": 22.0}), "GM111", "forwards", 0, "svi_years"),
     cell_fault("GM112", "instruments", 2, "option_type", "C"),
     cell_fault("GM112", "instruments", 2, "option_type", None),
     cell_fault("GM112", "instruments", 2, "strike", None),

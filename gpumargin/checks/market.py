@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpumargin.checks.facts import Facts, Limits
 
 SECONDS_PER_YEAR = 365 * 86400
-SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
+SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
 _VOL_REMEDY = "give a decimal, 0.65 for 65 %, or widen the range in the model file"
 _FORWARD_KEY = ["underlying", "quote", "expiry"]
 _POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -124,7 +124,7 @@ def _coverage_rules() -> tuple[Rule, ...]:
             "mark_iv",
             without_vol,
             "held option with neither mark_iv nor SVI parameters of its expiry",
-            "give mark_iv, or svi_a, svi_b, svi_rho, svi_m and svi_sigma in its forwards row",
+            f"give mark_iv, or all of {', '.join(SVI)} in its forwards row",
             "marks",
         ),
         Rule(

@@ -71,13 +71,17 @@ class UnitSide:
 
     @property
     def spot(self) -> float:
-        """Index price of the unit."""
-        return self.market.price.get(self.unit, math.nan)
+        """Index price of the unit, in the accounting asset."""
+        return self.market.price.get(self.unit, math.nan) / self.market.dollar
 
     @property
     def size(self) -> Floats:
         """Signed size of each leg in units of the underlying, `[N]`."""
-        return self.column("quantity") * self.column("contract_size")
+        is_amount = self.legs["inverse"].fill_null(value=False).to_numpy() & ~self.is_kind("option")
+        divisor = np.where(
+            is_amount, self.column("mark"), 1.0
+        )  # an inverse future's size is an amount of quote currency
+        return self.column("quantity") * self.column("contract_size") / divisor
 
     def number(self, by_name: Mapping[str, float]) -> float:
         """The unit's own value in a table of numbers by name, or the default."""

@@ -26,6 +26,7 @@ class Market:
       confidence: confidence of the index price by asset.
       perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
       accounting: price of the accounting asset.
+      dollar: price at which charges on spot are turned into the accounting asset; 1 if the model takes it at par.
     """
 
     price: Mapping[str, float]
@@ -33,6 +34,7 @@ class Market:
     confidence: Mapping[str, float]
     perpetual_confidence: Mapping[str, float]
     accounting: float
+    dollar: float
 
 
 def _column(frame: pl.DataFrame, key: str, value: str) -> dict[str, float]:
@@ -51,6 +53,7 @@ def account_market(sources: AccountSources) -> Market:
         confidence=_column(prices, "asset", "confidence"),
         perpetual_confidence=_column(least, "underlying", "confidence"),
         accounting=price[sources.file.accounting_asset],
+        dollar=1.0 if sources.file.dollar_at_par else price[sources.file.accounting_asset],
     )
 
 
@@ -72,7 +75,11 @@ def _positions(sources: AccountSources) -> pl.DataFrame:
 
 
 def _base_legs(sources: AccountSources) -> pl.DataFrame:
-    held = pl.col("asset").is_in(sorted(base_assets(sources))) & (pl.col("amount") != 0) & pl.col("is_collateral")
+    held = (
+        pl.col("asset").is_in(sorted(base_assets(sources)))
+        & (pl.col("amount") != 0)
+        & (pl.col("is_collateral") | (pl.col("amount") < 0))
+    )
     return (
         sources.book["balances"]
         .filter(held)

@@ -73,7 +73,10 @@ def _grouped(contracts: records.Contracts, expiry: Ints) -> records.Contracts:
 
 
 def _canonical_order(contracts: records.Contracts, expiry: Ints, ids: np.ndarray) -> np.ndarray:
-    """Permutation to unit, expiry (base asset, then perpetual first), strike, type, id."""
+    """Permutation to unit, expiry (base asset, then perpetual first), strike, type, id.
+
+    A future stands before the options of its expiry: what a group is closed with is read from its last contract.
+    """
     is_plain, is_held = ~contracts.is_option, ~contracts.is_base
     return np.lexsort((ids, contracts.is_call, contracts.strike, ~is_plain, is_held, expiry, contracts.unit))
 
@@ -95,7 +98,13 @@ def _assets(prices: pa.Table, price: Mapping[str, float], names: tuple[str, ...]
 
 
 def contract_set(
-    tables: Mapping[str, pa.Table], as_of: int, *, kinds: Collection[str], accounting: str, base_legs: bool
+    tables: Mapping[str, pa.Table],
+    as_of: int,
+    *,
+    kinds: Collection[str],
+    accounting: str,
+    base_legs: bool,
+    dollar_at_par: bool = False,
 ) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
@@ -105,6 +114,7 @@ def contract_set(
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit.
+      dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
     Returns:
       `ContractSet`; instruments whose market data is missing carry NaN and must not be held.
@@ -125,7 +135,9 @@ def contract_set(
     grouped = _grouped(_mapped(lambda column: column[order], contracts), expiry[order])
     return ContractSet(
         contracts=_joined(grouped, blank_contracts(1)),
-        market=unit_market(tables, listed, units=units, price=price),
+        market=unit_market(
+            tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
+        ),
         assets=_assets(tables["prices"], price, assets, accounting),
         units=units,
         asset_ids=assets,

@@ -140,9 +140,9 @@ def base_contracts(
 
 
 def unit_market(
-    tables: Mapping[str, pa.Table], listed: Listed, *, units: tuple[str, ...], price: Mapping[str, float]
+    tables: Mapping[str, pa.Table], listed: Listed, *, units: tuple[str, ...], price: Mapping[str, float], dollar: float
 ) -> records.UnitMarket:
-    """Index price and confidences of every unit, `[U]`."""
+    """Index price, in accounting units of `dollar` USD, and confidences of every unit, `[U]`."""
     prices = tables["prices"]
     confidence = dict(zip(texts(prices, "asset").astype(str), floats(prices, "confidence", 1.0).tolist(), strict=True))
     perpetual = np.ones(len(units))
@@ -150,4 +150,6 @@ def unit_market(
     of_mark = floats(_marks(tables["marks"], listed), "confidence", 1.0)[is_perpetual]
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
-    return records.UnitMarket(spot=_lookup(price, units), spot_confidence=of_spot, perpetual_confidence=perpetual)
+    return records.UnitMarket(
+        spot=_lookup(price, units) / dollar, spot_confidence=of_spot, perpetual_confidence=perpetual
+    )

@@ -141,9 +141,8 @@ def _with_base_legs(rows: _Rows, balances: pa.Table, account: Ints, contracts: C
     asset = positions_in(values, pa.array(contracts.asset_ids, pa.string()))[codes]
     contract = contracts.base_contract[asset]
     amount = floats(balances, "amount")
-    chosen = np.flatnonzero(
-        (asset >= 0) & (contract >= 0) & (amount != 0) & flags(balances, "is_collateral", default=True)
-    )
+    counts = flags(balances, "is_collateral", default=True) | (amount < 0)
+    chosen = np.flatnonzero((asset >= 0) & (contract >= 0) & (amount != 0) & counts)
     if len(chosen) == 0:
         return rows
     nothing = np.zeros(len(chosen))

@@ -18,12 +18,12 @@ def safe_divide(numerator: Array, denominator: Array, otherwise: float | Array) 
 
 
 def safe_log(x: Array, otherwise: float | Array) -> Array:
-    """ln(x), `otherwise` where x <= 0. Prevents the infinite gradient of ln at 0."""
-    is_positive = x > 0
-    return jnp.where(is_positive, jnp.log(jnp.where(is_positive, x, 1)), otherwise)
+    """ln(x), `otherwise` where x <= 0, NaN for NaN. Prevents the infinite gradient of ln at 0."""
+    is_edge = x <= 0
+    return jnp.where(is_edge, otherwise, jnp.log(jnp.where(is_edge, 1, x)))
 
 
 def safe_sqrt(x: Array) -> Array:
-    """sqrt(max(x, 0)). Prevents NaN for rounding below 0 and the infinite gradient at 0."""
-    is_positive = x > 0
-    return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1)), 0)
+    """sqrt(max(x, 0)), NaN for NaN. Prevents NaN for rounding below 0 and the infinite gradient at 0."""
+    is_edge = x <= 0
+    return jnp.where(is_edge, 0, jnp.sqrt(jnp.where(is_edge, 1, x)))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
 from gpumargin_kernels.records import Assets, Contracts, Tally, UnitMarket
@@ -50,16 +51,22 @@ class Kind(NamedTuple):
     charge: Callable[[Component, Model, RowSide], Charge]
 
 
+def _underlying_size(contracts: Contracts) -> Array:
+    """Units of the underlying in one contract, `[M]`; the size of an inverse future is an amount of quote currency."""
+    is_amount = contracts.is_inverse & ~contracts.is_option
+    return jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
+
+
 def _unit_tally(*columns: Array, is_absolute: bool = False) -> Tally:
     block = jnp.stack(columns, axis=1)
     return Tally(columns=block, terms=block[:, :0], is_absolute=is_absolute)
 
 
-def _discounted_pnl(sums: Array, terms: Array) -> Array:
+def _discounted_pnl(sums: Array, terms: Array, one: Array) -> Array:
     """P&L of an expiry whose net shocked value is discounted by its sign: pnl + (d - 1) * value."""
     pnl, value = sums[:, :-1], sums[:, -1:]
     shocked = pnl + value
-    return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked
+    return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked * one
 
 
 def _scenario_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
@@ -82,7 +89,8 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(-jnp.min(pnl, axis=1), worst + columns.start)
 
 
-def _worst_of_expiry(sums: Array, terms: Array) -> Array:
+def _worst_of_expiry(sums: Array, terms: Array, one: Array) -> Array:
+    del one
     return jnp.minimum(jnp.min(sums, axis=1, keepdims=True), 0) * terms
 
 
@@ -110,7 +118,7 @@ def _leg_mask(component: Component, contracts: Contracts) -> Array:
 
 def _size_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     del model
-    size = jnp.where(_leg_mask(component, side.contracts), side.contracts.size, 0)
+    size = jnp.where(_leg_mask(component, side.contracts), _underlying_size(side.contracts), 0)
     return (_unit_tally(size, is_absolute=True),)
 
 
@@ -120,8 +128,8 @@ def _size_charge(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(row.sums[0][:, 0] * row.market.spot * row.numbers["rate"])
 
 
-def _net_short(sums: Array, terms: Array) -> Array:
-    del terms
+def _net_short(sums: Array, terms: Array, one: Array) -> Array:
+    del terms, one
     return jnp.maximum(-sums, 0)
 
 
@@ -141,11 +149,12 @@ def _confidence_tallies(component: Component, model: Model, side: ContractSide) 
     without = jnp.minimum(contracts.confidence, market.spot_confidence)
     together = jnp.minimum(without, market.perpetual_confidence)
     threshold = side.numbers["threshold"]
-    held = jnp.where(contracts.is_perpetual, contracts.size, 0)
+    size = _underlying_size(contracts)
+    held = jnp.where(contracts.is_perpetual, size, 0)
     return (
         _unit_tally(
-            contracts.size * _confidence_gap(without, threshold),
-            contracts.size * _confidence_gap(together, threshold),
+            size * _confidence_gap(without, threshold),
+            size * _confidence_gap(together, threshold),
             held,
             is_absolute=True,
         ),

@@ -46,7 +46,7 @@ class Contracts(NamedTuple):
     rate: Leaf  # [M] continuously compounded, decimal per year
     years: Leaf  # [M] time to expiry
     vol: Leaf  # [M] mark vol; NaN = take it from `svi`
-    mark: Leaf  # [M] venue's mark price, settlement currency; NaN = price it (options)
+    mark: Leaf  # [M] venue's mark; options: settlement currency, NaN = price it; others: quote currency
     settlement_ratio: Leaf  # [M] accounting unit per settlement asset
     confidence: Leaf  # [M] least confidence of the feeds of the contract's expiry, 0..1
     svi: SviSlice  # [M] each
@@ -55,7 +55,7 @@ class Contracts(NamedTuple):
 class UnitMarket(NamedTuple):
     """What a risk unit's own asset is worth."""
 
-    spot: Leaf  # [U] index price of the underlying, quote currency
+    spot: Leaf  # [U] index price of the underlying, accounting unit
     spot_confidence: Leaf  # [U] 0..1
     perpetual_confidence: Leaf  # [U] least confidence of the unit's perpetual marks, 0..1
 
@@ -63,7 +63,7 @@ class UnitMarket(NamedTuple):
 class Assets(NamedTuple):
     """Collateral assets."""
 
-    ratio: Leaf  # [C] accounting unit per asset
+    ratio: Leaf  # [C] accounting unit per asset, at the price that collateral is valued at
     price: Leaf  # [C] USD
 
 
@@ -77,15 +77,16 @@ class Tally:
     """What a component adds up over the legs of a row, and what it does when a group of legs closes.
 
     At level `unit` the sums of quantity * columns are the result. At the other levels they are formed per group, and
-    `close(sums [R, K], terms [R, T])` turns each group's sums into `[R, J]` that are added up over the groups of the
-    row. `close` is a function at module level: it is part of the compiled program's identity.
+    `close(sums [R, K], terms [R, T], one [])` turns each group's sums into `[R, J]` that are added up over the groups
+    of the row; it multiplies every product that it adds to something by `one`, a 1 that no compiler knows. `close` is
+    a function at module level: it is part of the compiled program's identity.
     """
 
     columns: Leaf  # [M, K]
     terms: Leaf  # [M, T] constants of the group that the contract belongs to
     level: Level = "unit"
     is_absolute: bool = False  # True: |quantity| * columns; unit level only
-    close: Callable[[Array, Array], Array] | None = None  # None at unit level
+    close: Callable[[Array, Array, Array], Array] | None = None  # None at unit level
 
 
 class Legs(NamedTuple):

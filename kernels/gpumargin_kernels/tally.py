@@ -31,6 +31,18 @@ class _Lane(NamedTuple):
     terms: Array  # [M, T] of all tallies
 
 
+class _Start(NamedTuple):
+    """Numbers that only the run knows, so that no compiler can fold them.
+
+    Every product is multiplied by `one` before it is added. A fused multiply-add of (product, one, sum) rounds exactly
+    as product then sum, so it does not matter whether the compiler fuses: without it XLA fuses in one bucket and not
+    in another, and the last bits differ (measured). A literal `zero` would let it fold the first addition.
+    """
+
+    zero: Array  # []
+    one: Array  # []
+
+
 class _Slots(NamedTuple):
     """Consecutive slots of every row of a chunk."""
 
@@ -58,7 +70,7 @@ def _split(block: Array, widths: list[int]) -> list[Array]:
     return [block[:, end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
-def _closed(lane: _Lane, sums: Array, terms: Array) -> Array:
+def _closed(lane: _Lane, sums: Array, terms: Array, one: Array) -> Array:
     """What the closing groups of a lane add to the row's total, `[R, J]`."""
     parts = zip(
         lane.tallies,
@@ -66,27 +78,27 @@ def _closed(lane: _Lane, sums: Array, terms: Array) -> Array:
         _split(terms, [t.terms.shape[1] for t in lane.tallies]),
         strict=True,
     )
-    return jnp.concatenate([t.close(s, x) for t, s, x in parts if t.close is not None], axis=1)
+    return jnp.concatenate([t.close(s, x, one) for t, s, x in parts if t.close is not None], axis=1)
 
 
 def _total_widths(lane: _Lane) -> list[int]:
     if lane.level == "unit":
         return [t.columns.shape[1] for t in lane.tallies]
-    shapes = [jax.eval_shape(t.close, t.columns, t.terms) for t in lane.tallies if t.close is not None]
+    shapes = [jax.eval_shape(t.close, t.columns, t.terms, t.columns[0, 0]) for t in lane.tallies if t.close is not None]
     return [shape.shape[1] for shape in shapes]
 
 
-def _add_slot(lane: _Lane, carry: tuple[Array, Array], slot: _Slots, zero: Array) -> tuple[Array, Array]:
+def _add_slot(lane: _Lane, carry: tuple[Array, Array], slot: _Slots, start: _Start) -> tuple[Array, Array]:
     """Group sums and row total of a lane after one more slot; `slot` fields are `[R]`."""
     group, total = carry
     quantity = jnp.abs(slot.quantity) if lane.is_absolute else slot.quantity
-    product = quantity[:, None] * lane.columns[slot.contract]
+    product = quantity[:, None] * lane.columns[slot.contract] * start.one
     if lane.level == "unit":
         return group, total + product
     group = group + product
     closes = slot.closes[lane.level][:, None]
-    total = total + jnp.where(closes, _closed(lane, group, lane.terms[slot.contract]), 0)
-    return jnp.where(closes, zero, group), total
+    closed = _closed(lane, group, lane.terms[slot.contract], start.one) * start.one
+    return jnp.where(closes, start.zero, group), total + jnp.where(closes, closed, 0)
 
 
 def _closing(groups: Array, contract: Array) -> Array:
@@ -102,7 +114,7 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
     Args:
       tallies: what to add up.
       contracts: `[M]`; only the groups are read.
-      legs: `[R, L]` in canonical order; L is 1 or a multiple of 2 and, from 8 on, of 8.
+      legs: `[R, L]` in canonical order; L is a power of two.
       zero: `[]`, 0 at run time. A literal would let XLA fold the first addition and fuse other products, which
         changes the last bits of rows that fit one loop step (measured).
 
@@ -111,31 +123,30 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
     """
     lanes = _lanes(tallies)
     rows, width = legs.contract.shape
-    step = min(PLAIN_UNROLL if all(lane.level == "unit" for lane in lanes) else GROUPED_UNROLL, width)
-    everything = _Slots(
-        legs.contract,
-        legs.quantity,
-        {
-            "expiry": _closing(contracts.expiry_group, legs.contract),
-            "strike": _closing(contracts.strike_group, legs.contract),
-        },
-    )
+    unroll = PLAIN_UNROLL if all(lane.level == "unit" for lane in lanes) else GROUPED_UNROLL
+    step = min(unroll, max(width // 2, 1))  # two trips at least: XLA inlines a loop of one into what follows
+    start = _Start(zero, zero + 1)
+    closes = {
+        "expiry": _closing(contracts.expiry_group, legs.contract),
+        "strike": _closing(contracts.strike_group, legs.contract),
+    }
+    everything = _Slots(legs.contract, legs.quantity, closes)
 
     def add_step(index: Array, carries: tuple[tuple[Array, Array], ...]) -> tuple[tuple[Array, Array], ...]:
         here = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * step, step, axis=1), everything)
         for j in range(step):
             slot = jax.tree.map(lambda x, j=j: x[:, j], here)
-            carries = tuple(_add_slot(lane, carry, slot, zero) for lane, carry in zip(lanes, carries, strict=True))
+            carries = tuple(_add_slot(lane, carry, slot, start) for lane, carry in zip(lanes, carries, strict=True))
         return carries
 
-    start = tuple(
+    empty = tuple(
         (
             jnp.broadcast_to(zero, (rows, 0 if lane.level == "unit" else lane.columns.shape[1])),
             jnp.broadcast_to(zero, (rows, sum(_total_widths(lane)))),
         )
         for lane in lanes
     )
-    totals = [total for _, total in repeat(width // step, add_step, start)]
+    totals = [total for _, total in repeat(width // step, add_step, empty)]
     by_tally = {
         id(tally): block
         for lane, total in zip(lanes, totals, strict=True)
