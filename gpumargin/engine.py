@@ -112,7 +112,8 @@ class Engine:
                     yield result
                     done = result.first_account + len(result.result.accounts.equity)
             except jax.errors.JaxRuntimeError as error:
-                size = _smaller(size, error)
+                in_use = -(-(len(book) - done) // len(self.devices))
+                size = _smaller(min(size, in_use), error)
 
     def _run_plan(self, book: LegBook, plan: Plan) -> Iterator[EngineResult]:
         """Results of a plan; the next part is packed and started while one computes."""

@@ -13,7 +13,7 @@ from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
 from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.pack.columns import Bools, encoded
+from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.legs import Accounts, LegBook, find_accounts, leg_book
 from gpumargin.results import Naming
@@ -60,20 +60,26 @@ def _as_of_microseconds(instant: datetime) -> int:
     return round(instant.timestamp() * 1_000_000)
 
 
-def _models(book: Book, default: MarginModel, accounts: Accounts) -> list[tuple[MarginModel, Bools]]:
-    """Every model that a book's accounts name, with the accounts that it margins."""
+def _models(book: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+    """The model of each name that a book's accounts give, and of accounts that name none."""
     table = book.tables.get("accounts")
-    if table is None or "model" not in table.column_names:
-        return [(default, np.ones(len(accounts), bool))]
-    codes, names = encoded(table["model"])
-    of_account = np.full(len(accounts), -1)
-    of_account[accounts.of_accounts] = codes
-    chosen = {default.label: (default, of_account < 0)}
-    for code, name in enumerate(names.to_pylist()):
-        named = load_model(str(name))
+    named: dict[str | None, MarginModel] = {None: default}
+    for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
+        model = load_model(str(name))
         # A row that names the run's own model gets it as the run has it, overrides included.
-        model, included = chosen.get(named.label, (named, np.zeros(len(accounts), bool)))
-        chosen[named.label] = (model, included | (of_account == code))
+        named[str(name)] = default if model.label == default.label else model
+    return named
+
+
+def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) -> list[tuple[MarginModel, Bools]]:
+    """Every model with the accounts that it margins, without models that have none."""
+    of_account = np.full(len(accounts), None, object)
+    if len(models) > 1:
+        of_account[accounts.of_accounts] = texts(book.tables["accounts"], "model")
+    chosen: dict[str, tuple[MarginModel, Bools]] = {}
+    for name, model in models.items():
+        _, before = chosen.get(model.label, (model, np.zeros(len(accounts), bool)))
+        chosen[model.label] = (model, before | (of_account == name))
     return [(model, included) for model, included in chosen.values() if included.any()]
 
 
@@ -104,16 +110,17 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
     """
     with clock.stage("check"):
         instant = resolve_as_of(book, options.as_of)
-        accounts = find_accounts(book.tables)
-        models = _models(book, model, accounts)
+        models = _models(book, model)
         require_valid(
             book,
             as_of=options.as_of,
-            vol_limit=max(each.file.vol_limit for each, _ in models),
-            tenor_limit_years=max(each.file.tenor_limit_years for each, _ in models),
+            vol_limit=max(each.file.vol_limit for each in models.values()),
+            tenor_limit_years=max(each.file.tenor_limit_years for each in models.values()),
         )
-        for each, included in models:
+        accounts = find_accounts(book.tables)
+        parts = _cut(book, models, accounts)
+        for each, included in parts:
             require_usable(each, book)
             require_margined(each, book, accounts, included)
     with clock.stage("pack"):
-        return [_prepared(book, each, included, accounts, instant, options.settings) for each, included in models]
+        return [_prepared(book, each, included, accounts, instant, options.settings) for each, included in parts]

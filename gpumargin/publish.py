@@ -93,6 +93,8 @@ class RunFolder:
         """
         self.add_text("summary.json", _json(summary))
         self.add_text("manifest.json", _json(manifest))
+        for name in self._parts:
+            _synced(self._staging / name)
         _synced(self._staging)
         self._staging.rename(self.target)
         out = self.target.parent

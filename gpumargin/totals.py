@@ -59,9 +59,17 @@ class AccountTotals:
         }
 
 
+def _exact_floats(values: np.ndarray) -> Fraction:
+    """Sum of finite float64 values without rounding: whole mantissas, added up exponent by exponent."""
+    mantissas, exponents = np.frexp(values)
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    sums = {int(e): exact_sum(whole[exponents == e]) for e in np.unique(exponents)}
+    return sum((Fraction(total) * Fraction(2) ** (e - 53) for e, total in sums.items()), Fraction())
+
+
 def _exact(array: pa.Array) -> Fraction:
     if pa.types.is_floating(array.type):
-        return sum(map(Fraction, array.drop_null().to_numpy(zero_copy_only=False).tolist()), Fraction())
+        return _exact_floats(np.asarray(array.drop_null().cast(pa.float64())))
     wide = array.cast(pa.decimal256(76, array.type.scale if pa.types.is_decimal(array.type) else 0))
     total = pc.sum(wide).as_py()
     return Fraction(total or 0)

@@ -125,7 +125,12 @@ def pack(tables: Mapping[str, pl.DataFrame], model: MarginModel | str, included:
     file = (load_model(model) if isinstance(model, str) else model).file
     book = Book(**tables).tables
     contracts = contract_set(
-        book, AS_OF_MICROSECONDS, kinds=file.kinds, accounting=file.accounting_asset, base_legs=file.base_legs
+        book,
+        AS_OF_MICROSECONDS,
+        kinds=file.kinds,
+        accounting=file.accounting_asset,
+        base_legs=file.base_legs,
+        dollar_at_par=file.dollar_at_par,
     )
     accounts = find_accounts(book)
     chosen = np.ones(len(accounts), bool) if included is None else included

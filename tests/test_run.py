@@ -190,3 +190,11 @@ def test_the_summary_names_the_estimated_numbers(run: gm.Run) -> None:
     assert run.summary["models"]["derive-pm1@2025-02-01"]["estimated"] == []
     estimated = margin(read_book(**tiny_book()), "correlated-pm").summary["models"]["correlated-pm@2025-10-22"]
     assert estimated["estimated"] == ["all"]
+
+
+def test_account_ids_of_two_types_are_refused_with_both_tables_named() -> None:
+    tables = tiny_book()
+    tables["balances"] = tables["balances"].with_columns(account_id=pl.lit(7))
+    failure = refused(tables).row(0, named=True)
+    assert failure["code"] == "GM101"
+    assert "positions.account_id" in failure["message"]

@@ -27,8 +27,7 @@ class BlackGreeks(NamedTuple):
 
 def _standard_moves(forward: Array, strike: Array, stdev: Array) -> tuple[Array, Array]:
     """d1 and d2; with no time, no vol, no strike or no forward left, +-infinity by the sign of ln(F/K)."""
-    log_moneyness = safe_log(forward, -jnp.inf) - safe_log(strike, -jnp.inf)
-    log_moneyness = jnp.where(strike == 0, jnp.inf, log_moneyness)
+    log_moneyness = safe_log(safe_divide(forward, strike, jnp.inf), -jnp.inf)
     at_limit = (stdev == 0) | jnp.isinf(log_moneyness)
     limit = jnp.where(log_moneyness > 0, jnp.inf, -jnp.inf)
     ratio = jnp.where(at_limit, 0, log_moneyness) / jnp.where(at_limit, 1, stdev)
