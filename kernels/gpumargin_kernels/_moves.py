@@ -4,9 +4,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.normal import INV_SQRT_TWO_PI, bell, bounded, scaled_tail
 
 
@@ -17,13 +17,13 @@ class Option(NamedTuple):
     Black-76: the underlying is a forward, no carry. Black-Scholes-Merton: carry = rate - dividend yield.
     """
 
-    underlying: Leaf  # price, >= 0, quote currency
-    strike: Leaf  # >= 0, quote currency
-    vol: Leaf  # >= 0, decimal per sqrt-year
-    years: Leaf  # time to expiry, >= 0
-    is_call: Leaf  # bool
-    rate: Leaf | None = None  # of the discount, continuous, per year; None: no discount
-    carry: Leaf | None = None  # growth of the underlying, continuous, per year; None: 0
+    underlying: Array  # price, >= 0, quote currency
+    strike: Array  # >= 0, quote currency
+    vol: Array  # >= 0, decimal per sqrt-year
+    years: Array  # time to expiry, >= 0
+    is_call: Array  # bool
+    rate: Array | None = None  # of the discount, continuous, per year; None: no discount
+    carry: Array | None = None  # growth of the underlying, continuous, per year; None: 0
 
 
 def inverse(x: Array) -> Array:
@@ -57,7 +57,7 @@ class Moves:
 
     @cached_property
     def stdev(self) -> Array:
-        """vol * sqrt(years)."""
+        """Vol times the root of years."""
         return self.option.vol * self.root_years
 
     @cached_property
@@ -102,7 +102,7 @@ class Moves:
         smaller = jnp.minimum(price, strike)
         is_zero = smaller == 0
         excess = jnp.abs(price - strike) / jnp.where(is_zero, 1, smaller)
-        size = jnp.log1p(jnp.where(is_zero, 0, jnp.minimum(excess, jnp.finfo(excess.dtype).max)))
+        size = jnp.log1p(jnp.where(is_zero, 0, jnp.minimum(excess, np.finfo(excess.dtype).max)))
         of_price = jnp.where(price < strike, -size, size)
         finite = of_price if self.option.carry is None else of_price + self.option.carry * self.option.years
         return jnp.where(strike == 0, jnp.inf, jnp.where(price == 0, -jnp.inf, finite))

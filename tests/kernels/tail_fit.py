@@ -1,4 +1,4 @@
-"""Where the coefficients of `gpumargin_kernels.normal` come from: python -m tests.kernels.tail_fit prints them."""
+"""Where the coefficients of `gpumargin_kernels.normal` come from; `test_pricing_digits` compares."""
 
 from __future__ import annotations
 
@@ -36,8 +36,3 @@ def fit(dtype: str) -> tuple[list[float], list[float]]:
         solution = list(mpmath.lu_solve(mpmath.matrix(rows), mpmath.matrix(right)))
     p, q = solution[: degree + 1], [mpmath.mpf(1), *solution[degree + 1 :]]
     return [float(x) for x in p], [float(x) for x in q]
-
-
-if __name__ == "__main__":
-    for name in FITS:
-        print(name, *fit(name), sep="\n")
