@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gpumargin_kernels._log import log_one_plus
 from gpumargin_kernels.normal import INV_SQRT_TWO_PI, bell, bounded, scaled_tail
 
 
@@ -102,7 +103,7 @@ class Moves:
         smaller = jnp.minimum(price, strike)
         is_zero = smaller == 0
         excess = jnp.abs(price - strike) / jnp.where(is_zero, 1, smaller)
-        size = jnp.log1p(jnp.where(is_zero, 0, jnp.minimum(excess, np.finfo(excess.dtype).max)))
+        size = log_one_plus(jnp.where(is_zero, 0, jnp.minimum(excess, np.finfo(excess.dtype).max)))
         of_price = jnp.where(price < strike, -size, size)
         finite = of_price if self.option.carry is None else of_price + self.option.carry * self.option.years
         return jnp.where(strike == 0, jnp.inf, jnp.where(price == 0, -jnp.inf, finite))
@@ -119,14 +120,17 @@ class Moves:
 
     @cached_property
     def _outer_and_inner(self) -> tuple[Array, Array]:
-        """(d1, d2) of the call below the strike, (-d2, -d1) above: the option out of the money, outer >= inner <= 0."""
+        """(d1, d2) of the call below the strike, (-d2, -d1) above: the option out of the money, outer >= inner <= 0.
+
+        Cut to where the density is 0, so that no product of the two meets 0 * infinity.
+        """
         half = 0.5 * self.stdev
         finite = jnp.where(self.is_limit, 0, -jnp.abs(self.log_moneyness))
         ratio = finite / jnp.where(self.is_limit, 1, self.stdev)
         certain = jnp.where(self.is_kink, 0, bounded(jnp.full_like(ratio, -jnp.inf)))
         return (
-            jnp.where(self.is_limit, certain, ratio + half),
-            jnp.where(self.is_limit, certain, ratio - half),
+            jnp.where(self.is_limit, certain, bounded(ratio + half)),
+            jnp.where(self.is_limit, certain, bounded(ratio - half)),
         )
 
     @cached_property
@@ -158,7 +162,7 @@ class Moves:
         """Tail over bell beyond the outer and the inner move."""
         outer, inner = self._outer_and_inner
         size = jnp.where(outer > 0, outer, -outer)
-        return scaled_tail(bounded(size)), scaled_tail(bounded(-inner))
+        return scaled_tail(size), scaled_tail(-inner)
 
     @cached_property
     def density(self) -> Array:

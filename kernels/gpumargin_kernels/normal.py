@@ -95,12 +95,11 @@ def _leading_half(x: Array) -> Array:
 
 @jax.custom_jvp
 def bell(x: Array) -> Array:
-    """exp(-x^2 / 2): the square of the leading half of the digits of `x` is exact, what remains is small.
+    """exp(-x^2 / 2) of `bounded` x: the square of the leading half of the digits of `x` is exact, what remains is small.
 
     Source: the splitting is W. J. Cody's, Rational Chebyshev approximations for the error function, Mathematics of
     Computation 23 (1969).
     """
-    x = bounded(x)
     lead = _leading_half(x)
     rest = 0.5 * (x - lead) * (x + lead)
     return jnp.exp(-0.5 * (lead * lead)) * (1 - rest * (1 - rest * (0.5 - rest * (1 / 6))))
@@ -109,7 +108,7 @@ def bell(x: Array) -> Array:
 @bell.defjvp
 def _bell_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     height = bell(primals[0])
-    return height, -bounded(primals[0]) * height * tangents[0]
+    return height, -primals[0] * height * tangents[0]
 
 
 @jax.custom_jvp
@@ -135,7 +134,7 @@ def normal_density(x: Array) -> Array:
 
     Source: Abramowitz & Stegun, Handbook of Mathematical Functions (1972), 26.2.1.
     """
-    return bell(x) * INV_SQRT_TWO_PI
+    return bell(bounded(x)) * INV_SQRT_TWO_PI
 
 
 @jax.custom_jvp
@@ -144,7 +143,8 @@ def normal_cdf(x: Array) -> Array:
 
     Source: Abramowitz & Stegun, Handbook of Mathematical Functions (1972), 26.2.2; as `scaled_tail`.
     """
-    tail = bell(x) * scaled_tail(bounded(jnp.abs(x)))
+    x = bounded(x)
+    tail = bell(x) * scaled_tail(jnp.abs(x))
     return jnp.where(x > 0, 1 - tail, tail)
 
 
