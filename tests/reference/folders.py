@@ -43,10 +43,6 @@ NOT_YET = {
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
     **{
-        f"risk_vectors/{name}.json": "digital options, inverse deltas and the full set of Greeks are not priced yet"
-        for name in ("greeks_b76", "greeks_bsm", "greeks_inv", "greeks_limits")
-    },
-    **{
         f"risk_vectors/{name}.json": "the model is not shipped yet"
         for name in ("collateral_tiers", "haircut", "simm_equity_vol_published", "simm_like", "span", "tims")
     },
