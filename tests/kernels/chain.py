@@ -35,6 +35,7 @@ class Pairs(NamedTuple):
     difference: np.ndarray  # [E, Q] of mark prices
     middle: np.ndarray  # [E, Q] of mid prices, NaN where one side has no quote
     weight: np.ndarray  # [E, Q]
+    middle_weight: np.ndarray  # [E, Q] 1 / squared sum of the spreads between bid and ask
 
 
 @cache
@@ -79,7 +80,10 @@ def chain_pairs() -> Pairs:
     pairs = calls.join(puts, on=key, suffix="_put").with_columns(
         difference=pl.col("mark_price") - pl.col("mark_price_put"),
         middle=(pl.col("mid_price") - pl.col("mid_price_put")).fill_null(float("nan")),
+        middle_weight=(pl.col("bid_ask_spread") + pl.col("bid_ask_spread_put")).pow(-2).fill_null(0.0),
     )
-    by_expiry = pairs.group_by(key[:2]).agg("strike", "difference", "middle").sort(key[:2])
-    strike, difference, middle = (_padded(by_expiry[name], np.nan) for name in ("strike", "difference", "middle"))
-    return Pairs(strike, difference, middle, np.where(np.isnan(strike), 0.0, 1.0))
+    columns = ("strike", "difference", "middle", "middle_weight")
+    by_expiry = pairs.group_by(key[:2]).agg(*columns).sort(key[:2])
+    strike, difference, middle, middle_weight = (_padded(by_expiry[name], np.nan) for name in columns)
+    is_pair = ~np.isnan(strike)
+    return Pairs(strike, difference, middle, np.where(is_pair, 1.0, 0.0), np.where(is_pair, middle_weight, 0.0))
