@@ -48,7 +48,7 @@ def told(
 
 
 @pytest.mark.parametrize(("is_inverse", "discount"), CASES)
-def test_pairs_that_obey_parity_give_the_forward_and_the_discount(is_inverse: bool, discount: float) -> None:  # noqa: FBT001  a case
+def test_pairs_that_obey_parity_give_the_forward_and_the_discount(is_inverse: bool, discount: float) -> None:
     found = told(STRIKES, differences(STRIKES, is_inverse=is_inverse), discount=discount, is_inverse=is_inverse)
     assert found.forward == pytest.approx(FORWARD, rel=1e-12)
     assert found.discount == pytest.approx(DISCOUNT, rel=1e-12)
@@ -58,7 +58,7 @@ def test_pairs_that_obey_parity_give_the_forward_and_the_discount(is_inverse: bo
 
 @pytest.mark.parametrize(("is_inverse", "discount"), CASES)
 def test_four_bad_quotes_of_twenty_do_not_move_the_forward(
-    is_inverse: bool,  # noqa: FBT001  a case
+    is_inverse: bool,
     discount: float,
     rng: np.random.Generator,
 ) -> None:
@@ -72,7 +72,7 @@ def test_four_bad_quotes_of_twenty_do_not_move_the_forward(
 
 @pytest.mark.parametrize(("is_inverse", "discount"), CASES)
 def test_the_spread_is_the_median_size_of_what_parity_leaves_over(
-    is_inverse: bool,  # noqa: FBT001  a case
+    is_inverse: bool,
     discount: float,
     rng: np.random.Generator,
 ) -> None:
@@ -103,7 +103,7 @@ def test_what_is_no_pair_counts_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("is_inverse", [False, True], ids=["in currency", "in coin"])
-def test_one_pair_is_enough_where_the_discount_is_given(is_inverse: bool) -> None:  # noqa: FBT001  a case
+def test_one_pair_is_enough_where_the_discount_is_given(is_inverse: bool) -> None:
     strike = np.array([60e3])
     found = told(strike, differences(strike, is_inverse=is_inverse), discount=DISCOUNT, is_inverse=is_inverse)
     assert found.forward == pytest.approx(FORWARD, rel=1e-12)
@@ -122,7 +122,7 @@ def test_a_forward_that_cannot_be_told_is_nan(
     strikes: list[float],
     discount: float,
     pairs: int,
-    is_inverse: bool,  # noqa: FBT001  a case
+    is_inverse: bool,
 ) -> None:
     strike = np.array(strikes)
     found = told(strike, differences(strike, is_inverse=is_inverse), discount=discount, is_inverse=is_inverse)
@@ -146,8 +146,8 @@ def test_differences_that_grow_with_the_strike_are_no_parity() -> None:
 def test_any_forward_is_found_in_any_unit_with_one_bad_quote_in_ten(
     forward: float,
     discount: float,
-    is_inverse: bool,  # noqa: FBT001  drawn
-    is_given: bool,  # noqa: FBT001  drawn
+    is_inverse: bool,
+    is_given: bool,
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
