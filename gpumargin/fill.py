@@ -35,9 +35,10 @@ def fill_plan(book: Book, as_of: datetime) -> pl.DataFrame:
       `instrument_id`, `underlying`, `quote`, `expiry`, `strike` and, by the first that applies:
 
       * `forward`: `given`; `parity`, its expiry has a strike whose call and put both have prices; `missing`.
-      * `vol`: `given`; `svi`, of its forwards row; `mark_price`, implied from its own price; `fit`, its expiry has
-        vols at five strikes, enough for an SVI slice; `interpolation`, its surface (underlying and quote) has a vol at
-        all; `missing`. The three before `missing` need a forward, and a digital option's price implies no vol.
+      * `vol`: `given`; `svi`, of its forwards row; `mark_price`, implied from its own price; `fit`, it is struck beyond
+        the quoted strikes of its expiry, which are at least five and so make an SVI slice; `interpolation`, its surface
+        (underlying and quote) has a vol at all; `missing`. The three before `missing` need a forward, and a digital
+        option's price implies no vol.
       * `price`: `given`; `vol`, from its vol and forward; `missing`, one of them is missing.
     """
     plan = _options(book, as_of).with_columns(_forward_from()).with_columns(_own_vol())
@@ -88,9 +89,11 @@ def _own_vol() -> pl.Expr:
 def _vol_from() -> pl.Expr:
     is_quote = _has_forward() & (pl.col("strike") > 0) & (pl.col("own_vol") != MISSING)
     is_quote &= pl.col("mark_iv").is_null() | (pl.col("mark_iv") > 0)
-    quoted_strikes = pl.col("strike").filter(is_quote).n_unique().over(_EXPIRY)
+    quoted = pl.col("strike").filter(is_quote)
+    is_beyond = (pl.col("strike") < quoted.min().over(_EXPIRY)) | (pl.col("strike") > quoted.max().over(_EXPIRY))
+    can_fit = is_beyond & (quoted.n_unique().over(_EXPIRY) >= PARAMETERS)
     own = pl.when((pl.col("own_vol") != MISSING) | ~_has_forward()).then(pl.col("own_vol"))
-    by_others = own.when(quoted_strikes >= PARAMETERS).then(pl.lit("fit"))
+    by_others = own.when(can_fit).then(pl.lit("fit"))
     by_others = by_others.when(is_quote.any().over(_SURFACE)).then(pl.lit("interpolation"))
     return by_others.otherwise(pl.lit(MISSING)).alias("vol")
 

@@ -59,11 +59,16 @@ def test_a_book_that_lacks_nothing_needs_no_plan() -> None:
         pytest.param({"mark_iv": None}, {}, ("given", "mark_price", "given"), id="a vol from the price"),
         pytest.param({"mark_iv": None}, SVI, ("given", "svi", "given"), id="the venue's slice goes before the price"),
         pytest.param(NOTHING, SVI, ("given", "svi", "vol"), id="both from the venue's slice"),
-        pytest.param(NOTHING, {}, ("given", "fit", "vol"), id="both from the other strikes"),
+        pytest.param(NOTHING, {}, ("given", "interpolation", "vol"), id="both from the strikes around"),
     ],
 )
 def test_each_option_is_filled_from_the_nearest_that_it_has(mark: Any, forward: Any, expected: Any) -> None:
     assert planned(options(), {ONE: mark}, **forward) == {ONE: expected}
+
+
+def test_beyond_five_quoted_strikes_vols_come_from_a_fit() -> None:
+    ends = {f"BTC-75000-{side}": NOTHING for side in ("call", "put")}
+    assert planned(options(), ends) == dict.fromkeys(ends, ("given", "fit", "vol"))
 
 
 def test_without_five_quoted_strikes_vols_are_interpolated_and_without_any_they_are_missing() -> None:
@@ -89,7 +94,7 @@ def test_a_forward_comes_from_parity_where_one_strike_has_both_prices() -> None:
 
 def test_a_digital_price_implies_no_vol_and_makes_no_parity() -> None:
     digital = options(payoff=pl.lit("digital"))
-    assert planned(digital, {ONE: {"mark_iv": None}})[ONE] == ("given", "fit", "given")
+    assert planned(digital, {ONE: {"mark_iv": None}})[ONE] == ("given", "interpolation", "given")
     assert set(planned(digital, {}, **ELSEWHERE).values()) == {("missing", "given", "given")}
 
 
