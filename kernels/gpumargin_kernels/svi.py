@@ -1,4 +1,4 @@
-"""Implied vol from a raw SVI slice."""
+"""Total variance and implied vol from a raw SVI slice."""
 
 from typing import NamedTuple
 
@@ -26,6 +26,23 @@ class SviSlice(NamedTuple):
     years: Leaf
 
 
+def svi_total_variance(svi: SviSlice, log_moneyness: Array) -> Array:
+    """Total variance, vol^2 * years, of the formula alone: w = a + b (rho (k - m) + sqrt((k - m)^2 + sigma^2)).
+
+    Args:
+      svi: parameters.
+      log_moneyness: k = ln(strike / fit forward), of the parameters' shape.
+
+    Returns:
+      As `log_moneyness`; neither clipped nor capped, negative where the parameters say so.
+
+    Source: Gatheral & Jacquier, Arbitrage-free SVI volatility surfaces (2014), equation 3.1.
+    """
+    x = log_moneyness - svi.m
+    total: Array = svi.a + svi.b * (svi.rho * x + jnp.sqrt(x * x + svi.sigma * svi.sigma))
+    return total
+
+
 def svi_vol(svi: SviSlice, strike: Array) -> Array:
     """Implied vol of each strike, decimal per sqrt-year.
 
@@ -44,7 +61,5 @@ def svi_vol(svi: SviSlice, strike: Array) -> Array:
     """
     bound = 4 * safe_sqrt(svi.a + svi.b * svi.sigma)
     k = jnp.clip(safe_log(strike / svi.forward, 0), -bound, bound)
-    x = k - svi.m
-    w = svi.a + svi.b * (svi.rho * x + jnp.sqrt(x * x + svi.sigma * svi.sigma))
-    vol = jnp.sqrt(jnp.minimum(w, MAX_TOTAL_VARIANCE) / svi.years)
+    vol = jnp.sqrt(jnp.minimum(svi_total_variance(svi, k), MAX_TOTAL_VARIANCE) / svi.years)
     return jnp.where(strike == 0, 0, vol)
