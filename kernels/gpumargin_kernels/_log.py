@@ -1,4 +1,4 @@
-"""ln(1 + z) of z >= 0 that vectorises in float64, where XLA's own logarithm on the CPU does not."""
+"""Logarithms that vectorise in float64, where XLA's own on the CPU do not."""
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ _ONE, _ROOT_HALF, _MANTISSA = (np.uint64(x) for x in (0x3FF0 << 48, 0x3FE6A09E <
 _BIAS = 1023
 
 
-@jax.custom_jvp
 def log_one_plus(z: Array) -> Array:
     """ln(1 + z) for finite `z` >= 0, to 2 ulp, small `z` included; `jnp.log1p` in float32. NaN gives NaN.
+
+    Works on bits in float64, so it has no derivative there; `log_ratio` has.
 
     Source: FDLIBM e_log.c, Sun Microsystems (1993).
     """
@@ -40,6 +41,19 @@ def log_one_plus(z: Array) -> Array:
     return jnp.where(z >= 0, finite, jnp.nan)
 
 
-@log_one_plus.defjvp
-def _log_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return log_one_plus(primals[0]), tangents[0] / (1 + primals[0])
+@jax.custom_jvp
+def log_ratio(x: Array, y: Array) -> Array:
+    """ln(x / y) of positive numbers, with its digits kept where the two are close.
+
+    The difference of two numbers within a factor 2 is exact, that of their logarithms is not. A ratio too large for
+    its type counts as the largest number.
+    """
+    excess = jnp.abs(x - y) / jnp.minimum(x, y)
+    size = log_one_plus(jnp.minimum(excess, np.finfo(excess.dtype).max))
+    return jnp.where(x < y, -size, size)
+
+
+@log_ratio.defjvp
+def _ratio_slope(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    return log_ratio(x, y), dx / x - dy / y

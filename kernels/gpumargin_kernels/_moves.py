@@ -4,10 +4,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from gpumargin_kernels._log import log_one_plus
+from gpumargin_kernels._log import log_ratio
 from gpumargin_kernels.normal import INV_SQRT_TWO_PI, bell, bounded, scaled_tail
 
 
@@ -95,16 +94,10 @@ class Moves:
 
     @cached_property
     def log_moneyness(self) -> Array:
-        """ln(forward / strike), to the last digit near 0; +-infinity where the strike or the underlying is 0.
-
-        The difference of two prices within a factor 2 is exact, that of their logarithms is not.
-        """
+        """ln(forward / strike), to the last digit near 0; +-infinity where the strike or the underlying is 0."""
         price, strike = self.option.underlying, self.option.strike
-        smaller = jnp.minimum(price, strike)
-        is_zero = smaller == 0
-        excess = jnp.abs(price - strike) / jnp.where(is_zero, 1, smaller)
-        size = log_one_plus(jnp.where(is_zero, 0, jnp.minimum(excess, np.finfo(excess.dtype).max)))
-        of_price = jnp.where(price < strike, -size, size)
+        is_zero = (price == 0) | (strike == 0)
+        of_price = log_ratio(jnp.where(is_zero, 1, price), jnp.where(is_zero, 1, strike))
         finite = of_price if self.option.carry is None else of_price + self.option.carry * self.option.years
         return jnp.where(strike == 0, jnp.inf, jnp.where(price == 0, -jnp.inf, finite))
 

@@ -95,7 +95,7 @@ def _leading_half(x: Array) -> Array:
 
 @jax.custom_jvp
 def bell(x: Array) -> Array:
-    """exp(-x^2 / 2) of `bounded` x: the square of the leading half of the digits of `x` is exact, what remains is small.
+    """exp(-x^2 / 2) of `bounded` x: the square of the leading half of its digits is exact, the rest is small.
 
     Source: the splitting is W. J. Cody's, Rational Chebyshev approximations for the error function, Mathematics of
     Computation 23 (1969).
