@@ -56,6 +56,7 @@ LAYERS = {
     "gpumargin.identity": _at(3),
     "gpumargin.checks": _at(3, "numpy", "polars", "pyarrow"),
     "gpumargin.model_checks": _at(3, "numpy", "pyarrow"),
+    "gpumargin.fill": _at(3, "polars"),
     "gpumargin.totals": _at(3, "numpy", "pyarrow"),
     "gpumargin.selfcheck": _at(3, "numpy"),
     "gpumargin.results": _at(4, "numpy", "pyarrow"),

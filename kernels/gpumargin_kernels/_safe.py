@@ -27,3 +27,13 @@ def safe_sqrt(x: Array) -> Array:
     """sqrt(max(x, 0)), NaN for NaN. Prevents NaN for rounding below 0 and the infinite gradient at 0."""
     is_edge = x <= 0
     return jnp.where(is_edge, 0, jnp.sqrt(jnp.where(is_edge, 1, x)))
+
+
+def largest_finite(x: Array) -> float:
+    """Largest finite number of the dtype of `x`."""
+    return float(jnp.finfo(x.dtype).max)  # type: ignore[no-untyped-call]
+
+
+def smallest_normal(x: Array) -> float:
+    """Smallest positive number of the dtype of `x` that has all its digits."""
+    return float(jnp.finfo(x.dtype).tiny)  # type: ignore[no-untyped-call]

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from gpumargin_kernels._mills import mills_ratio, mills_slopes
-from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels._safe import safe_divide, smallest_normal
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.normal import normal_cdf, normal_density
 
@@ -84,7 +83,7 @@ def _bounds(forward: Array, strike: Array, is_call: Array, discount: Array) -> t
 
 def _status(value: Array, forward: Array, strike: Array, years: Array, is_call: Array, discount: Array) -> Array:
     low, high = _bounds(forward, strike, is_call, discount)
-    limits = np.finfo(value.dtype)
+    limits = jnp.finfo(value.dtype)  # type: ignore[no-untyped-call]
     largest = float(limits.max)
     is_valid = (jnp.abs(value) <= largest) & (discount > 0) & (discount <= largest)
     for x in (forward, strike, years):
@@ -114,7 +113,7 @@ def _target(value: Array, forward: Array, strike: Array, is_call: Array, discoun
     near, far = jnp.minimum(forward, strike), jnp.maximum(forward, strike)
     unit = 1 / jnp.where(is_used, discount * near, 1)
     excess = jnp.where(is_used, value - low, 0.25)
-    exponent = -int(np.finfo(value.dtype).minexp) // 3
+    exponent = -int(jnp.finfo(value.dtype).minexp) // 3  # type: ignore[no-untyped-call]
     is_small = excess < 2.0 ** (-exponent)
     return _Target(
         moneyness=_log_ratio(jnp.where(is_used, far, 1), jnp.where(is_used, near, 1)),
@@ -148,7 +147,7 @@ _FAR = 1e8
 
 def _guess_low(target: _Target) -> Array:
     """Bachelier's standard deviation, stretched for Black: exact in first order at and far from the money."""
-    tiny = float(np.finfo(target.fraction.dtype).tiny)
+    tiny = smallest_normal(target.fraction)
     x = jnp.maximum(target.moneyness, jnp.maximum(1e-20 * target.fraction * jnp.exp(-target.log_scale), tiny))
     odds = x / target.fraction
     lift = 0.5 * x + target.log_scale
@@ -168,7 +167,7 @@ def _guess_high(target: _Target) -> Array:
     x2 = 2 * target.moneyness
     share = 1 / (1 + 1 / jnp.sqrt(1 + x2))
     above = share * target.rest
-    root = jnp.sqrt(-2 * jnp.log(jnp.maximum(jnp.minimum(above, 1 - above), float(np.finfo(x2.dtype).tiny))))
+    root = jnp.sqrt(-2 * jnp.log(jnp.maximum(jnp.minimum(above, 1 - above), smallest_normal(x2))))
     size = root - (2.30753 + 0.27061 * root) / (1 + root * (0.99229 + 0.04481 * root))  # A & S 26.2.22, within 0.003
     d1 = jnp.where(above > 0.5, -size, size)
     return d1 + jnp.sqrt(d1 * d1 + x2)
