@@ -18,7 +18,7 @@ CONVERGED, BELOW_INTRINSIC, ABOVE_MAXIMUM, NOT_FINITE = range(4)
 _STEPS = 2
 _SLACK = 2  # ulp by which three roundings (the price's own, F - K, the discounting) may put intrinsic above the price
 _LOG_SQRT_TWO_PI = 0.5 * math.log(2 * math.pi)
-_SERIES_ORDER = 13
+_SERIES_BELOW, _SERIES_ORDER = 0.2, 13  # the next term of the series in t is below 1e-16 of the first for t to 0.2
 
 
 class ImpliedVol(NamedTuple):
@@ -114,7 +114,8 @@ def _target(value: Array, forward: Array, strike: Array, is_call: Array, discoun
     unit = 1 / jnp.where(is_used, discount * near, 1)
     excess = jnp.where(is_used, value - low, 0.25)
     exponent = -int(jnp.finfo(value.dtype).minexp) // 3  # type: ignore[no-untyped-call]
-    is_small = excess < 2.0 ** (-exponent)
+    # Not by the excess: its rounding may differ between fused copies, and both fields below must decide alike.
+    is_small = value * unit < 2.0 ** (-exponent)
     return _Target(
         moneyness=_log_ratio(jnp.where(is_used, far, 1), jnp.where(is_used, near, 1)),
         fraction=excess * jnp.where(is_small, 2.0**exponent, 1) * unit,
@@ -181,9 +182,10 @@ def _horner(x: Array, coefficients: tuple[float, ...]) -> Array:
 
 
 def _householder(s: Array, target: _Target) -> Array:
-    """One step of third-order Householder iteration (fourth-order convergence) for the logarithm of the objective.
+    """One Householder step of fourth order for the logarithm of the price, or of what it lacks to its maximum.
 
-    All derivatives are with respect to ln-like units: multiplied by the power of s that makes them free of scale.
+    Every derivative with respect to s is multiplied by as many powers of s, so that nothing overflows for small s.
+    `second` and `third` are the second and third derivatives of the price over its first.
     """
     inverse = 1 / s
     h, t = target.moneyness * inverse, 0.5 * s
@@ -205,7 +207,7 @@ def _mills_difference(h: Array, t: Array) -> tuple[Array, Array]:
 
     R(h - t) - R(h + t) or R(t - h) + R(t + h); a Taylor series in t where the difference would cancel.
     """
-    is_series = (t < 0.2) & (h * t < 0.5)
+    is_series = (t < _SERIES_BELOW) & (h * t < 0.5)
     is_high = ~is_series & (t > h)
     slopes = mills_slopes(jnp.where(is_series, h, jnp.abs(h - t)), _SERIES_ORDER)
     far = mills_ratio(h + t)

@@ -184,6 +184,28 @@ def test_arguments_broadcast_and_need_no_jit() -> None:
     assert float(found.vol[0, 0]) == pytest.approx(float(found.vol[1, 0]), rel=1e-13)  # put-call parity at the money
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(np.float64, 30.0), (np.float32, 10.0)])
+def test_converged_means_a_finite_vol_up_to_the_last_ulp_inside_the_bounds(
+    dtype: type, size: float, rng: np.random.Generator
+) -> None:
+    rows = 200_000
+    forward = np.exp(rng.uniform(-size, size, rows))
+    strike, years = forward * np.exp(rng.normal(0, 3, rows)), np.exp(rng.uniform(-14, 2, rows))
+    columns = (forward, strike, years, rng.random(rows))
+    forward, strike, years, discount = (x.astype(dtype) for x in columns)
+    is_call = rng.random(rows) < 0.5
+    low = discount * np.maximum(np.where(is_call, forward - strike, strike - forward), 0)
+    kind, uniform = rng.integers(0, 3, rows), rng.random(rows)
+    share = np.choose(kind, [10 ** (-30 * uniform), 1 - 10 ** (-16 * uniform), 1e-16 * np.floor(40 * uniform)])
+    value = low + discount * np.minimum(forward, strike) * share.astype(dtype)
+    found = implied(value, forward, strike, years, is_call, discount)
+    vol, is_converged = np.asarray(found.vol), np.asarray(found.status) == 0
+    assert np.isfinite(vol[is_converged]).all()
+    assert (vol[is_converged] >= 0).all()
+    assert np.isnan(vol[~is_converged]).all()
+    assert is_converged.mean() > 0.5
+
+
 ARGUMENTS = ("value", "forward", "strike", "years", "discount")
 
 
