@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 # Sun Microsystems, FDLIBM e_log.c (1993): ln(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R(s^2)) with s = f / (2 + f), for
@@ -14,8 +13,9 @@ _LG = (
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _REDUCED_BELOW = 0.41421356  # sqrt 2 - 1, rounded down
 # Bits of 1 and of the sqrt(1/2) that mantissas are cut at, of the mantissa field, and the bias of the exponent.
-_ONE, _ROOT_HALF, _MANTISSA = (np.uint64(x) for x in (0x3FF0 << 48, 0x3FE6A09E << 32, (1 << 52) - 1))
+_ONE, _ROOT_HALF, _MANTISSA = 0x3FF0 << 48, 0x3FE6A09E << 32, (1 << 52) - 1
 _BIAS = 1023
+_LARGEST_64, _LARGEST_32 = 1e308, 3e38  # ratios beyond count as these
 
 
 def log_one_plus(z: Array) -> Array:
@@ -31,7 +31,7 @@ def log_one_plus(z: Array) -> Array:
     mantissa = lax.bitcast_convert_type((shifted & _MANTISSA) + _ROOT_HALF, jnp.float64)
     is_small = z < _REDUCED_BELOW
     f = jnp.where(is_small, z, mantissa - 1)
-    k = jnp.where(is_small, 0, (shifted >> np.uint64(52)).astype(jnp.int32).astype(jnp.float64) - _BIAS)
+    k = jnp.where(is_small, 0, (shifted >> 52).astype(jnp.int32).astype(jnp.float64) - _BIAS)
     s = f / (2 + f)
     half_square, power = 0.5 * f * f, s * s
     rest = jnp.full_like(z, _LG[-1])
@@ -45,11 +45,11 @@ def log_one_plus(z: Array) -> Array:
 def log_ratio(x: Array, y: Array) -> Array:
     """ln(x / y) of positive numbers, with its digits kept where the two are close.
 
-    The difference of two numbers within a factor 2 is exact, that of their logarithms is not. A ratio too large for
-    its type counts as the largest number.
+    The difference of two numbers within a factor 2 is exact, that of their logarithms is not. Ratios
+    beyond 1e308 (float32: 3e38) count as that.
     """
     excess = jnp.abs(x - y) / jnp.minimum(x, y)
-    size = log_one_plus(jnp.minimum(excess, np.finfo(excess.dtype).max))
+    size = log_one_plus(jnp.minimum(excess, _LARGEST_64 if excess.dtype == jnp.float64 else _LARGEST_32))
     return jnp.where(x < y, -size, size)
 
 
