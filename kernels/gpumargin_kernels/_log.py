@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gpumargin_kernels._safe import largest_finite
-
 # Sun Microsystems, FDLIBM e_log.c (1993): ln(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R(s^2)) with s = f / (2 + f), for
 # |f| < sqrt 2 - 1, error below 2^-58.45; Lg1 ... Lg7, and ln 2 in two parts of which the first times k is exact.
 _LG = (
@@ -17,6 +15,7 @@ _REDUCED_BELOW = 0.41421356  # sqrt 2 - 1, rounded down
 # Bits of 1 and of the sqrt(1/2) that mantissas are cut at, of the mantissa field, and the bias of the exponent.
 _ONE, _ROOT_HALF, _MANTISSA = 0x3FF0 << 48, 0x3FE6A09E << 32, (1 << 52) - 1
 _BIAS = 1023
+_LARGEST_64, _LARGEST_32 = 1e308, 3e38  # ratios beyond count as these
 
 
 def log_one_plus(z: Array) -> Array:
@@ -46,11 +45,11 @@ def log_one_plus(z: Array) -> Array:
 def log_ratio(x: Array, y: Array) -> Array:
     """ln(x / y) of positive numbers, with its digits kept where the two are close.
 
-    The difference of two numbers within a factor 2 is exact, that of their logarithms is not. A ratio too large for
-    its type counts as the largest number.
+    The difference of two numbers within a factor 2 is exact, that of their logarithms is not. Ratios
+    beyond 1e308 (float32: 3e38) count as that.
     """
     excess = jnp.abs(x - y) / jnp.minimum(x, y)
-    size = log_one_plus(jnp.minimum(excess, largest_finite(excess)))
+    size = log_one_plus(jnp.minimum(excess, _LARGEST_64 if excess.dtype == jnp.float64 else _LARGEST_32))
     return jnp.where(x < y, -size, size)
 
 

@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gpumargin_kernels._safe import smallest_normal
-
 INV_SQRT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 # Bits of a number that `_leading_half` keeps: all but the last 27 of 53 and the last 12 of 24 digits.
 _LEADING_64, _LEADING_32 = 0xFFFF_FFFF_F800_0000, 0xFFFF_F000
+_SMALLEST_64, _SMALLEST_32 = 2.0**-1022, 2.0**-126  # normal numbers
 
 # Rational interpolants of the scaled tail at Chebyshev points of t = (a - k) / (a + k) in (-1, 1), so over all a >= 0;
 # the change of variable is that of Shepherd & Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2) erfc x,
@@ -90,8 +89,8 @@ def bounded(x: Array) -> Array:
 
 def _leading_half(x: Array) -> Array:
     """`x` cut to the 26 (float64) or 12 (float32) leading binary digits, whose square is exact."""
-    mask = jnp.uint64(_LEADING_64) if x.dtype == jnp.float64 else jnp.uint32(_LEADING_32)
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, mask.dtype) & mask, x.dtype)
+    whole, mask = (jnp.uint64, _LEADING_64) if x.dtype == jnp.float64 else (jnp.uint32, _LEADING_32)
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, whole) & jnp.array(mask, whole), x.dtype)
 
 
 @jax.custom_jvp
@@ -200,7 +199,7 @@ def normal_inverse_cdf(p: Array) -> Array:
     """
     middle = p - 0.5
     smaller = jnp.minimum(p, 1 - p)
-    root = jnp.sqrt(-jnp.log(jnp.clip(smaller, smallest_normal(p), 0.5)))
+    root = jnp.sqrt(-jnp.log(jnp.clip(smaller, _SMALLEST_64 if p.dtype == jnp.float64 else _SMALLEST_32, 0.5)))
     is_centre, is_far = jnp.abs(middle) <= _CENTRE_HALF_WIDTH, root > 5
     centre, tail, far = _CENTRE_HALF_WIDTH**2 - middle * middle, root - _MIDDLE_START, root - _FAR_START
 
