@@ -1,23 +1,39 @@
 """Pure JAX kernels of gpumargin: arrays in, arrays out, no I/O. Start reading at `margin`."""
 
-from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels._moves import Option
+from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value, option_greeks
+from gpumargin_kernels.coin import coin_greeks
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
 from gpumargin_kernels.components import KINDS, Charge, Kind
 from gpumargin_kernels.correlation import correlated_margin
+from gpumargin_kernels.digital import digital_greeks
 from gpumargin_kernels.expression import Expression, evaluate
 from gpumargin_kernels.forward import ForwardSplit, forward_split
 from gpumargin_kernels.health import STATUSES, Health, account_health
+from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
+from gpumargin_kernels.interpolation import VolGrid, surface_vol
 from gpumargin_kernels.margin import account_stage, contract_stage, leg_stage, part_margin
 from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
-from gpumargin_kernels.normal import normal_cdf, normal_density
+from gpumargin_kernels.normal import (
+    normal_cdf,
+    normal_density,
+    normal_inverse_cdf,
+    normal_log_cdf,
+    normal_survival,
+)
+from gpumargin_kernels.parity import ParityForward, parity_forward
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk, vol_multiplier
 from gpumargin_kernels.svi import SviSlice, svi_vol
+from gpumargin_kernels.svi_arbitrage import butterfly_violation, calendar_violation
+from gpumargin_kernels.svi_fit import SviFit, fit_svi
 from gpumargin_kernels.tally import leg_sums
+from gpumargin_kernels.vol_fill import filled_vol
 
 __all__ = [
     "KINDS",
     "STATUSES",
+    "STATUS_WORDS",
     "Assets",
     "BlackGreeks",
     "Book",
@@ -29,29 +45,47 @@ __all__ = [
     "Expression",
     "ForwardSplit",
     "Health",
+    "ImpliedVol",
     "Kind",
     "Model",
+    "Option",
+    "ParityForward",
     "ScenarioSet",
+    "SviFit",
     "SviSlice",
     "Tally",
     "UnitMarket",
+    "VolGrid",
     "VolShock",
     "Weights",
     "account_health",
     "account_stage",
     "black_greeks",
     "black_value",
+    "butterfly_violation",
+    "calendar_violation",
+    "coin_greeks",
     "collateral_value",
     "contract_risk",
     "contract_stage",
     "correlated_margin",
+    "digital_greeks",
     "evaluate",
+    "filled_vol",
+    "fit_svi",
     "forward_split",
+    "implied_vol",
     "leg_stage",
     "leg_sums",
     "normal_cdf",
     "normal_density",
+    "normal_inverse_cdf",
+    "normal_log_cdf",
+    "normal_survival",
+    "option_greeks",
+    "parity_forward",
     "part_margin",
+    "surface_vol",
     "svi_vol",
     "vol_multiplier",
 ]
