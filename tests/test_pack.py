@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gpumargin.pack import buckets
 from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, make_plan, pack_shard
-from gpumargin.pack.contracts import NO_EXPIRY
+from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT
 from gpumargin.pack.legs import find_accounts
 from gpumargin.tables import Book
 from tests.asserts import assert_same_bits, assert_same_trees
@@ -209,13 +209,14 @@ def test_positions_of_size_zero_are_left_out_unless_cash_is_due_and_counts() -> 
     assert kept.legs.num_positions.tolist() == dropped.legs.num_positions.tolist() == [4, 3, 1, 0, 1]
 
 
-def test_a_book_without_instruments_has_no_units_and_still_its_balances() -> None:
+def test_a_book_without_instruments_has_a_stand_in_unit_and_still_its_balances() -> None:
     tables = {
         name: frame.clear() if name in ("instruments", "marks", "forwards", "positions") else frame
         for name, frame in tiny_book().items()
     }
     packed = pack(tables, PM1)
-    assert packed.contracts.units == ()
+    assert packed.contracts.units == (NO_UNIT,)
+    assert len(packed.legs.unit) == 0
     assert len(packed.legs) == 5
     assert len(packed.legs.amount) == 8
     shard = pack_shard(packed.legs, packed.contracts, make_plan(packed.legs, 100, 1).shape, whole(packed.legs))

@@ -198,3 +198,13 @@ def test_account_ids_of_two_types_are_refused_with_both_tables_named() -> None:
     failure = refused(tables).row(0, named=True)
     assert failure["code"] == "GM101"
     assert "positions.account_id" in failure["message"]
+
+
+@pytest.mark.parametrize("model", [MODEL, "correlated-pm"])
+def test_a_book_of_balances_alone_needs_no_margin(model: str) -> None:
+    contracts = ("instruments", "marks", "forwards", "positions")
+    tables = {name: frame.clear() if name in contracts else frame for name, frame in tiny_book().items()}
+    rows = margin(read_book(**tables), model, as_of=AS_OF).accounts
+    assert rows["equity"].sum() == pytest.approx(120_000 + 95_000 - 15_000 + 10_500 + 2.4 * 68_000 + 12 * 2_200)
+    assert rows["initial_margin"].to_list() == [0.0] * 5
+    assert rows["health"].to_list() == [None] * 5

@@ -14,6 +14,7 @@ from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_
 from gpumargin_kernels import records
 
 USD = "USD"
+NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units must not be empty
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def contract_set(
     price = _prices(tables["prices"], "price")
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
-    units = tuple(sorted(set(listed.underlying.tolist())))
+    units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
     held = tuple(unit for unit in units if base_legs and unit in assets)
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting),
