@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gpumargin_kernels._log import log_one_plus
+
 INV_SQRT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 # Bits of a number that `_leading_half` keeps: all but the last 27 of 53 and the last 12 of 24 digits.
 _LEADING_64, _LEADING_32 = 0xFFFF_FFFF_F800_0000, 0xFFFF_F000
@@ -170,13 +172,13 @@ def _far_scaled_tail(a: Array) -> Array:
 def normal_log_cdf(x: Array) -> Array:
     """Logarithm of `normal_cdf`, finite where the cdf itself is too small for its type; -infinity at -infinity.
 
-    ln of the scaled tail less x^2 / 2 below 0, log1p of minus the upper tail above.
+    ln of the scaled tail less x^2 / 2 below 0; above, with upper tail t, ln(1 - t) = -ln(1 + t / (1 - t)).
 
     Source: as `scaled_tail`.
     """
     below = jnp.log(_far_scaled_tail(-x)) - 0.5 * x * x
-    above = jnp.log1p(-normal_survival(jnp.maximum(x, 0)))
-    return jnp.where(x < 0, below, above)
+    tail = normal_survival(jnp.maximum(x, 0))
+    return jnp.where(x < 0, below, -log_one_plus(tail / (1 - tail)))
 
 
 @normal_log_cdf.defjvp
