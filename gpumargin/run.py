@@ -13,14 +13,14 @@ from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
 from gpumargin.digests import ColumnDigest
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
-from gpumargin.identity import input_digests, new_run_id, versions
+from gpumargin.identity import new_run_id
 from gpumargin.prepare import DEFAULT_TABLES, Options, Pass, prepare
 from gpumargin.publish import RunFolder
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
-from gpumargin.summary import Progress, manifest_of, summary_of
+from gpumargin.summary import Progress, identity_of, manifest_of, summary_of
 from gpumargin.tables import Book
 from gpumargin.totals import AccountTotals
 
@@ -115,7 +115,7 @@ def margin(
     return Run(
         tables={**joined, **whole_tables(passes)},
         summary=summary_of(book, passes, options, progress),
-        manifest=manifest_of(book, passes, options, progress),
+        manifest=manifest_of(identity_of(book, passes, options), progress),
         book=book,
     )
 
@@ -140,11 +140,8 @@ def margin_to_folder(
     """
     progress = Progress(clock or Clock())
     passes = prepare(book, model, options, progress.clock)
-    identity = {
-        "inputs": input_digests(book),
-        "models": {w.model.label: dict(w.model.raw) for w in passes},
-        **versions(),
-    }
+    with progress.clock.stage("hash"):
+        identity = identity_of(book, passes, options)
     with RunFolder(out, new_run_id(identity)) as folder:
         for tables in parts(passes, options.tables, progress):
             with progress.clock.stage("write"):
@@ -152,4 +149,4 @@ def margin_to_folder(
                     folder.add_part(name, table)
         for name, table in whole_tables(passes).items():
             folder.add_table(name, table)
-        return folder.publish(summary_of(book, passes, options, progress), manifest_of(book, passes, options, progress))
+        return folder.publish(summary_of(book, passes, options, progress), manifest_of(identity, progress))

@@ -60,8 +60,8 @@ def summary_of(book: Book, passes: list[Pass], options: Options, progress: Progr
     }
 
 
-def manifest_of(book: Book, passes: list[Pass], options: Options, progress: Progress) -> dict[str, Any]:
-    """What identifies a run and its result: `manifest.json`."""
+def identity_of(book: Book, passes: list[Pass], options: Options) -> dict[str, Any]:
+    """What decides the numbers of a run: inputs, models, versions, precision. Hashes the whole book."""
     return {
         "book": options.book_path,
         "as_of": resolve_as_of(book, options.as_of).isoformat(),
@@ -71,5 +71,9 @@ def manifest_of(book: Book, passes: list[Pass], options: Options, progress: Prog
         "platform": passes[0].engine.devices[0].platform,
         "versions": versions(),
         "inputs": input_digests(book),
-        "results": {name: digest.hexdigest() for name, digest in sorted(progress.digests.items())},
     }
+
+
+def manifest_of(identity: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The identity of a run and the hashes of its result: `manifest.json`."""
+    return identity | {"results": {name: digest.hexdigest() for name, digest in sorted(progress.digests.items())}}
