@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
 
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-_CALLS = {"max": None, "min": None, "sqrt": 1, "abs": 1}  # operands; None = any number of them
-_GRAMMAR = "names, numbers, + - * /, parentheses, and the functions max, min, sqrt, abs"
+# Functions with their number of operands; None = any number of them.
+_CALLS = {
+    "max": None,
+    "min": None,
+    **dict.fromkeys(("sqrt", "abs", "exp", "log", "floor", "ceil", "sign"), 1),
+    **dict.fromkeys(("pow", "shrink"), 2),
+}
+_TABLE_CALLS = ("marginal", "bracket")
+_WHERE_CHOICES = 2  # what it is and what it is not
+_GRAMMAR = (
+    "names, numbers, + - * /, parentheses, where(a < b, x, y) with < <= > >=, marginal(x, table), bracket(x, table), "
+    f"and the functions {', '.join(_CALLS)}"
+)
 
 
-def parse_expression(text: str, names: Collection[str]) -> Expression:
+def parse_expression(text: str, names: Collection[str], tables: Collection[str] = ()) -> Expression:
     """Nested tuples of an expression such as `"max(basis, scan) * im_factor + oracle"`.
 
     Args:
-      text: names, numbers, `+ - * /`, parentheses, `max`, `min`, `sqrt`, `abs`. Nothing is executed.
+      text: names, numbers, `+ - * /`, parentheses, `max`, `min`, `sqrt`, `abs`, `exp`, `log`, `floor`, `ceil`, `sign`,
+        `pow(x, p)`, `shrink(x, by)`, `where(a < b, x, y)`, `marginal(x, table)`, `bracket(x, table)`. Nothing is
+        executed.
       names: what may be named.
+      tables: bracket tables that may be named.
 
     Returns:
       A name, a number, or (operator, operands...).
@@ -32,11 +47,11 @@ def parse_expression(text: str, names: Collection[str]) -> Expression:
     except SyntaxError as error:
         message = f"{text!r} is not an expression: {error.msg}; use {_GRAMMAR}"
         raise ValueError(message) from None
-    return _node(tree, text, names)
+    return _Reader(text, names, tables).node(tree)
 
 
 def names_in(expression: Expression) -> set[str]:
-    """Every name that an expression uses."""
+    """Every name that an expression uses, tables included."""
     if isinstance(expression, str):
         return {expression}
     if isinstance(expression, tuple):
@@ -44,30 +59,59 @@ def names_in(expression: Expression) -> set[str]:
     return set()
 
 
-def _node(node: ast.expr, text: str, names: Collection[str]) -> Expression:
-    def operand(child: ast.expr) -> Expression:
-        return _node(child, text, names)
+@dataclass(frozen=True)
+class _Reader:
+    """One text, and what it may name."""
 
-    match node:
-        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            return float(value)
-        case ast.Name(id=name):
-            return _known(name, text, names)
-        case ast.UnaryOp(op=ast.USub(), operand=child):
-            return ("-", 0.0, operand(child))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return (_BINARY[type(op)], operand(left), operand(right))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if args and _CALLS.get(name, 0) in (
-            None,
-            len(args),
-        ):
-            return (name, *map(operand, args))
-    message = f"{ast.unparse(node)!r} in {text!r} is not allowed; use {_GRAMMAR}"
-    raise ValueError(message)
+    text: str
+    names: Collection[str]
+    tables: Collection[str]
 
+    def node(self, node: ast.expr) -> Expression:
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return float(value)
+            case ast.Name(id=name):
+                return self._known(name, self.names)
+            case ast.UnaryOp(op=ast.USub(), operand=child):
+                return ("-", 0.0, self.node(child))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                return (_BINARY[type(op)], self.node(left), self.node(right))
+            case ast.Call(func=ast.Name(id="where"), args=[ast.Compare() as compare, *choices], keywords=[]):
+                return self._where(node, compare, choices)
+            case ast.Call(func=ast.Name(id=name), args=[amount, ast.Name(id=table)], keywords=[]) if (
+                name in _TABLE_CALLS
+            ):
+                return (name, self.node(amount), self._known(table, self.tables))
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if args and _CALLS.get(name, 0) in (
+                None,
+                len(args),
+            ):
+                return (name, *map(self.node, args))
+        return self._refused(node)
 
-def _known(name: str, text: str, names: Collection[str]) -> str:
-    if name in names:
-        return name
-    message = f"unknown name {name!r} in {text!r}; known here: {', '.join(sorted(names))}"
-    raise ValueError(message)
+    def _where(self, node: ast.expr, compare: ast.Compare, choices: list[ast.expr]) -> Expression:
+        if len(compare.ops) != 1 or len(choices) != _WHERE_CHOICES:
+            return self._refused(node)
+        left, right = self.node(compare.left), self.node(compare.comparators[0])
+        both = [self.node(choice) for choice in choices]
+        match compare.ops[0]:
+            case ast.Lt():
+                return ("where<", left, right, *both)
+            case ast.LtE():
+                return ("where<=", left, right, *both)
+            case ast.Gt():
+                return ("where<", right, left, *both)
+            case ast.GtE():
+                return ("where<=", right, left, *both)
+        return self._refused(node)
+
+    def _known(self, name: str, known: Collection[str]) -> str:
+        if name in known:
+            return name
+        message = f"unknown name {name!r} in {self.text!r}; known here: {', '.join(sorted(known)) or 'none'}"
+        raise ValueError(message)
+
+    def _refused(self, node: ast.expr) -> NoReturn:
+        message = f"{ast.unparse(node)!r} in {self.text!r} is not allowed; use {_GRAMMAR}"
+        raise ValueError(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,14 +57,46 @@ _OPERATORS: dict[str, Callable[..., Figure]] = {
     "min": lambda *operands: reduce(_choice(min), operands),
     "sqrt": root,
     "abs": lambda a: Figure(abs(a.amount), a.gross),
+    "exp": lambda a: Figure(math.exp(a.amount), math.exp(a.amount) * (1 + a.gross)),
+    "log": lambda a: (
+        Figure(math.log(a.amount), abs(math.log(a.amount)) + a.gross / a.amount)
+        if a.amount > 0
+        else Figure(math.nan, a.gross)
+    ),
+    "floor": lambda a: Figure(float(math.floor(a.amount)), a.gross),
+    "ceil": lambda a: Figure(float(math.ceil(a.amount)), a.gross),
+    "sign": lambda a: exact(math.copysign(1.0, a.amount) if a.amount else a.amount),
+    "pow": lambda a, b: Figure(a.amount**b.amount, abs(a.amount**b.amount) * (1 + abs(b.amount))),
+    "shrink": lambda a, b: Figure(math.copysign(max(abs(a.amount) - b.amount, 0.0), a.amount), a.gross + b.gross),
+    "where<": lambda a, b, x, y: _chosen(a, b, x if a.amount < b.amount else y),
+    "where<=": lambda a, b, x, y: _chosen(a, b, x if a.amount <= b.amount else y),
+    "marginal": lambda a, table: _marginal(a, table),
+    "bracket": lambda a, table: exact(next((rate for upper, rate in table if a.amount <= upper), table[-1][1])),
 }
 
+Table = Sequence[tuple[float, float]]  # upper bound and rate of each bracket
 
-def evaluate(expression: Expression, values: Mapping[str, Figure]) -> Figure:
-    """Value of an expression from `parse_expression`, every name looked up in `values`."""
+
+def _chosen(a: Figure, b: Figure, chosen: Figure) -> Figure:
+    is_number = not (math.isnan(a.amount) or math.isnan(b.amount))
+    return chosen if is_number else Figure(math.nan, chosen.gross)
+
+
+def _marginal(amount: Figure, table: Table) -> Figure:
+    lower = [0.0, *(upper for upper, _ in table[:-1])]
+    parts = [
+        rate * max(min(amount.amount, upper) - start, 0.0) for (upper, rate), start in zip(table, lower, strict=True)
+    ]
+    return Figure(sum(parts) if not math.isnan(amount.amount) else math.nan, max(r for _, r in table) * amount.gross)
+
+
+def evaluate(expression: Expression, values: Mapping[str, Figure], tables: Mapping[str, Table] | None = None) -> Figure:
+    """Value of an expression from `parse_expression`, names looked up in `values`, bracket tables in `tables`."""
     if isinstance(expression, str):
         return values[expression]
     if isinstance(expression, (int, float)):
         return exact(expression)
     name, *operands = expression
-    return _OPERATORS[str(name)](*(evaluate(operand, values) for operand in operands))
+    if name in {"marginal", "bracket"}:
+        return _OPERATORS[str(name)](evaluate(operands[0], values, tables), (tables or {})[str(operands[1])])
+    return _OPERATORS[str(name)](*(evaluate(operand, values, tables) for operand in operands))

@@ -1,0 +1,122 @@
+"""A whole model file, checked key by key."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gpumargin.expressions import names_in, parse_expression
+from gpumargin.modelfile.account import Aggregation, CollateralTable
+from gpumargin.modelfile.components import ComponentTable, Largest
+from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
+from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
+
+Grade = Literal["verified", "published", "inferred", "estimated"]
+ContractKind = Literal["option", "future", "perpetual"]
+# Columns of the units table that no component may be called.
+_RESERVED = {
+    "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
+    "worst_scenario",
+}  # fmt: skip
+
+
+class Provenance(Strict):
+    """How far each number can be trusted; keys are dotted paths, a path covers everything below it."""
+
+    default: Grade
+    verified: list[str] = []
+    published: list[str] = []
+    inferred: list[str] = []
+    estimated: list[str] = []
+
+
+class ModelFile(Strict):
+    """A margin model: components, how they combine, what balances count, and where every number comes from."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    effective: date
+    title: str
+    source: str
+    accounting_asset: str
+    kinds: list[ContractKind] = Field(min_length=1)
+    requires: list[str] = []
+    base_legs: bool = False
+    unsettled_without_position: bool = True
+    dollar_at_par: bool = False
+    vol_limit: float = 5.0
+    tenor_limit_years: float = 10.0
+    scenario_range: Number = {DEFAULT: 1.0}
+    scenarios: dict[str, list[ScenarioRow]] = {}
+    vol_shock: VolShockTable = VolShockTable()
+    components: dict[str, ComponentTable]
+    parameters: dict[str, Number] = {}
+    margin: dict[str, str]
+    aggregation: Aggregation = Aggregation()
+    collateral: CollateralTable | dict[str, CollateralTable]
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        _check_names(self)
+        _check_components(self)
+        _check_defaults(self.model_dump(), "")
+        return self
+
+    def estimated_numbers(self) -> list[str]:
+        """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
+        return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
+
+    def collateral_of(self, margin_type: str) -> CollateralTable:
+        """Weights of one margin type; one table may serve all types."""
+        return self.collateral if isinstance(self.collateral, CollateralTable) else self.collateral[margin_type]
+
+
+def _fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def _check_names(model: ModelFile) -> None:
+    """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
+    twice = set(model.components) & {*model.parameters, *model.margin}
+    if twice or set(model.components) & _RESERVED:
+        _fail(f"components: {sorted(twice | set(model.components) & _RESERVED)} name something else already")
+    missing = {"initial", "maintenance"} - set(model.margin)
+    if missing:
+        _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
+    known = set(model.components) | set(model.parameters)
+    used: set[str] = set()
+    for name, text in model.margin.items():
+        used |= names_in(parse_expression(text, known))
+        known.add(name)
+    if set(model.parameters) - used:
+        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
+    if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
+        _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
+
+
+def _check_components(model: ModelFile) -> None:
+    """Components refer to scenario sets and to components that stand before them."""
+    earlier: list[str] = []
+    for name, component in model.components.items():
+        wanted = getattr(component, "scenarios", None)
+        if wanted is not None and not model.scenarios.get(wanted):
+            _fail(f"components.{name}.scenarios: no scenario set {wanted!r}; known: {sorted(model.scenarios)}")
+        if isinstance(component, Largest):
+            unknown = [other for other in component.of if other not in earlier]
+            if unknown:
+                _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        earlier.append(name)
+
+
+def _check_defaults(tree: object, path: str) -> None:
+    """Every table of numbers by name has a default."""
+    if not isinstance(tree, dict):
+        return
+    for key, value in tree.items():
+        here = f"{path}.{key}".lstrip(".")
+        is_numbers = isinstance(value, dict) and bool(value) and all(isinstance(v, float) for v in value.values())
+        if is_numbers and DEFAULT not in value:
+            _fail(f"{here}: a table of numbers by name needs a {DEFAULT!r}, found only {sorted(value)}")
+        _check_defaults(value, here)
