@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, PriceShortfall, ScenarioRow
+from gpumargin.modelfile import DEFAULT, ChargeTable, CollateralTable, ModelFile, PriceShortfall, ScenarioRow
 from gpumargin.pack.columns import Bools, Floats
+from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
 
@@ -19,6 +20,13 @@ _DAYS_PER_YEAR = 365
 def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
     """A table of numbers as an array over `names`, the default where a name is not listed."""
     return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
+
+
+def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
+    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
+    rows = [tables.get(name, tables[DEFAULT]) for name in names]
+    longest = max(map(len, tables.values()))
+    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -61,18 +69,37 @@ def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
 def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     bound: dict[str, dict[str, np.ndarray]] = {}
     for name, component in file.components.items():
-        bound[name] = {number: by_name(values, units) for number, values in component.numbers().items()}
+        bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
+        if isinstance(component, ChargeTable):
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
     return bound
 
 
 def _components(file: ModelFile) -> tuple[Component, ...]:
-    def choices(component: object) -> tuple[tuple[str, object], ...]:
-        chosen = component.choices()  # type: ignore[attr-defined]
-        return tuple((key, value) for key, value in chosen.items() if key != "asset")
+    earlier: list[str] = []
+    bound = []
+    for name, component in file.components.items():
+        if isinstance(component, ChargeTable):
+            choices: dict[str, object] = {"charge": _charge_choices(component, file.parameters, earlier)}
+        else:
+            choices = {key: value for key, value in component.choices().items() if key != "asset"}
+        bound.append(Component(name, component.kind, tuple(choices.items())))
+        earlier.append(name)
+    return tuple(bound)
 
-    return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
+
+def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(parameters, earlier)
+    return ChargeChoices(
+        legs=tuple(table.legs),
+        level=table.level,
+        sums=tuple(Summed(name, word, expression) for name, (word, expression) in parsed.sums.items()),
+        terms=tuple(parsed.terms),
+        each=tuple(parsed.each.items()),
+        amount=parsed.amount,
+    )
 
 
 def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:

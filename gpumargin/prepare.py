@@ -94,8 +94,16 @@ def _prepared(
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
+        inputs=file.mark_inputs(),
     )
-    legs = leg_book(book.tables, accounts, contracts, included=included, keep_empty=file.unsettled_without_position)
+    legs = leg_book(
+        book.tables,
+        accounts,
+        contracts,
+        included=included,
+        keep_empty=file.unsettled_without_position,
+        inputs=file.leg_inputs(),
+    )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(book)[file.accounting_asset]
     naming = Naming.of(file, model.label, contracts, decimals)

@@ -7,115 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gpumargin.explain.figures import Figure, exact, total
-from gpumargin.explain.market import Floats, Market
-from gpumargin.modelfile import (
-    DEFAULT,
-    ConfidenceCharge,
-    Discount,
-    ExpiryLoss,
-    Largest,
-    NetShortCharge,
-    PriceShortfall,
-    ScenarioLoss,
-    SizeCharge,
-)
-
-TOTAL = "total"
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What one component requires of one unit.
-
-    Attributes:
-      figure: the requirement or loss, positive.
-      tables: its lines; the key follows the component's name in the table's title, empty for the main table.
-      worst: id of the scenario that binds; None for components without scenarios.
-      losses: loss by id of scenario, for those that could have bound.
-      leg_pnl: P&L of each leg where the component's worst case is, `[N]`; None for components without scenarios.
-    """
-
-    figure: Figure
-    tables: Mapping[str, pl.DataFrame]
-    worst: str | None = None
-    losses: Mapping[str, Figure] = field(default_factory=dict)
-    leg_pnl: Floats | None = None
-
-
-@dataclass(frozen=True)
-class UnitSide:
-    """One account's legs of one risk unit.
-
-    Attributes:
-      unit: the underlying.
-      legs: `[N]`, as `market.account_legs` makes them.
-      pnl: `[N, S]` P&L of each position in each scenario column, before weights.
-      scenarios: `[S]` scenarios of this unit in column order.
-      market: prices and confidences.
-      charges: of the components before this one, by name.
-    """
-
-    unit: str
-    legs: pl.DataFrame
-    pnl: Floats
-    scenarios: pl.DataFrame
-    market: Market
-    charges: Mapping[str, Charge]
-
-    @property
-    def spot(self) -> float:
-        """Index price of the unit, in the accounting asset."""
-        return self.market.price.get(self.unit, math.nan) / self.market.dollar
-
-    @property
-    def size(self) -> Floats:
-        """Signed size of each leg in units of the underlying, `[N]`."""
-        is_amount = self.legs["inverse"].fill_null(value=False).to_numpy() & ~self.is_kind("option")
-        divisor = np.where(
-            is_amount, self.column("mark"), 1.0
-        )  # an inverse future's size is an amount of quote currency
-        return self.column("quantity") * self.column("contract_size") / divisor
-
-    def number(self, by_name: Mapping[str, float]) -> float:
-        """The unit's own value in a table of numbers by name, or the default."""
-        return by_name.get(self.unit, by_name[DEFAULT])
-
-    def column(self, name: str) -> Floats:
-        """A column of the legs as floats; nulls are NaN."""
-        return self.legs[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-    def is_kind(self, kind: str) -> np.ndarray:
-        """Which legs are of one kind of contract."""
-        return (self.legs["kind"].cast(pl.String) == kind).to_numpy()
-
-    def columns_of(self, scenario_set: str) -> np.ndarray:
-        """Scenario columns of a set."""
-        return np.flatnonzero((self.scenarios["set"].cast(pl.String) == scenario_set).to_numpy())
-
-    def expiries(self) -> dict[str, np.ndarray]:
-        """Legs by expiry; a contract without one stands alone under its own id."""
-        days = self.legs["expiry"].dt.strftime("%Y-%m-%d %H:%M")
-        return _runs([day or name for day, name in zip(days, self.legs["instrument_id"], strict=True)])
-
-
-def _runs(labels: list[Any]) -> dict[Any, np.ndarray]:
-    return {label: np.flatnonzero([other == label for other in labels]) for label in dict.fromkeys(labels)}
-
-
-def with_total(lines: list[dict[str, Any]], *sums: str) -> pl.DataFrame:
-    """Lines and, below them, a row with the sums of some columns; the first column says what it is."""
-    if not lines:
-        return pl.DataFrame()
-    first = next(iter(lines[0]))
-    last = {first: TOTAL} | {name: sum(line[name] for line in lines) for name in sums}
-    return pl.DataFrame([*lines, last], infer_schema_length=None)
+from gpumargin.explain.charges import charge
+from gpumargin.explain.figures import Figure
+from gpumargin.explain.unit import Charge, UnitSide, with_total
+from gpumargin.modelfile import Discount, ExpiryLoss, Largest, PriceShortfall, ScenarioLoss
 
 
 def _share_of_value(discount: Discount, side: UnitSide, legs: np.ndarray) -> float:
@@ -207,63 +107,6 @@ def expiry_loss(component: ExpiryLoss, side: UnitSide) -> Charge:
     return Charge(figure, {"": with_total(lines, "charge")}, leg_pnl=leg_pnl)
 
 
-def _charged(lines: list[dict[str, Any]]) -> Charge:
-    """A charge that is the sum of its lines, none of which can be negative."""
-    return Charge(total([exact(line["charge"]) for line in lines]), {"": with_total(lines, "charge")})
-
-
-def size_charge(component: SizeCharge, side: UnitSide) -> Charge:
-    """Rate * spot * size of every leg of one sort, longs and shorts alike."""
-    rate, size = side.number(component.rate), np.abs(side.size)
-    ids, quantity = side.legs["instrument_id"].to_list(), side.column("quantity")
-    return _charged(
-        [
-            {
-                "instrument_id": ids[leg],
-                "quantity": float(quantity[leg]),
-                "size": float(size[leg]),
-                "spot": side.spot,
-                "rate": rate,
-                "charge": float(size[leg] * side.spot * rate),
-            }
-            for leg in np.flatnonzero(side.is_kind(component.legs))
-        ]
-    )
-
-
-def net_short_charge(component: NetShortCharge, side: UnitSide) -> Charge:
-    """Rate * spot * options short after netting calls and puts of one expiry and strike."""
-    rate, strike, is_option = side.number(component.rate), side.column("strike"), side.is_kind("option")
-    lines = []
-    for label, group in side.expiries().items():
-        options = group[is_option[group]]
-        for price, members in _runs(strike[options].tolist()).items():
-            net = float(side.size[options[members]].sum())
-            charge = max(-net, 0.0) * side.spot * rate
-            lines.append(
-                {"expiry": label, "strike": price, "net_size": net, "spot": side.spot, "rate": rate, "charge": charge}
-            )
-    gross = float(np.abs(side.size[is_option]).sum()) * side.spot * rate
-    return Charge(Figure(sum(line["charge"] for line in lines), gross), {"": with_total(lines, "charge")})
-
-
-def confidence_charge(component: ConfidenceCharge, side: UnitSide) -> Charge:
-    """Rate * spot * (1 - confidence) * size where the least confidence of an expiry's feeds is below the threshold."""
-    rate, threshold = side.number(component.rate), side.number(component.threshold)
-    outside = [side.market.confidence.get(side.unit, 1.0)]
-    if side.is_kind("perpetual").any():
-        outside.append(side.market.perpetual_confidence.get(side.unit, 1.0))
-    lines = []
-    for label, legs in side.expiries().items():
-        size = float(np.abs(side.size[legs]).sum())
-        least = min(float(side.column("confidence")[legs].min()), *outside)
-        gap = 1 - least if least < threshold else 0.0
-        charge = size * gap * side.spot * rate
-        feed = {"expiry": label, "size": size, "confidence": least, "threshold": threshold, "gap": gap}
-        lines.append(feed | {"spot": side.spot, "rate": rate, "charge": charge})
-    return _charged(lines)
-
-
 def price_shortfall(component: PriceShortfall, side: UnitSide) -> Charge:
     """Factor * max(0, threshold - price) of an asset: a pure number."""
     price, threshold = side.market.price.get(component.asset, math.nan), side.number(component.threshold)
@@ -296,9 +139,7 @@ def largest(component: Largest, side: UnitSide) -> Charge:
 KINDS: Mapping[str, Callable[[Any, UnitSide], Charge]] = {
     "scenario_loss": scenario_loss,
     "expiry_loss": expiry_loss,
-    "size_charge": size_charge,
-    "net_short_charge": net_short_charge,
-    "confidence_charge": confidence_charge,
+    "charge": charge,
     "price_shortfall": price_shortfall,
     "largest": largest,
 }

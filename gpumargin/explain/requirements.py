@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from gpumargin.errors import UsageError
-from gpumargin.explain.components import KINDS, TOTAL, Charge, UnitSide, with_total
+from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact, root, total
 from gpumargin.explain.market import Floats, Market
+from gpumargin.explain.unit import TOTAL, Charge, UnitSide, with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile
 
@@ -66,7 +67,7 @@ def _scenario_pnl(legs: pl.DataFrame) -> Floats:
 def _unit_result(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.DataFrame, market: Market) -> UnitResult:
     own = scenarios.filter(pl.col("unit") == unit).sort("column") if "unit" in scenarios.columns else scenarios
     charges: dict[str, Charge] = {}
-    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges)
+    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters)
     for name, component in file.components.items():
         charges[name] = _explained_kind(component.kind)(component, side)
     margins = _margins(file, side)
