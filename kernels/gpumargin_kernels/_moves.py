@@ -103,8 +103,12 @@ class Moves:
 
     @cached_property
     def is_below(self) -> Array:
-        """Whether the forward is at or below the strike, so that the call is the side out of the money."""
-        return self.log_moneyness <= 0
+        """Whether the forward is at or below a strike above 0, so that the call is the side out of the money.
+
+        By the prices, not by their logarithm: every output selects by this, and XLA on a CPU would compute the
+        logarithm anew for each of them (measured: a third of the time of value and five Greeks in float64).
+        """
+        return (self.forward <= self.option.strike) & (self.option.strike > 0)
 
     @cached_property
     def is_kink(self) -> Array:
