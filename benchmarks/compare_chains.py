@@ -67,8 +67,13 @@ class Line(NamedTuple):
 
 
 def hourly_chain(file: Path) -> pl.DataFrame:
-    """Options of at least two days whose call of the same strike has a delta that determines the forward."""
-    chain = pl.read_parquet(file).with_columns(
+    """Options of at least two days whose call of the same strike has a delta that determines the forward.
+
+    Rows that repeat an earlier hour in every column are left out: some hours are copies of the one before.
+    """
+    raw = pl.read_parquet(file)
+    fresh = raw.sort("date").unique([name for name in raw.columns if name != "date"], keep="first", maintain_order=True)
+    chain = fresh.with_columns(
         pl.col("date").str.to_datetime(),
         expiry=pl.col("expiry_date").str.to_datetime() + pl.duration(hours=8),
         vol=pl.col("mark_iv") / 100,
