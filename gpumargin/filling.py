@@ -203,22 +203,26 @@ def _values(options: pl.DataFrame) -> FilledOptions:
 
 
 def _summary(options: pl.DataFrame, parity: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by source, what stayed unpriced and why, and how well pairs of calls and puts agree on forwards."""
+    """Counts by source; own prices that say a vol of 0 or none; what stayed unpriced; how well parity held."""
     is_unpriced = (pl.col("forward") == MISSING) | (pl.col("vol") == MISSING)
     return {
         **fill_counts(lacking(options)),
+        **_odd_prices(options),
         "unpriced": options.filter(is_unpriced).height,
-        "unexplained_prices": _unexplained(options),
         "parity": _worst(parity),
     }
 
 
-def _unexplained(options: pl.DataFrame) -> dict[str, Any]:
-    if "low" not in options.columns:
-        return {"count": 0, "examples": []}
-    found = options.filter(has_unexplained_price())
-    examples = found.head(_EXAMPLES).select("instrument_id", "mark_price", "low", "high")
-    return {"count": found.height, "examples": examples.to_dicts()}
+def _odd_prices(options: pl.DataFrame) -> dict[str, Any]:
+    if "vol_number" not in options.columns:
+        return {"zero_vols": 0, "unexplained_prices": {"count": 0, "examples": []}}
+    unexplained = options.filter(has_unexplained_price())
+    examples = unexplained.head(_EXAMPLES).select("instrument_id", "mark_price", "low", "high")
+    zero = options.filter((pl.col("vol") == "mark_price") & (pl.col("vol_number") == 0))
+    return {
+        "zero_vols": zero.height,
+        "unexplained_prices": {"count": unexplained.height, "examples": examples.to_dicts()},
+    }
 
 
 def _worst(parity: list[dict[str, Any]]) -> dict[str, Any]:
