@@ -19,6 +19,7 @@ from gpumargin.runs import run_json, run_table
 
 _TOTALS = ("equity", "negative_equity", "initial_margin", "maintenance_margin")
 _MOST_NAMED = 12
+_LEAST_SHARE = 1e-6
 _NO_BREAK = "\u00a0"
 
 
@@ -170,9 +171,9 @@ def _filled(filled: Mapping[str, Any]) -> str:
 
 
 def _parity(worst: Mapping[str, Any]) -> str:
-    """How far apart the forwards are that the calls and puts of an expiry say."""
+    """Within what share of the forward the calls and puts of the worst expiry agree on it, rounded up if tiny."""
     where = clean(f"{worst['underlying']} {worst['expiry'][:10]}")
-    return f"parity holds within {100 * worst['share']:.2g}% of the forward (least well: {where})"
+    return f"parity holds within {100 * max(worst['share'], _LEAST_SHARE):.2g}% of the forward (least well: {where})"
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:
