@@ -81,6 +81,17 @@ def test_chunk_size_does_not_change_a_bit(
     assert hashes(margin(book, model)) == expected
 
 
+@pytest.mark.parametrize("contracts", [16, 64, None], ids=["chunks of 16", "chunks of 64", "no chunks"])
+def test_contracts_priced_together_do_not_change_a_bit(
+    book: Book, model: str, expected: dict[str, str], contracts: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = margin(book, model).tables["instruments"]
+    monkeypatch.setattr(engine, "contract_chunk", lambda _: contracts)
+    run = margin(book, model)
+    assert hashes(run) == expected
+    assert run.tables["instruments"].equals(usual)
+
+
 def test_size_of_parts_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

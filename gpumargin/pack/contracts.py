@@ -58,6 +58,12 @@ def _joined(*parts: records.Contracts) -> records.Contracts:
     return joined
 
 
+def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
+    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
+    missing = rows - len(contracts.unit)
+    return _joined(contracts, blank_contracts(missing)) if missing > 0 else contracts
+
+
 def _runs(*columns: np.ndarray) -> np.ndarray:
     """Number of the run that each row belongs to, where rows with equal columns are neighbours."""
     changes = np.zeros(len(columns[0]), bool)
