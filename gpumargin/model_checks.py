@@ -20,7 +20,7 @@ _EXAMPLES = 20
 _SYMMETRY = 1e-12
 _SMALLEST_EIGENVALUE = -1e-10
 # Columns of a book that change its numbers and that no component of this version reads: refused, never ignored.
-_UNPRICED = {"payoff": "vanilla", "premium": "upfront"}
+_UNPRICED = {"premium": "upfront"}
 
 
 def require_usable(model: MarginModel, book: Book) -> None:
@@ -132,6 +132,7 @@ def _features(book: Book) -> Iterator[Failure]:
         for word in sorted(words - {plain}):
             row = int(np.flatnonzero(texts(instruments, column) == word)[0])
             yield _feature(book, row, column, word)
+    yield from _odd_payoffs(book)
     if "price_cap" in instruments.column_names:
         capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
         yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
@@ -140,6 +141,14 @@ def _features(book: Book) -> Iterator[Failure]:
         message = "overrides of single accounts are not applied by this version"
         remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
         yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
+
+
+def _odd_payoffs(book: Book) -> Iterator[Failure]:
+    """A payoff is a term of options: on anything else it would be ignored."""
+    instruments = book.tables["instruments"]
+    odd = (texts(instruments, "payoff").astype(str) != "vanilla") & (texts(instruments, "kind").astype(str) != "option")
+    for row in np.flatnonzero(odd)[:1].tolist():
+        yield _feature(book, row, "payoff", instruments["payoff"][row])
 
 
 def _feature(book: Book, row: int, column: str, value: object) -> Failure:

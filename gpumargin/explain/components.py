@@ -76,12 +76,19 @@ class UnitSide:
 
     @property
     def size(self) -> Floats:
-        """Signed size of each leg in units of the underlying, `[N]`."""
+        """Signed size of each leg in units of the underlying, `[N]`.
+
+        The size of an inverse future and of a digital option is an amount of quote currency.
+        """
         is_amount = self.legs["inverse"].fill_null(value=False).to_numpy() & ~self.is_kind("option")
-        divisor = np.where(
-            is_amount, self.column("mark"), 1.0
-        )  # an inverse future's size is an amount of quote currency
+        forward = np.where(self.column("forward") == 0, np.inf, self.column("forward"))
+        divisor = np.where(self.is_digital, forward, np.where(is_amount, self.column("mark"), 1.0))
         return self.column("quantity") * self.column("contract_size") / divisor
+
+    @property
+    def is_digital(self) -> np.ndarray:
+        """Which legs are digital options, `[N]`."""
+        return (self.legs["payoff"] == "digital").fill_null(value=False).to_numpy()
 
     def number(self, by_name: Mapping[str, float]) -> float:
         """The unit's own value in a table of numbers by name, or the default."""
@@ -232,12 +239,13 @@ def size_charge(component: SizeCharge, side: UnitSide) -> Charge:
 
 
 def net_short_charge(component: NetShortCharge, side: UnitSide) -> Charge:
-    """Rate * spot * options short after netting calls and puts of one expiry and strike."""
+    """Rate * spot * options short after netting calls and puts of one expiry, strike and payoff."""
     rate, strike, is_option = side.number(component.rate), side.column("strike"), side.is_kind("option")
     lines = []
     for label, group in side.expiries().items():
         options = group[is_option[group]]
-        for price, members in _runs(strike[options].tolist()).items():
+        sorts = list(zip(strike[options].tolist(), side.is_digital[options].tolist(), strict=True))
+        for (price, _), members in _runs(sorts).items():
             net = float(side.size[options[members]].sum())
             charge = max(-net, 0.0) * side.spot * rate
             lines.append(

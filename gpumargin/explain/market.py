@@ -130,11 +130,14 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
 
     Returns:
       Frame with unit, expiry, strike, kind, instrument_id, quantity (contracts), contract_size, value (of the position,
-      options only), unrealised_pnl and its gross size, years, rate, confidence and scenario_pnl (of one contract).
+      options only), unrealised_pnl and its gross size, years, forward, payoff, rate, confidence and scenario_pnl (of
+      one contract).
     """
     held = pl.concat([_positions(sources), _base_legs(sources)])
     contracts = sources.instruments.with_row_index("order").with_columns(is_base=pl.col("kind") == "base")
-    listed = sources.book["instruments"].select("instrument_id", "underlying", "settlement", "quote", "inverse")
+    listed = sources.book["instruments"].select(
+        "instrument_id", "underlying", "settlement", "quote", "inverse", pl.col("payoff").cast(pl.String)
+    )
     legs = (
         held.join(contracts, on=["instrument_id", "is_base"], how="inner")
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")

@@ -52,9 +52,16 @@ class Kind(NamedTuple):
 
 
 def _underlying_size(contracts: Contracts) -> Array:
-    """Units of the underlying in one contract, `[M]`; the size of an inverse future is an amount of quote currency."""
+    """Units of the underlying in one contract, `[M]`.
+
+    The size of an inverse future and of a digital option is an amount of quote currency.
+    """
     is_amount = contracts.is_inverse & ~contracts.is_option
-    return jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
+    size = jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
+    if contracts.is_digital is None:
+        return size
+    forward = contracts.forward_fixed + contracts.forward_variable
+    return jnp.where(contracts.is_digital, safe_divide(contracts.size, forward, 0), size)
 
 
 def _unit_tally(*columns: Array, is_absolute: bool = False) -> Tally:
@@ -135,7 +142,7 @@ def _net_short(sums: Array, terms: Array, one: Array) -> Array:
 
 def _net_short_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     del component, model
-    size = jnp.where(side.contracts.is_option, side.contracts.size, 0)[:, None]
+    size = jnp.where(side.contracts.is_option, _underlying_size(side.contracts), 0)[:, None]
     return (Tally(columns=size, terms=size[:, :0], level="strike", close=_net_short),)
 
 

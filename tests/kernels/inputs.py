@@ -32,7 +32,8 @@ def contracts(rows: int = 1, dtype: str = "float64", **given: Any) -> Contracts:
         return np.broadcast_to(np.asarray(value), (rows,)).astype(kind)
 
     svi = given.get("svi", SviSlice(*(np.full(rows, np.nan, dtype) for _ in SviSlice._fields)))
-    return Contracts(**{name: column(name) for name in Contracts._fields if name != "svi"}, svi=svi)
+    unused = {"svi"} | ({"is_digital"} - set(given))
+    return Contracts(**{name: column(name) for name in Contracts._fields if name not in unused}, svi=svi)
 
 
 def vol_shock(units: int = 1, dtype: str = "float64", **given: float) -> VolShock:
