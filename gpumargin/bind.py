@@ -102,6 +102,26 @@ def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np
     return table, listed
 
 
+def without_scenarios(units: int) -> Model:
+    """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
+    ones = np.ones(units)
+    return Model(
+        scenario_sets=(),
+        components=(),
+        margins=(),
+        aggregation="sum",
+        spot=np.ones((units, 0)),
+        vol_direction=np.zeros(0, np.int32),
+        weight=np.ones((units, 0)),
+        vol_shock=VolShock(*(ones for _ in VolShock._fields)),
+        parameters={},
+        numbers={},
+        collateral={},
+        correlation=np.eye(units),
+        is_correlated=np.zeros(units, bool),
+    )
+
+
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:
     """The model as kernels take it.
 

@@ -35,6 +35,28 @@ def require_usable(model: MarginModel, book: Book) -> None:
         raise input_error(failure_frame(failures))
 
 
+def require_priceable(book: Book, money: str) -> None:
+    """Checks that the contracts of a market can be priced and stated in `money`.
+
+    Raises:
+      InputError: GM105 or GM109, no positive price of `money`; GM112 a contract feature that is not priced.
+    """
+    failures = [*_statable(book, money), *_features(book)]
+    if failures:
+        raise input_error(failure_frame(failures))
+
+
+def _statable(book: Book, money: str) -> Iterator[Failure]:
+    prices = book.tables["prices"]
+    price = dict(zip(map(str, texts(prices, "asset")), floats(prices, "price"), strict=True)).get(money)
+    if price is None and money != USD:
+        message = f"contracts are to be stated in {money!r}, and the prices table has no price of it"
+        yield Failure("GM105", "prices", "", None, "asset", money, message, f"add a row for {money!r} to prices")
+    elif price == 0:
+        message = f"no amount can be stated in {money!r}, whose price is 0"
+        yield Failure("GM109", "prices", "", None, "price", money, message, f"give {money!r} a positive price")
+
+
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
     """Checks that a model margins every contract that its accounts hold.
 
