@@ -41,7 +41,9 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
-    return np.stack([*values], axis=1) if units else np.zeros((0, 0))
+    """Columns side by side, `[U, S]`; none of them, or no units, give an empty block."""
+    columns = [*values]
+    return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
