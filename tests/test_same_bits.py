@@ -16,6 +16,7 @@ from gpumargin.run import margin
 from gpumargin.runs import Run
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
+from tests.explained import with_digitals
 
 ACCOUNTS = 1_500
 
@@ -90,6 +91,14 @@ def test_contracts_priced_together_do_not_change_a_bit(
     run = margin(book, model)
     assert hashes(run) == expected
     assert run.tables["instruments"].equals(usual)
+
+
+def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = margin(read_book(**with_digitals()), "correlated-pm")
+    monkeypatch.setattr(engine, "contract_chunk", lambda _: 2)
+    run = margin(read_book(**with_digitals()), "correlated-pm")
+    assert hashes(run) == hashes(usual)
+    assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
 def test_size_of_parts_does_not_change_a_bit(
