@@ -49,7 +49,9 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
-    return np.stack([*values], axis=1) if units else np.zeros((0, 0))
+    """Columns side by side, `[U, S]`; none of them, or no units, give an empty block."""
+    columns = [*values]
+    return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
@@ -127,6 +129,26 @@ def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np
     if inside:
         table[np.ix_(inside, inside)] = given[np.ix_(source, source)]
     return table, listed
+
+
+def without_scenarios(units: int) -> Model:
+    """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
+    ones = np.ones(units)
+    return Model(
+        scenario_sets=(),
+        components=(),
+        margins=(),
+        aggregation="sum",
+        spot=np.ones((units, 0)),
+        vol_direction=np.zeros(0, np.int32),
+        weight=np.ones((units, 0)),
+        vol_shock=VolShock(*(ones for _ in VolShock._fields)),
+        parameters={},
+        numbers={},
+        collateral={},
+        correlation=np.eye(units),
+        is_correlated=np.zeros(units, bool),
+    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:

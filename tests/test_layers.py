@@ -65,6 +65,7 @@ LAYERS = {
     "gpumargin.doctor": _at(4, "jax"),
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.prepare": _at(5, "numpy"),
+    "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
     "gpumargin.cli": _at(8, "polars", "pyarrow", "rich", "typer"),

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels._moves import Option
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels.digital import digital_greeks, digital_value
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model, VolShock
 from gpumargin_kernels.records import Contracts
@@ -52,6 +54,24 @@ def _mark_vol(contracts: Contracts) -> Array:
     return jnp.where(contracts.is_option, vol, 0)
 
 
+def _greeks(contracts: Contracts, forward: Array, vol: Array) -> BlackGreeks:
+    """Value and Greeks per unit of underlying, of digital options per unit of payment, `[M]` each."""
+    terms = Option(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    vanilla = black_greeks(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    if contracts.is_digital is None:
+        return vanilla
+    digital = BlackGreeks(**digital_greeks(terms, BlackGreeks._fields))
+    return BlackGreeks(*(jnp.where(contracts.is_digital, d, v) for d, v in zip(digital, vanilla, strict=True)))
+
+
+def _shocked_value(contracts: Contracts, forward: Array, stdev: Array) -> Array:
+    """Value per unit of underlying, of digital options per unit of payment, at `[M, S]` forwards and stdevs."""
+    terms = forward, contracts.strike[:, None], stdev, contracts.is_call[:, None]
+    if contracts.is_digital is None:
+        return black_value(*terms)
+    return jnp.where(contracts.is_digital[:, None], digital_value(*terms), black_value(*terms))
+
+
 def _conversion(contracts: Contracts, forward: Array) -> Array:
     """Accounting unit per quote-currency unit of an option's Black value, `[M]`.
 
@@ -77,9 +97,9 @@ def _exposure(contracts: Contracts) -> Array:
 def contract_risk(contracts: Contracts, model: Model) -> ContractRisk:
     """Risk array of every contract.
 
-    Options are priced by Black-76 on forward_fixed + forward_variable * spot level with a shocked vol; everything else
-    is linear in spot. Scenario P&L is model value minus model value, so that a venue mark that differs from the model
-    does not appear as a scenario loss.
+    Options are priced by Black-76, digital ones as cash-or-nothing options of the same law, on forward_fixed +
+    forward_variable * spot level with a shocked vol; everything else is linear in spot. Scenario P&L is model value
+    minus model value, so that a venue mark that differs from the model does not appear as a scenario loss.
 
     Args:
       contracts: `[M]`.
@@ -89,19 +109,20 @@ def contract_risk(contracts: Contracts, model: Model) -> ContractRisk:
       `ContractRisk`; NaN where an input was NaN (a fit without a real vol), to be caught downstream.
 
     Limits: years 0 or vol 0 gives intrinsic value on the forward. Coin-settled options revalue the coin at the shocked
-    price; their forward must be positive.
-    Source: Derive v2-core, PMRMLib.sol (commit 7736900d); Black-76 as `black_value`.
+    price; their forward must be positive. A digital option takes the vol at its strike: the slope of the smile there,
+    which moves the price of a tight spread, is left out.
+    Source: Derive v2-core, PMRMLib.sol (commit 7736900d); Black-76 as `black_value`; digital as `digital_greeks`.
     """
     forward = contracts.forward_fixed + contracts.forward_variable
     vol = _mark_vol(contracts)
-    greeks = black_greeks(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    greeks = _greeks(contracts, forward, vol)
     conversion, exposure = _conversion(contracts, forward), _exposure(contracts)
 
     shock = VolShock(*(field[contracts.unit] for field in model.vol_shock))
     spot = model.spot[contracts.unit]
     shocked_forward = contracts.forward_fixed[:, None] + contracts.forward_variable[:, None] * spot
     stdev = (vol * jnp.sqrt(contracts.years))[:, None] * vol_multiplier(shock, model.vol_direction, contracts.years)
-    shocked_value = black_value(shocked_forward, contracts.strike[:, None], stdev, contracts.is_call[:, None])
+    shocked_value = _shocked_value(contracts, shocked_forward, stdev)
     # Coin-settled: Black(F') / F' coins at S * spot. With no fixed part spot / F' = 1 / F: the conversion is unchanged.
     drift = jnp.where(contracts.is_inverse[:, None], safe_divide(forward[:, None] * spot, shocked_forward, 1), 1)
     option_pnl = (shocked_value * drift - greeks.value[:, None]) * conversion[:, None]
