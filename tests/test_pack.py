@@ -85,7 +85,8 @@ def test_groups_are_runs_and_end_where_expiry_or_strike_changes() -> None:
 
 def test_the_padding_contract_is_the_last_row_and_worth_nothing() -> None:
     rows = some().contracts.contracts
-    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in ("svi", "confidence", "is_digital")}
+    unread = ("svi", "confidence", "inputs", "is_digital")
+    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in unread}
     assert all(not value for name, value in last.items() if not name.endswith("_group"))
     assert all(np.isfinite(field[-1]) for field in rows.svi)
 
@@ -260,12 +261,15 @@ def test_padded_contracts_shard_into_whole_chunks_at_least_two_each(rows: int, c
 
 
 def test_contracts_behind_the_padding_contract_are_like_it() -> None:
-    before = some().contracts.contracts
-    count = len(before.unit)
+    plain = some().contracts.contracts
+    count = len(plain.unit)
+    before = plain._replace(inputs={"skew": np.append(np.zeros(count - 1), np.nan)})
     after = padded_contracts(before, count + 5)
     assert after.is_digital is before.is_digital is None
-    for name in set(before._fields) - {"svi", "is_digital"}:
-        old, new = getattr(before, name), getattr(after, name)
+    columns = {name: (getattr(before, name), getattr(after, name)) for name in before._fields}
+    columns |= {name: (before.inputs[name], after.inputs[name]) for name in before.inputs}
+    for name in set(columns) - {"svi", "is_digital", "inputs"}:
+        old, new = columns[name]
         assert_same_bits(new[:count], old)
         assert_same_bits(new[count:], np.repeat(old[-1:], 5))
 
