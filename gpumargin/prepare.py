@@ -106,7 +106,7 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.mark_inputs(),
+        inputs=file.market_inputs(),
     )
     filled = market.filling.filled
     return contracts if filled is None else with_filled(contracts, filled)

@@ -263,7 +263,7 @@ def test_padded_contracts_shard_into_whole_chunks_at_least_two_each(rows: int, c
 def test_contracts_behind_the_padding_contract_are_like_it() -> None:
     plain = some().contracts.contracts
     count = len(plain.unit)
-    before = plain._replace(inputs={"skew": np.append(np.zeros(count - 1), np.nan)})
+    before = plain._replace(inputs={"vol_confidence": np.ones(count), "skew": np.append(np.zeros(count - 1), np.nan)})
     after = padded_contracts(before, count + 5)
     assert after.is_digital is before.is_digital is None
     columns = {name: (getattr(before, name), getattr(after, name)) for name in before._fields}

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import Aggregation, CollateralTable
 from gpumargin.modelfile.components import SUM_WORDS, ChargeTable, ComponentTable, Largest, ParsedCharge
-from gpumargin.modelfile.names import MARK_COLUMNS
+from gpumargin.modelfile.names import EXPIRY_NAMES, FEED_NAMES, MARK_COLUMNS
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
 
@@ -44,7 +44,7 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind] = Field(min_length=1)
     requires: list[str] = []
-    base_legs: bool = False
+    base_legs: bool | Literal["every"] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
     vol_limit: float = 5.0
@@ -81,12 +81,13 @@ class ModelFile(Strict):
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
         words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
-        return tuple(sorted(words - set(SUM_WORDS)))
+        return tuple(sorted(words - {*SUM_WORDS, *EXPIRY_NAMES}))
 
-    def mark_inputs(self) -> dict[str, str]:
-        """Columns of `marks` that charges name, by that name."""
+    def market_inputs(self) -> dict[str, str]:
+        """Columns of `marks` and `forwards` that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
+        columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
+        return {name: column for name, column in columns.items() if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""

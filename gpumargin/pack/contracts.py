@@ -126,7 +126,7 @@ def contract_set(
     *,
     kinds: Collection[str],
     accounting: str,
-    base_legs: bool,
+    base_legs: bool | str,
     dollar_at_par: bool = False,
     inputs: Mapping[str, str] | None = None,
 ) -> ContractSet:
@@ -137,8 +137,9 @@ def contract_set(
       as_of: microseconds since 1970.
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
-      base_legs: whether a balance in a unit's own asset becomes a leg of the unit.
-      inputs: columns of `marks` that the model names, by that name.
+      base_legs: whether a balance in a unit's own asset becomes a leg of the unit; "every" = so does one in any asset
+        but the accounting asset, of a unit of its own where no contract has that underlying.
+      inputs: columns of `marks` and confidences of `forwards` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
     Returns:
@@ -147,8 +148,10 @@ def contract_set(
     price = _prices(tables["prices"], "price")
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
-    units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
-    held = tuple(unit for unit in units if base_legs and unit in assets)
+    own_units = set(assets) - {accounting} if base_legs == "every" else set()
+    units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
+    bases = own_units or (set(assets) if base_legs else set())
+    held = tuple(unit for unit in units if unit in bases)
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
         base_contracts(held, units=units, price=price, accounting=accounting, inputs=inputs or {}),
