@@ -6,11 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, PriceShortfall, ScenarioRow
+from gpumargin.expressions import names_in, parse_expression
+from gpumargin.modelfile import (
+    DEFAULT,
+    CollateralTable,
+    Correlated,
+    Covariance,
+    ModelFile,
+    Offset,
+    PriceShortfall,
+    ScenarioRow,
+    Sensitivities,
+    SpreadCredit,
+    SpreadLeg,
+)
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.model import Aggregation, Component, Model, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.spread_credit import SpreadTable
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1}
 _DAYS_PER_YEAR = 365
@@ -70,6 +83,9 @@ def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> di
 def _components(file: ModelFile) -> tuple[Component, ...]:
     def choices(component: object) -> tuple[tuple[str, object], ...]:
         chosen = component.choices()  # type: ignore[attr-defined]
+        if isinstance(component, SpreadCredit):
+            known = {*file.components, "spot"}
+            chosen = {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
         return tuple((key, value) for key, value in chosen.items() if key != "asset")
 
     return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
@@ -89,17 +105,95 @@ def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) ->
     return Weights(asset, by_name(table.liability, assets))
 
 
-def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np.ndarray]:
-    """Correlation `[U, U]` between the units of a book, and which of them the model lists."""
-    rows = file.aggregation.units
+def _listed_matrix(given: list[list[float]], rows: list[str], units: Sequence[str]) -> dict[str, np.ndarray]:
+    """A table between listed units as one between the units of a book, and which of them it lists."""
     listed = np.array([unit in rows for unit in units], bool)
     table = np.eye(len(units))
-    given = np.array(file.aggregation.correlation, dtype=np.float64)
-    inside = [i for i, is_listed in enumerate(listed) if is_listed]
+    inside = np.flatnonzero(listed)
     source = [rows.index(units[i]) for i in inside]
-    if inside:
-        table[np.ix_(inside, inside)] = given[np.ix_(source, source)]
-    return table, listed
+    if source:
+        table[np.ix_(inside, inside)] = np.array(given, dtype=np.float64)[np.ix_(source, source)]
+    return {"matrix": table, "is_listed": listed}
+
+
+def _places(groups: Iterable[Iterable[str]], units: Sequence[str], other: Sequence[int]) -> np.ndarray:
+    """Index of the group that lists each unit, `[U]`; `other` for units that none lists."""
+    place = {unit: index for index, members in enumerate(groups) for unit in members}
+    return np.array([place.get(unit, other[i]) for i, unit in enumerate(units)], np.int32)
+
+
+def _bucket_tables(rule: Sensitivities, units: Sequence[str]) -> dict[str, np.ndarray]:
+    buckets = list(rule.buckets.values())
+    others = [index for index, bucket in enumerate(buckets) if bucket.others]
+    fields = ("correlation", "weight", "threshold", "vega_weight", "vega_threshold")
+    return {
+        "bucket": _places([bucket.units for bucket in buckets], units, others * len(units)),
+        "across": np.array(rule.across, dtype=np.float64),
+        "is_alone": np.array([bucket.alone for bucket in buckets]),
+        "is_excluded": np.array([not bucket.curvature for bucket in buckets]),
+        **{name: np.array([getattr(bucket, name) for bucket in buckets], dtype=np.float64) for name in fields},
+    }
+
+
+def _group_tables(rule: Offset, units: Sequence[str]) -> dict[str, np.ndarray]:
+    groups = list(rule.groups.values())
+    group = _places([g.units for g in groups], units, [len(groups) + i for i in range(len(units))])
+    share = np.array([g.within for g in groups] + [1.0])  # the last one for units that no group lists
+    return {"group": group, "within": share[np.minimum(group, len(groups))]}
+
+
+def _aggregation_tables(file: ModelFile, units: Sequence[str]) -> dict[str, np.ndarray]:
+    match file.aggregation:
+        case Correlated() as rule:
+            return _listed_matrix(rule.correlation, rule.units, units)
+        case Covariance() as rule:
+            other = {"other_deviation": np.array(np.sqrt(rule.other_variance))}
+            return _listed_matrix(rule.covariance, rule.units, units) | other
+        case Sensitivities() as rule:
+            return _bucket_tables(rule, units)
+        case Offset() as rule:
+            return _group_tables(rule, units)
+    return {}
+
+
+_KIND_NUMBERS = ("horizon_days", "vol_ratio", "between")
+
+
+def account_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
+    """Requirement of an account by margin type, where the aggregation states it; the same names as `bind` gives."""
+    rule = file.aggregation
+    known = {*file.components, *rule.numbers, *rule.outputs, *file.margin}
+    return tuple((name, parse_expression(text, known)) for name, text in rule.margin.items())
+
+
+def _aggregation(file: ModelFile, units: Sequence[str]) -> Aggregation:
+    rule, margins = file.aggregation, account_expressions(file)
+    used = set().union(*(names_in(expression) for _, expression in margins))
+    own = {name: getattr(rule, name) for name in _KIND_NUMBERS if hasattr(rule, name)}
+    return Aggregation(
+        kind=rule.kind,
+        choices=tuple(rule.inputs().items()),
+        scenario_inputs=(rule.component,) if isinstance(rule, Offset) else (),
+        sums=tuple(name for name in file.components if name in used),
+        margins=margins,
+        tables=_aggregation_tables(file, units),
+        numbers={name: np.array(value, np.float64) for name, value in (own | rule.numbers).items()},
+    )
+
+
+def _spreads(component: SpreadCredit, units: Sequence[str]) -> SpreadTable:
+    """Spreads as arrays, their legs padded to a common number; a unit that the book lacks is -1."""
+    place = {unit: index for index, unit in enumerate(units)}
+    most = max(len(spread.legs) for spread in component.spreads)
+    padding = SpreadLeg(unit="", ratio=1, side=1)
+    legs = [spread.legs + [padding] * (most - len(spread.legs)) for spread in component.spreads]
+    return SpreadTable(
+        unit=np.array([[place.get(leg.unit, -1) for leg in row] for row in legs], np.int32),
+        is_leg=np.array([[leg is not padding for leg in row] for row in legs]),
+        ratio=np.array([[leg.ratio for leg in row] for row in legs], np.float64),
+        side=np.array([[float(leg.side) for leg in row] for row in legs], np.float64),
+        rate=np.array([spread.rate for spread in component.spreads], np.float64),
+    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:
@@ -115,12 +209,10 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
       `Model` with numpy leaves; its static part depends on the file alone, never on the book.
     """
     rows = [row for _, row in scenario_rows(file)]
-    correlation, listed = correlation_table(file, units)
     return Model(
         scenario_sets=_scenario_sets(file),
         components=_components(file),
         margins=margin_expressions(file),
-        aggregation=file.aggregation.kind,
         spot=_columns([spot_levels(file, row, units) for row in rows], units),
         vol_direction=np.array([_DIRECTIONS[row.vol] for row in rows], np.int32),
         weight=_columns([by_name(row.weight, units) for row in rows], units),
@@ -128,6 +220,6 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
         collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},
-        correlation=correlation,
-        is_correlated=listed,
+        aggregation=_aggregation(file, units),
+        spreads={n: _spreads(c, units) for n, c in file.components.items() if isinstance(c, SpreadCredit)},
     )

@@ -59,7 +59,7 @@ class UnitSide:
       pnl: `[N, S]` P&L of each position in each scenario column, before weights.
       scenarios: `[S]` scenarios of this unit in column order.
       market: prices and confidences.
-      charges: of the components before this one, by name.
+      charges: of the components before this one, by name; components that look across units come last.
     """
 
     unit: str
@@ -67,7 +67,7 @@ class UnitSide:
     pnl: Floats
     scenarios: pl.DataFrame
     market: Market
-    charges: Mapping[str, Charge]
+    charges: dict[str, Charge]
 
     @property
     def spot(self) -> float:

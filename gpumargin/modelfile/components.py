@@ -97,7 +97,51 @@ class Largest(_Component):
     of: list[str] = Field(min_length=1)
 
 
+class SpreadLeg(Strict):
+    """One unit of a spread between units."""
+
+    unit: str
+    ratio: Annotated[float, Field(gt=0)]  # net delta of this unit in one spread
+    side: Literal[1, -1]  # legs of different sign offset each other
+
+
+class Spread(Strict):
+    """Units whose deltas offset each other in fixed proportions."""
+
+    legs: list[SpreadLeg] = Field(min_length=2)
+    rate: Annotated[float, Field(ge=0, le=1)]
+
+
+class SpreadCredit(_Component):
+    """Share of price risk given back for deltas that offset other units', spreads formed in the order of the list.
+
+    `delta` and `price_risk` are expressions over earlier components and `spot`; price risk per unit of delta is at most
+    `cap` * spot.
+    """
+
+    kind: Literal["spread_credit"]
+    delta: str
+    price_risk: str
+    cap: NotNegativeNumber
+    spreads: list[Spread] = Field(min_length=1)
+
+    def inputs(self) -> dict[str, str]:
+        """Expressions by the word of the kind that they answer."""
+        return {"delta": self.delta, "price_risk": self.price_risk}
+
+    def choices(self) -> dict[str, object]:
+        """None: the expressions are read when the model is bound."""
+        return {}
+
+
 ComponentTable = Annotated[
-    ScenarioLoss | ExpiryLoss | SizeCharge | NetShortCharge | ConfidenceCharge | PriceShortfall | Largest,
+    ScenarioLoss
+    | ExpiryLoss
+    | SizeCharge
+    | NetShortCharge
+    | ConfidenceCharge
+    | PriceShortfall
+    | Largest
+    | SpreadCredit,
     Field(discriminator="kind"),
 ]

@@ -8,8 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import Aggregation, CollateralTable
-from gpumargin.modelfile.components import ComponentTable, Largest
+from gpumargin.modelfile.account import CollateralTable
+from gpumargin.modelfile.aggregation import Aggregation, Offset, PlainSum, Sensitivities
+from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss, SpreadCredit
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
 
@@ -53,7 +54,7 @@ class ModelFile(Strict):
     components: dict[str, ComponentTable]
     parameters: dict[str, Number] = {}
     margin: dict[str, str]
-    aggregation: Aggregation = Aggregation()
+    aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
     provenance: Provenance
 
@@ -61,6 +62,7 @@ class ModelFile(Strict):
     def _is_coherent(self) -> Self:
         _check_names(self)
         _check_components(self)
+        _check_aggregation(self)
         _check_defaults(self.model_dump(), "")
         return self
 
@@ -107,7 +109,37 @@ def _check_components(model: ModelFile) -> None:
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        if isinstance(component, SpreadCredit):
+            for text in component.inputs().values():
+                parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
+
+
+def _check_aggregation(model: ModelFile) -> None:
+    """Inputs are components, account expressions cover every margin type, and every unit has one bucket."""
+    rule = model.aggregation
+    unknown = [name for name in rule.inputs().values() if name not in model.components]
+    if unknown:
+        _fail(f"aggregation: {unknown} are no components; known: {sorted(model.components)}")
+    if (rule.margin or rule.needs_margin) and set(rule.margin) != set(model.margin):
+        _fail(f"aggregation.margin: has {sorted(rule.margin)}, margin types are {sorted(model.margin)}")
+    known = {*model.components, *rule.numbers, *rule.outputs, *(() if rule.needs_margin else model.margin)}
+    for name, text in rule.margin.items():
+        parse_expression(text, known)
+        known.add(name)
+    if isinstance(rule, Offset) and not isinstance(model.components[rule.component], ScenarioLoss):
+        _fail(f"aggregation.component: {rule.component!r} has no scenarios; name a component of kind scenario_loss")
+    if isinstance(rule, Sensitivities):
+        _check_buckets(rule)
+
+
+def _check_buckets(rule: Sensitivities) -> None:
+    listed = [unit for bucket in rule.buckets.values() for unit in bucket.units]
+    others = [name for name, bucket in rule.buckets.items() if bucket.others]
+    if len(set(listed)) != len(listed):
+        _fail(f"aggregation.buckets: a unit stands in two buckets; listed: {sorted(listed)}")
+    if len(others) != 1:
+        _fail(f"aggregation.buckets: exactly one needs others = true, for units that none lists; found {others}")
 
 
 def _check_defaults(tree: object, path: str) -> None:

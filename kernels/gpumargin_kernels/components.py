@@ -42,6 +42,7 @@ class Charge(NamedTuple):
 
     amount: Leaf  # [R], a requirement or loss, positive
     worst: Leaf | None = None  # [R] int32 scenario column, or number of scenarios + index of a component
+    pnl: Leaf | None = None  # [R, S] P&L that counted in each scenario of its set
 
 
 class Kind(NamedTuple):
@@ -86,7 +87,7 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     columns = model.columns(component.choice("scenarios"))
     pnl = row.sums[0] * row.weight[:, columns]
     worst = jnp.argmin(pnl, axis=1).astype(jnp.int32)
-    return Charge(-jnp.min(pnl, axis=1), worst + columns.start)
+    return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
 
 
 def _worst_of_expiry(sums: Array, terms: Array, one: Array) -> Array:

@@ -1,13 +1,14 @@
 """A margin model as the kernels see it: choices that shape the program, and numbers that flow through it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.leaf import Leaf
+from gpumargin_kernels.spread_credit import SpreadTable
 
 
 class ScenarioSet(NamedTuple):
@@ -16,6 +17,28 @@ class ScenarioSet(NamedTuple):
     name: str
     start: int
     stop: int
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("tables", "numbers"),
+    meta_fields=("kind", "choices", "scenario_inputs", "sums", "margins"),
+)
+@dataclass(frozen=True)
+class Aggregation:
+    """How the units of an account become its requirement: see `aggregation.KINDS`."""
+
+    kind: str = "sum"
+    choices: tuple[tuple[str, str], ...] = ()  # input of the kind -> component that feeds it
+    scenario_inputs: tuple[str, ...] = ()  # components whose P&L by scenario the kind reads
+    sums: tuple[str, ...] = ()  # components whose sums over units `margins` names
+    margins: tuple[tuple[str, Expression], ...] = ()  # requirement of the account by margin type, where stated
+    tables: dict[str, Leaf] = field(default_factory=dict)  # by unit, bucket or group
+    numbers: dict[str, Leaf] = field(default_factory=dict)  # [] each, named in `margins` or read by the kind
+
+    def choice(self, key: str) -> str:
+        """The component that feeds the input `key`."""
+        return dict(self.choices)[key]
 
 
 class Component(NamedTuple):
@@ -62,10 +85,10 @@ class Weights(NamedTuple):
         "parameters",
         "numbers",
         "collateral",
-        "correlation",
-        "is_correlated",
+        "aggregation",
+        "spreads",
     ),
-    meta_fields=("scenario_sets", "components", "margins", "aggregation"),
+    meta_fields=("scenario_sets", "components", "margins"),
 )
 @dataclass(frozen=True)
 class Model:
@@ -74,7 +97,6 @@ class Model:
     scenario_sets: tuple[ScenarioSet, ...]
     components: tuple[Component, ...]
     margins: tuple[tuple[str, Expression], ...]  # margin type -> requirement of one unit, in evaluation order
-    aggregation: Literal["sum", "correlated"]
     spot: Leaf  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
     vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down
     weight: Leaf  # [U, S] share of the scenario's P&L that counts
@@ -82,8 +104,8 @@ class Model:
     parameters: dict[str, Leaf]  # [U] each, named in the expressions
     numbers: dict[str, dict[str, Leaf]]  # component -> number -> [U]
     collateral: dict[str, Weights]  # margin type -> weights
-    correlation: Leaf  # [U, U] positive semidefinite
-    is_correlated: Leaf  # [U] bool, False = added outside the norm
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    spreads: dict[str, SpreadTable] = field(default_factory=dict)  # by component
 
     def columns(self, scenario_set: object) -> slice:
         """The columns of the scenario set of that name."""

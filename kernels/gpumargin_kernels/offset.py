@@ -20,7 +20,7 @@ def offset_loss(pnl: Array, group: Array, within: Array, between: Array, zero: A
     Args:
       pnl: `[A, L, S]` P&L of each held unit in each scenario, the same scenarios for all units; 0 in padded slots.
       group: `[A, L]` int32 group of each slot.
-      within: `[G]` share of gains that counts inside each group, 0..1.
+      within: `[A, L]` share of the slot's gains that counts inside its group, 0..1.
       between: `[]` share of a group's gain that counts against other groups, 0..1.
       zero: `[]` run-time zero.
 
@@ -31,15 +31,18 @@ def offset_loss(pnl: Array, group: Array, within: Array, between: Array, zero: A
     in portfolio groups, each with an offset percentage.
     """
     rows, width, columns = pnl.shape
-    one = zero + 1
-    counted = _counted(pnl, within[group][:, :, None]) * one
+    counted = _counted(pnl, within[:, :, None]) * (zero + 1)
+    nothing = jnp.broadcast_to(zero, (rows, columns))
+    slots = jnp.arange(width)[None, :]
 
-    def add_group(index: Array, total: Array) -> Array:
-        def add_slot(slot: Array, own: Array) -> Array:
-            return own + jnp.where((group[:, slot] == index)[:, None], counted[:, slot], 0)
+    def add_group_of(slot: Array, total: Array) -> Array:
+        own_group = group[:, slot][:, None]
+        is_first = ~jnp.any((group == own_group) & (slots < slot), axis=1)
 
-        own = repeat(width, add_slot, jnp.broadcast_to(zero, (rows, columns)))
-        return total + _counted(own, between) * one
+        def add_member(other: Array, own: Array) -> Array:
+            return own + jnp.where(group[:, other][:, None] == own_group, counted[:, other], 0)
 
-    total = repeat(within.shape[0], add_group, jnp.broadcast_to(zero, (rows, columns)))
-    return -jnp.min(total, axis=1)
+        own = _counted(repeat(width, add_member, nothing), between) * (zero + 1)
+        return total + jnp.where(is_first[:, None], own, 0)
+
+    return -jnp.min(repeat(width, add_group_of, nothing), axis=1)

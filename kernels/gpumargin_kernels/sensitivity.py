@@ -75,7 +75,7 @@ def concentration(sensitivity: Array, threshold: Array) -> Array:
 
 
 def vol_points(weight: Array, horizon_days: Array | float) -> Array:
-    """Vol that a delta weight stands for: weight * sqrt(365 / horizon) / z(0.99), in points where weight is in per cent.
+    """Vol that a delta weight stands for: weight * sqrt(365 / horizon) / z(0.99), in points for a weight in per cent.
 
     Args:
       weight: any shape, the 99 % move over the horizon.
