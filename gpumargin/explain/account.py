@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 
 from gpumargin.errors import InternalError
-from gpumargin.explain.components import with_total
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, account_legs, account_market, base_assets
 from gpumargin.explain.requirements import (
@@ -23,6 +22,7 @@ from gpumargin.explain.requirements import (
     unit_results,
     with_values,
 )
+from gpumargin.explain.sides import with_total
 from gpumargin.explain.sources import AccountSources, account_sources
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import CollateralTable, ModelFile

@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from gpumargin.errors import UsageError
-from gpumargin.explain.components import KINDS, TOTAL, Charge, UnitSide, with_total
+from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact, root, total
 from gpumargin.explain.market import Floats, Market
+from gpumargin.explain.sides import TOTAL, Charge, UnitSide, with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile
 

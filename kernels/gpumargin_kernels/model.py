@@ -1,6 +1,6 @@
 """A margin model as the kernels see it: choices that shape the program, and numbers that flow through it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -45,6 +45,19 @@ class VolShock(NamedTuple):
     floor_years: Leaf
 
 
+class ScenarioRules(NamedTuple):
+    """How scenarios work, beyond their numbers; the defaults add nothing to the program."""
+
+    is_additive: bool = False  # vol shocks in points instead of shares of the vol
+    is_index_based: bool = False  # linear contracts move by the index times the move, not by their own mark
+    is_coin_pnl: bool = False  # P&L of coin-settled contracts counted in coins at the unshocked price
+    is_discounted: bool = False  # options are worth their Black-76 value times exp(-max(rate, 0) years)
+    skew: tuple[int, ...] = ()  # columns that turn the smile
+
+
+PLAIN_RULES = ScenarioRules()
+
+
 class Weights(NamedTuple):
     """Share of an asset's value that counts as collateral; both fields `[C]`."""
 
@@ -59,13 +72,14 @@ class Weights(NamedTuple):
         "vol_direction",
         "weight",
         "vol_shock",
+        "scenario_numbers",
         "parameters",
         "numbers",
         "collateral",
         "correlation",
         "is_correlated",
     ),
-    meta_fields=("scenario_sets", "components", "margins", "aggregation"),
+    meta_fields=("scenario_sets", "components", "margins", "aggregation", "rules"),
 )
 @dataclass(frozen=True)
 class Model:
@@ -76,7 +90,7 @@ class Model:
     margins: tuple[tuple[str, Expression], ...]  # margin type -> requirement of one unit, in evaluation order
     aggregation: Literal["sum", "correlated"]
     spot: Leaf  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
-    vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down
+    vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down, 2 linear skew, 3 absolute skew
     weight: Leaf  # [U, S] share of the scenario's P&L that counts
     vol_shock: VolShock
     parameters: dict[str, Leaf]  # [U] each, named in the expressions
@@ -84,6 +98,10 @@ class Model:
     collateral: dict[str, Weights]  # margin type -> weights
     correlation: Leaf  # [U, U] positive semidefinite
     is_correlated: Leaf  # [U] bool, False = added outside the norm
+    rules: ScenarioRules = PLAIN_RULES
+    # Only those that the file names: min_up, max_up [U]; vol_factor, vol_shift [U, S]; years_ahead [S];
+    # linear_cap, linear_slope, abs_cap, abs_slope, min_k_star, width, vol_static, vol_slope [U].
+    scenario_numbers: dict[str, Leaf] = field(default_factory=dict)
 
     def columns(self, scenario_set: object) -> slice:
         """The columns of the scenario set of that name."""
