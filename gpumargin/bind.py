@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile import (
     DEFAULT,
@@ -15,17 +16,20 @@ from gpumargin.modelfile import (
     ModelFile,
     Offset,
     PriceShortfall,
+    ScenarioLoss,
     ScenarioRow,
     Sensitivities,
     SpreadCredit,
     SpreadLeg,
 )
+from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES
 from gpumargin.pack.columns import Bools, Floats
+from gpumargin.pack.contracts import USD
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Aggregation, Component, Model, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.model import Aggregation, Component, Model, ScenarioRules, ScenarioSet, VolShock, Weights
 from gpumargin_kernels.spread_credit import SpreadTable
 
-_DIRECTIONS = {"up": 1, "none": 0, "down": -1}
+_DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
 
 
@@ -44,6 +48,51 @@ def spot_levels(file: ModelFile, row: ScenarioRow, units: Sequence[str]) -> Floa
     if row.spot is not None:
         return by_name(row.spot, units)
     return 1 + (row.move or 0.0) * by_name(file.scenario_range, units)
+
+
+def scenario_weights(file: ModelFile, row: ScenarioRow, units: Sequence[str]) -> Floats:
+    """Share of one scenario's P&L that counts, `[U]`."""
+    if not isinstance(row.weight, str):
+        return by_name(row.weight, units)
+    expression = parse_expression(row.weight, {*WEIGHT_NAMES, *file.parameters})
+    moves, ranges = spot_levels(file, row, units) - 1, by_name(file.scenario_range, units)
+    numbers = {name: by_name(values, units) for name, values in file.parameters.items()}
+    return np.array(
+        [
+            number_of(
+                expression,
+                {name: float(values[i]) for name, values in numbers.items()}
+                | {"move": float(moves[i]), "range": float(ranges[i])},
+            )
+            for i in range(len(units))
+        ]
+    )
+
+
+def _rules(file: ModelFile, rows: Sequence[ScenarioRow]) -> ScenarioRules:
+    return ScenarioRules(
+        is_additive=file.vol_shock.rule == "additive",
+        is_index_based=file.scenario_rules.shock_base == "index",
+        is_coin_pnl=file.scenario_rules.pnl_currency == "coin",
+        is_discounted=file.discounted_marks,
+        skew=tuple(i for i, row in enumerate(rows) if row.vol in SKEWS),
+    )
+
+
+def _scenario_numbers(file: ModelFile, rows: Sequence[ScenarioRow], units: Sequence[str]) -> dict[str, Floats]:
+    """Numbers of vols and times in scenarios, only those that differ from doing nothing."""
+    found: dict[str, Floats] = {}
+    bounds = {"min_up": file.vol_shock.min_up, "max_up": file.vol_shock.max_up}
+    found |= {name: by_name(values, units) for name, values in bounds.items() if values is not None}
+    for name, nothing in (("vol_factor", 1.0), ("vol_shift", 0.0)):
+        values = [getattr(row, name) for row in rows]
+        if any(set(value.values()) != {nothing} for value in values):
+            found[name] = _columns([by_name(value, units) for value in values], units)
+    if any(row.days for row in rows):
+        found["years_ahead"] = np.array([row.days for row in rows]) / _DAYS_PER_YEAR
+    if any(row.vol in SKEWS for row in rows) and file.skew is not None:
+        found |= {name: by_name(values, units) for name, values in file.skew}
+    return found
 
 
 def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
@@ -74,10 +123,24 @@ def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
 def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     bound: dict[str, dict[str, np.ndarray]] = {}
     for name, component in file.components.items():
-        bound[name] = {number: by_name(values, units) for number, values in component.numbers().items()}
+        bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
+        if isinstance(component, ScenarioLoss) and component.post is not None:
+            bound[name] |= _post_numbers(file, component.post_expression(), units, assets)
     return bound
+
+
+def _post_numbers(
+    file: ModelFile, post: Expression | None, units: Sequence[str], assets: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What an expression of P&L names of the model: the unit's range, and the asset that says what a dollar is."""
+    used = set() if post is None else names_in(post)
+    found: dict[str, np.ndarray] = {"range": by_name(file.scenario_range, units)} if "range" in used else {}
+    if "dollar" in used:
+        dollar = USD if file.dollar_at_par else file.accounting_asset
+        found["accounting"] = np.full(len(units), assets.index(dollar), np.int32)
+    return found
 
 
 def _components(file: ModelFile) -> tuple[Component, ...]:
@@ -215,8 +278,10 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         margins=margin_expressions(file),
         spot=_columns([spot_levels(file, row, units) for row in rows], units),
         vol_direction=np.array([_DIRECTIONS[row.vol] for row in rows], np.int32),
-        weight=_columns([by_name(row.weight, units) for row in rows], units),
+        weight=_columns([scenario_weights(file, row, units) for row in rows], units),
         vol_shock=_vol_shock(file, units),
+        rules=_rules(file, rows),
+        scenario_numbers=_scenario_numbers(file, rows, units),
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
         collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},

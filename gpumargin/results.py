@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.bind import scenario_rows, spot_levels
+from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
@@ -187,9 +187,6 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
     rows = scenario_rows(file)
     ids = scenario_ids(file)
 
-    def per_unit(values: Mapping[str, float], unit: str) -> float:
-        return values.get(unit, values["default"])
-
     records = [
         {
             "id": ids[index],
@@ -198,7 +195,7 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
             "unit": unit,
             "spot_move": float(spot_levels(file, row, [unit])[0]) - 1,
             "vol_rule": row.vol,
-            "weight": per_unit(row.weight, unit),
+            "weight": float(scenario_weights(file, row, [unit])[0]),
             "dampening": 1.0,
         }
         for index, (name, row) in enumerate(rows)

@@ -38,6 +38,7 @@ LAYERS = {
     "gpumargin.errors": _at(0),
     "gpumargin.clock": _at(0),
     "gpumargin.sample": _at(0),
+    "gpumargin.evaluate": _at(0),
     "gpumargin.expressions": _at(0),
     "gpumargin.schema": _at(0, "pyarrow"),
     "gpumargin.result_columns": _at(0, "pyarrow"),

@@ -12,7 +12,6 @@ import polars as pl
 
 from gpumargin.errors import InternalError
 from gpumargin.explain.aggregation import Aggregated, aggregated
-from gpumargin.explain.components import with_total
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, account_legs, account_market, base_assets
 from gpumargin.explain.requirements import (
@@ -22,6 +21,7 @@ from gpumargin.explain.requirements import (
     unit_results,
     with_values,
 )
+from gpumargin.explain.sides import with_total
 from gpumargin.explain.sources import AccountSources, account_sources
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import CollateralTable, ModelFile

@@ -13,9 +13,10 @@ import polars as pl
 from gpumargin.errors import UsageError
 from gpumargin.explain.across_units import KINDS as ACROSS
 from gpumargin.explain.aggregation import Unit
-from gpumargin.explain.components import KINDS, Charge, UnitSide
+from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact
 from gpumargin.explain.market import Floats, Market
+from gpumargin.explain.sides import Charge, UnitSide
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile
 

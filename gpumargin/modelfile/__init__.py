@@ -9,6 +9,7 @@ from gpumargin.modelfile.aggregation import PlainSum as PlainSum
 from gpumargin.modelfile.aggregation import Sensitivities as Sensitivities
 from gpumargin.modelfile.components import ConfidenceCharge as ConfidenceCharge
 from gpumargin.modelfile.components import Discount as Discount
+from gpumargin.modelfile.components import DiscountRate as DiscountRate
 from gpumargin.modelfile.components import ExpiryLoss as ExpiryLoss
 from gpumargin.modelfile.components import Largest as Largest
 from gpumargin.modelfile.components import NetShortCharge as NetShortCharge
@@ -22,4 +23,5 @@ from gpumargin.modelfile.file import ModelFile as ModelFile
 from gpumargin.modelfile.file import Provenance as Provenance
 from gpumargin.modelfile.numbers import DEFAULT as DEFAULT
 from gpumargin.modelfile.scenarios import ScenarioRow as ScenarioRow
+from gpumargin.modelfile.scenarios import SkewTable as SkewTable
 from gpumargin.modelfile.scenarios import VolShockTable as VolShockTable

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from gpumargin.expressions import parse_expression
 from gpumargin.modelfile.numbers import Strict
 
 ShareOfOne = Annotated[float, Field(ge=0, le=1)]
@@ -110,3 +112,39 @@ Aggregation = Annotated[
     PlainSum | Correlated | Covariance | Sensitivities | Offset,
     Field(discriminator="kind"),
 ]
+
+
+def check_aggregation(
+    rule: Aggregation, components: Collection[str], margin: Mapping[str, str], *, with_scenarios: Collection[str]
+) -> None:
+    """Checks that inputs are components, account expressions cover every margin type, and every unit has one bucket.
+
+    Raises:
+      ValueError: one of these does not hold.
+    """
+    unknown = [name for name in rule.inputs().values() if name not in components]
+    if unknown:
+        _fail(f"aggregation: {unknown} are no components; known: {sorted(components)}")
+    if (rule.margin or rule.needs_margin) and set(rule.margin) != set(margin):
+        _fail(f"aggregation.margin: has {sorted(rule.margin)}, margin types are {sorted(margin)}")
+    known = {*components, *rule.numbers, *rule.outputs, *(() if rule.needs_margin else margin)}
+    for name, text in rule.margin.items():
+        parse_expression(text, known)
+        known.add(name)
+    if isinstance(rule, Offset) and rule.component not in with_scenarios:
+        _fail(f"aggregation.component: {rule.component!r} has no scenarios; name one of kind scenario_loss")
+    if isinstance(rule, Sensitivities):
+        _check_buckets(rule)
+
+
+def _check_buckets(rule: Sensitivities) -> None:
+    listed = [unit for bucket in rule.buckets.values() for unit in bucket.units]
+    others = [name for name, bucket in rule.buckets.items() if bucket.others]
+    if len(set(listed)) != len(listed):
+        _fail(f"aggregation.buckets: a unit stands in two buckets; listed: {sorted(listed)}")
+    if len(others) != 1:
+        _fail(f"aggregation.buckets: exactly one needs others = true, for units that none lists; found {others}")
+
+
+def _fail(message: str) -> None:
+    raise ValueError(message)

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.numbers import NotNegativeNumber, Number, Strict
 
+if TYPE_CHECKING:
+    from gpumargin_kernels.expression import Expression
 
-class Discount(Strict):
-    """Share of a net long expiry's shocked value that counts: static * exp(-years (rate multiplier + addend))."""
+
+# What `post` may name besides the component's own numbers.
+POST_NAMES = ("pnl", "move", "range", "spot", "dollar")
+
+
+class DiscountRate(Strict):
+    """Share static * exp(-years (max(rate, 0) * rate_multiplier + rate_addend)); of negatives static * exp(+...)."""
 
     static: Number
     rate_multiplier: Number
     rate_addend: Number
 
 
+class Discount(DiscountRate):
+    """Share of an expiry's net shocked value that counts: of a positive one and, where given, of a negative one."""
+
+    negative: DiscountRate | None = None
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """Numbers of both sides by name."""
+        own = {name: value for name, value in self if isinstance(value, dict)}
+        return own | {f"negative_{name}": value for name, value in self.negative or ()}
+
+
 class _Component(Strict):
     """Fields holding numbers become leaves of the compiled model, all others its static choices."""
 
-    def numbers(self) -> dict[str, dict[str, float]]:
+    def leaves(self) -> dict[str, dict[str, float]]:
         """Numbers by name, each with a default and exceptions by unit."""
         return {name: value for name, value in self if isinstance(value, dict)}
 
@@ -34,19 +53,46 @@ class _Component(Strict):
 
 
 class ScenarioLoss(_Component):
-    """Largest loss of a unit over a scenario set, expiries optionally discounted when their net value is positive."""
+    """Largest loss of a unit over a scenario set.
+
+    Expiries are optionally discounted by the sign of their net value; `post` is an expression that turns the P&L of
+    each scenario before the least is taken.
+    """
 
     kind: Literal["scenario_loss"]
     scenarios: str
     discount: Discount | None = None
+    post: str | None = None
+    numbers: dict[str, Number] = {}
 
-    def numbers(self) -> dict[str, dict[str, float]]:
-        """The discount's numbers."""
-        return {} if self.discount is None else dict(self.discount)
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """The discount's numbers and those of `post`."""
+        return ({} if self.discount is None else self.discount.leaves()) | self.numbers
 
     def choices(self) -> dict[str, object]:
-        """The scenario set, and whether there is a discount."""
-        return {"scenarios": self.scenarios, "has_discount": self.discount is not None}
+        """The scenario set, whether there is a discount, and the expression of each scenario's P&L."""
+        return {
+            "scenarios": self.scenarios,
+            "has_discount": self.discount is not None,
+            "post": self.post_expression(),
+        }
+
+    def post_expression(self) -> Expression | None:
+        """The parsed `post`, None if there is none.
+
+        Raises:
+          ValueError: it is no expression, a name is unknown, unused or stands for two things.
+        """
+        if self.post is None and not self.numbers:
+            return None
+        discount = {} if self.discount is None else self.discount.leaves()
+        twice = set(self.numbers) & {*POST_NAMES, *discount}
+        expression = parse_expression(self.post or "pnl", {*POST_NAMES, *self.numbers})
+        unused = set(self.numbers) - names_in(expression)
+        if twice or unused:
+            message = f"numbers {sorted(twice | unused)} are not used by it, or name something else already"
+            raise ValueError(message)
+        return expression
 
 
 class ExpiryLoss(_Component):

@@ -9,10 +9,17 @@ from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import CollateralTable
-from gpumargin.modelfile.aggregation import Aggregation, Offset, PlainSum, Sensitivities
+from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
 from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss, SpreadCredit
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
-from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
+from gpumargin.modelfile.scenarios import (
+    ScenarioRow,
+    ScenarioRulesTable,
+    SkewTable,
+    VolShockTable,
+    check_rows,
+    names_in_weights,
+)
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
 ContractKind = Literal["option", "future", "perpetual"]
@@ -43,14 +50,17 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind] = Field(min_length=1)
     requires: list[str] = []
-    base_legs: bool = False
+    base_legs: bool | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
+    discounted_marks: bool = False
     vol_limit: float = 5.0
     tenor_limit_years: float = 10.0
     scenario_range: Number = {DEFAULT: 1.0}
     scenarios: dict[str, list[ScenarioRow]] = {}
+    scenario_rules: ScenarioRulesTable = ScenarioRulesTable()
     vol_shock: VolShockTable = VolShockTable()
+    skew: SkewTable | None = None
     components: dict[str, ComponentTable]
     parameters: dict[str, Number] = {}
     margin: dict[str, str]
@@ -62,7 +72,10 @@ class ModelFile(Strict):
     def _is_coherent(self) -> Self:
         _check_names(self)
         _check_components(self)
-        _check_aggregation(self)
+        with_scenarios = [name for name, c in self.components.items() if isinstance(c, ScenarioLoss)]
+        check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
+        _check_base_legs(self)
+        check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
         _check_defaults(self.model_dump(), "")
         return self
 
@@ -92,6 +105,7 @@ def _check_names(model: ModelFile) -> None:
     for name, text in model.margin.items():
         used |= names_in(parse_expression(text, known))
         known.add(name)
+    used |= names_in_weights(model.scenarios, model.parameters)
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -105,6 +119,8 @@ def _check_components(model: ModelFile) -> None:
         wanted = getattr(component, "scenarios", None)
         if wanted is not None and not model.scenarios.get(wanted):
             _fail(f"components.{name}.scenarios: no scenario set {wanted!r}; known: {sorted(model.scenarios)}")
+        if isinstance(component, ScenarioLoss):
+            _check_post(name, component)
         if isinstance(component, Largest):
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
@@ -115,31 +131,21 @@ def _check_components(model: ModelFile) -> None:
         earlier.append(name)
 
 
-def _check_aggregation(model: ModelFile) -> None:
-    """Inputs are components, account expressions cover every margin type, and every unit has one bucket."""
-    rule = model.aggregation
-    unknown = [name for name in rule.inputs().values() if name not in model.components]
-    if unknown:
-        _fail(f"aggregation: {unknown} are no components; known: {sorted(model.components)}")
-    if (rule.margin or rule.needs_margin) and set(rule.margin) != set(model.margin):
-        _fail(f"aggregation.margin: has {sorted(rule.margin)}, margin types are {sorted(model.margin)}")
-    known = {*model.components, *rule.numbers, *rule.outputs, *(() if rule.needs_margin else model.margin)}
-    for name, text in rule.margin.items():
-        parse_expression(text, known)
-        known.add(name)
-    if isinstance(rule, Offset) and not isinstance(model.components[rule.component], ScenarioLoss):
-        _fail(f"aggregation.component: {rule.component!r} has no scenarios; name a component of kind scenario_loss")
-    if isinstance(rule, Sensitivities):
-        _check_buckets(rule)
+def _check_post(name: str, component: ScenarioLoss) -> None:
+    try:
+        component.post_expression()
+    except ValueError as error:
+        _fail(f"components.{name}.post: {error}")
 
 
-def _check_buckets(rule: Sensitivities) -> None:
-    listed = [unit for bucket in rule.buckets.values() for unit in bucket.units]
-    others = [name for name, bucket in rule.buckets.items() if bucket.others]
-    if len(set(listed)) != len(listed):
-        _fail(f"aggregation.buckets: a unit stands in two buckets; listed: {sorted(listed)}")
-    if len(others) != 1:
-        _fail(f"aggregation.buckets: exactly one needs others = true, for units that none lists; found {others}")
+def _check_base_legs(model: ModelFile) -> None:
+    """An asset is a leg of one unit at most."""
+    if isinstance(model.base_legs, bool):
+        return
+    assets = [asset for listed in model.base_legs.values() for asset in listed]
+    twice = sorted({asset for asset in assets if assets.count(asset) > 1})
+    if twice:
+        _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
 
 
 def _check_defaults(tree: object, path: str) -> None:

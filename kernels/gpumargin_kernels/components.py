@@ -5,12 +5,14 @@ kind is one more entry of `KINDS`; a new venue needs none.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
 from gpumargin_kernels.records import Assets, Contracts, Tally, UnitMarket
@@ -30,6 +32,7 @@ class RowSide(NamedTuple):
     """What `charge` may look at."""
 
     sums: tuple[Array, ...]  # [R, J] per tally of the component
+    unit: Array  # [R]
     market: UnitMarket  # [R]
     weight: Leaf  # [R, S]
     numbers: dict[str, Leaf]  # [R]
@@ -70,22 +73,65 @@ def _discounted_pnl(sums: Array, terms: Array, one: Array) -> Array:
     return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked * one
 
 
+@dataclass(frozen=True)
+class _TurnedExpiry:
+    """Closes an expiry whose smile turns in some columns: either turn may come, so each expiry loses by its own."""
+
+    skew: tuple[int, ...]  # columns within the set
+    has_discount: bool
+
+    def __call__(self, sums: Array, terms: Array, one: Array) -> Array:
+        pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums
+        turns = jnp.array([column in self.skew for column in range(pnl.shape[1])])
+        return jnp.where(turns, -jnp.abs(pnl), pnl)
+
+
+def _discount_terms(model: Model, side: ContractSide) -> Array:
+    """What a positive and a negative net value of each contract's expiry counts beyond 1, `[M, 2]`; 0 for no option."""
+    contracts, numbers = side.contracts, side.numbers
+    rate = jnp.maximum(contracts.rate, 0)
+    yearly = rate * numbers["rate_multiplier"] + numbers["rate_addend"]
+    positive = numbers["static"] * jnp.exp(-contracts.years * yearly) - 1
+    negative = jnp.zeros_like(positive)
+    if "negative_static" in numbers:
+        grown = rate * numbers["negative_rate_multiplier"] + numbers["negative_rate_addend"]
+        # A debt is never marked up beyond its undiscounted price.
+        most = jnp.exp(contracts.years * rate) if model.rules.is_discounted else 1
+        negative = jnp.minimum(most, numbers["negative_static"] * jnp.exp(contracts.years * grown)) - 1
+    return jnp.stack([jnp.where(contracts.is_option, side_, 0) for side_ in (positive, negative)], axis=1)
+
+
 def _scenario_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    pnl = side.risk.scenario_pnl[:, model.columns(component.choice("scenarios"))]
-    if not component.choice("has_discount"):
+    columns = model.columns(component.choice("scenarios"))
+    pnl = side.risk.scenario_pnl[:, columns]
+    has_discount = bool(component.choice("has_discount"))
+    skew = tuple(column - columns.start for column in model.rules.skew if columns.start <= column < columns.stop)
+    if not has_discount and not skew:
         return (Tally(columns=pnl, terms=pnl[:, :0]),)
-    rate = jnp.maximum(side.contracts.rate, 0)
-    yearly = rate * side.numbers["rate_multiplier"] + side.numbers["rate_addend"]
-    positive = side.numbers["static"] * jnp.exp(-side.contracts.years * yearly) - 1
-    terms = jnp.stack([jnp.where(side.contracts.is_option, positive, 0), jnp.zeros_like(positive)], axis=1)
-    columns = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
-    return (Tally(columns=columns, terms=terms, level="expiry", close=_discounted_pnl),)
+    close = _TurnedExpiry(skew, has_discount) if skew else _discounted_pnl
+    if not has_discount:
+        return (Tally(columns=pnl, terms=pnl[:, :0], level="expiry", close=close),)
+    with_value = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
+    return (Tally(columns=with_value, terms=_discount_terms(model, side), level="expiry", close=close),)
+
+
+def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> Array:
+    """P&L of each row and scenario, `[R, S]`, as the component's `post` expression turns it."""
+    post = component.choice("post")
+    if post is None:
+        return pnl
+    columns = model.columns(component.choice("scenarios"))
+    numbers = {name: value[:, None] for name, value in row.numbers.items() if name != "accounting"}
+    values = numbers | {"pnl": pnl, "move": model.spot[row.unit][:, columns] - 1, "spot": row.market.spot[:, None]}
+    if "accounting" in row.numbers:
+        values["dollar"] = 1 / row.assets.price[row.numbers["accounting"]][:, None]
+    return jnp.broadcast_to(evaluate(post, values), pnl.shape)  # type: ignore[arg-type]
 
 
 def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     """Largest loss over a scenario set; negative if every scenario gains. The first of equals is the worst."""
     columns = model.columns(component.choice("scenarios"))
-    pnl = row.sums[0] * row.weight[:, columns]
+    pnl = _processed(component, model, row, row.sums[0] * row.weight[:, columns])
     worst = jnp.argmin(pnl, axis=1).astype(jnp.int32)
     return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
 

@@ -85,8 +85,8 @@ def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> Co
     Returns:
       `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract.
     """
-    risk = contract_risk(contracts, model)
     own_market = take(market, contracts.unit)
+    risk = contract_risk(contracts, model, own_market.spot)
 
     def side(name: str) -> ContractSide:
         return ContractSide(contracts, risk, own_market, take(model.numbers.get(name, {}), contracts.unit))
@@ -109,6 +109,7 @@ def _charges(
         row = RowSide(
             sums=sums[component.name],
             market=take(market, unit),
+            unit=unit,
             weight=model.weight[unit],
             numbers=take(model.numbers.get(component.name, {}), unit),
             assets=assets,

@@ -68,6 +68,19 @@ class VolShock(NamedTuple):
     floor_years: Leaf
 
 
+class ScenarioRules(NamedTuple):
+    """How scenarios work, beyond their numbers; the defaults add nothing to the program."""
+
+    is_additive: bool = False  # vol shocks in points instead of shares of the vol
+    is_index_based: bool = False  # linear contracts move by the index times the move, not by their own mark
+    is_coin_pnl: bool = False  # P&L of coin-settled contracts counted in coins at the unshocked price
+    is_discounted: bool = False  # options are worth their Black-76 value times exp(-max(rate, 0) years)
+    skew: tuple[int, ...] = ()  # columns that turn the smile
+
+
+PLAIN_RULES = ScenarioRules()
+
+
 class Weights(NamedTuple):
     """Share of an asset's value that counts as collateral; both fields `[C]`."""
 
@@ -82,13 +95,14 @@ class Weights(NamedTuple):
         "vol_direction",
         "weight",
         "vol_shock",
+        "scenario_numbers",
         "parameters",
         "numbers",
         "collateral",
         "aggregation",
         "spreads",
     ),
-    meta_fields=("scenario_sets", "components", "margins"),
+    meta_fields=("scenario_sets", "components", "margins", "rules"),
 )
 @dataclass(frozen=True)
 class Model:
@@ -98,7 +112,7 @@ class Model:
     components: tuple[Component, ...]
     margins: tuple[tuple[str, Expression], ...]  # margin type -> requirement of one unit, in evaluation order
     spot: Leaf  # [U, S] level that multiplies the variable part of the forward, 1 = unmoved
-    vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down
+    vol_direction: Leaf  # [S] int32: 1 up, 0 none, -1 down, 2 linear skew, 3 absolute skew
     weight: Leaf  # [U, S] share of the scenario's P&L that counts
     vol_shock: VolShock
     parameters: dict[str, Leaf]  # [U] each, named in the expressions
@@ -106,6 +120,10 @@ class Model:
     collateral: dict[str, Weights]  # margin type -> weights
     aggregation: Aggregation = field(default_factory=Aggregation)
     spreads: dict[str, SpreadTable] = field(default_factory=dict)  # by component
+    rules: ScenarioRules = PLAIN_RULES
+    # Only those that the file names: min_up, max_up [U]; vol_factor, vol_shift [U, S]; years_ahead [S];
+    # linear_cap, linear_slope, abs_cap, abs_slope, min_k_star, width, vol_static, vol_slope [U].
+    scenario_numbers: dict[str, Leaf] = field(default_factory=dict)
 
     def columns(self, scenario_set: object) -> slice:
         """The columns of the scenario set of that name."""

@@ -67,7 +67,7 @@ def a_model(*components: Component, weight: tuple[float, ...] = (1.0, 1.0, 1.0),
 def _charges(
     some: Model, listed: Contracts, legs: Any, market: UnitMarket, assets: Assets, zero: Any, names: tuple[str, ...]
 ) -> dict[str, Charge]:
-    risk = contract_risk(listed, some)
+    risk = contract_risk(listed, some, market.spot[listed.unit])
     rows = legs.unit.shape[0]
     charges: dict[str, Charge] = {}
     for component in some.components:
@@ -79,6 +79,7 @@ def _charges(
         sums = leg_sums(tallies, listed, legs, zero) if tallies else ()
         row = RowSide(
             sums,
+            legs.unit,
             UnitMarket(*(x[legs.unit] for x in market)),
             some.weight[legs.unit],
             {k: v[legs.unit] for k, v in numbers.items()},
@@ -102,8 +103,8 @@ def charges(
     return jax.tree.map(np.asarray, found)
 
 
-SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False)))
-DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True)))
+SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False), ("post", None)))
+DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True), ("post", None)))
 BASIS = Component("basis", "expiry_loss", (("scenarios", "basis"),))
 
 

@@ -57,8 +57,8 @@ def real_tally(kind: str) -> Tally:
         weight=np.ones((1, 1)),
     )
     numbers = dict.fromkeys(("addend", "multiplier", "static", "rate_multiplier", "rate_addend"), one)
-    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True)))
-    side = ContractSide(market, contract_risk(market, some), UnitMarket(one, one, one), numbers)
+    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True), ("post", None)))
+    side = ContractSide(market, contract_risk(market, some, one), UnitMarket(one, one, one), numbers)
     return KINDS[kind].tallies(component, some, side)[0]
 
 
