@@ -83,7 +83,7 @@ class _TurnedExpiry:
     def __call__(self, sums: Array, terms: Array, one: Array) -> Array:
         pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums
         turns = jnp.array([column in self.skew for column in range(pnl.shape[1])])
-        return jnp.where(turns, -jnp.abs(pnl), pnl)
+        return jnp.where(turns[None, :], -jnp.abs(pnl), pnl)
 
 
 def _discount_terms(model: Model, side: ContractSide) -> Array:

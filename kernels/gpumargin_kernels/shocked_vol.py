@@ -100,7 +100,7 @@ def _turned(vol: Array, shocked: Array, contracts: Contracts, direction: Array, 
 def years_left(contracts: Contracts, model: Model) -> Array:
     """Time to expiry where each scenario looks, `[M, S]`, or `[M, 1]` where no scenario looks ahead."""
     ahead = model.scenario_numbers.get("years_ahead")
-    return contracts.years[:, None] if ahead is None else jnp.maximum(contracts.years[:, None] - ahead, 0)
+    return contracts.years[:, None] if ahead is None else jnp.maximum(contracts.years[:, None] - ahead[None, :], 0)
 
 
 def shocked_stdev(contracts: Contracts, model: Model, vol: Array) -> Array:
