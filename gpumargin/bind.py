@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from gpumargin.bind_aggregation import bound_aggregation, by_name, spread_table
 from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile import (
-    DEFAULT,
     CollateralTable,
-    Correlated,
-    Covariance,
     ModelFile,
-    Offset,
     PriceShortfall,
     ScenarioLoss,
+    ScenarioMean,
     ScenarioRow,
-    Sensitivities,
     SpreadCredit,
-    SpreadLeg,
 )
-from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES
+from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES, counterparts, unmoved
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin.pack.contracts import USD
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Aggregation, Component, Model, ScenarioRules, ScenarioSet, VolShock, Weights
-from gpumargin_kernels.spread_credit import SpreadTable
+from gpumargin_kernels.model import (
+    Component,
+    DeltaPoints,
+    Model,
+    ScenarioRules,
+    ScenarioSet,
+    VolShock,
+    Weights,
+)
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
-
-
-def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """A table of numbers as an array over `names`, the default where a name is not listed."""
-    return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -72,6 +70,7 @@ def scenario_weights(file: ModelFile, row: ScenarioRow, units: Sequence[str]) ->
 def _rules(file: ModelFile, rows: Sequence[ScenarioRow]) -> ScenarioRules:
     return ScenarioRules(
         is_additive=file.vol_shock.rule == "additive",
+        is_parallel=file.scenario_rules.shock_base == "parallel",
         is_index_based=file.scenario_rules.shock_base == "index",
         is_coin_pnl=file.scenario_rules.pnl_currency == "coin",
         is_discounted=file.discounted_marks,
@@ -146,12 +145,33 @@ def _post_numbers(
 def _components(file: ModelFile) -> tuple[Component, ...]:
     def choices(component: object) -> tuple[tuple[str, object], ...]:
         chosen = component.choices()  # type: ignore[attr-defined]
+        if isinstance(component, ScenarioMean):
+            chosen |= {"members": _members(file, component)}
         if isinstance(component, SpreadCredit):
             known = {*file.components, "spot"}
             chosen = {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
         return tuple((key, value) for key, value in chosen.items() if key != "asset")
 
     return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
+
+
+def _members(file: ModelFile, component: ScenarioMean) -> tuple[int, ...]:
+    """Scenarios whose mean is taken, or the pair of each scenario, as indexes within the set."""
+    source = file.components[component.of]
+    rows = file.scenarios[source.scenarios]  # type: ignore[union-attr]
+    return tuple(unmoved(rows) if component.which == "unmoved" else counterparts(rows))
+
+
+def _delta_points(file: ModelFile, units: Sequence[str]) -> DeltaPoints | None:
+    table = file.composite_delta
+    if table is None:
+        return None
+    ranges = by_name(file.scenario_range, units)
+    return DeltaPoints(
+        spot=_columns([1 + point.move * ranges for point in table.points], units),
+        weight=np.array([point.weight for point in table.points], np.float64),
+        years_ahead=np.array(table.days / _DAYS_PER_YEAR),
+    )
 
 
 def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
@@ -166,97 +186,6 @@ def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) ->
     if table.base is not None:
         asset = np.where(base, table.base, asset)
     return Weights(asset, by_name(table.liability, assets))
-
-
-def _listed_matrix(given: list[list[float]], rows: list[str], units: Sequence[str]) -> dict[str, np.ndarray]:
-    """A table between listed units as one between the units of a book, and which of them it lists."""
-    listed = np.array([unit in rows for unit in units], bool)
-    table = np.eye(len(units))
-    inside = np.flatnonzero(listed)
-    source = [rows.index(units[i]) for i in inside]
-    if source:
-        table[np.ix_(inside, inside)] = np.array(given, dtype=np.float64)[np.ix_(source, source)]
-    return {"matrix": table, "is_listed": listed}
-
-
-def _places(groups: Iterable[Iterable[str]], units: Sequence[str], other: Sequence[int]) -> np.ndarray:
-    """Index of the group that lists each unit, `[U]`; `other` for units that none lists."""
-    place = {unit: index for index, members in enumerate(groups) for unit in members}
-    return np.array([place.get(unit, other[i]) for i, unit in enumerate(units)], np.int32)
-
-
-def _bucket_tables(rule: Sensitivities, units: Sequence[str]) -> dict[str, np.ndarray]:
-    buckets = list(rule.buckets.values())
-    others = [index for index, bucket in enumerate(buckets) if bucket.others]
-    fields = ("correlation", "weight", "threshold", "vega_weight", "vega_threshold")
-    return {
-        "bucket": _places([bucket.units for bucket in buckets], units, others * len(units)),
-        "across": np.array(rule.across, dtype=np.float64),
-        "is_alone": np.array([bucket.alone for bucket in buckets]),
-        "is_excluded": np.array([not bucket.curvature for bucket in buckets]),
-        **{name: np.array([getattr(bucket, name) for bucket in buckets], dtype=np.float64) for name in fields},
-    }
-
-
-def _group_tables(rule: Offset, units: Sequence[str]) -> dict[str, np.ndarray]:
-    groups = list(rule.groups.values())
-    group = _places([g.units for g in groups], units, [len(groups) + i for i in range(len(units))])
-    share = np.array([g.within for g in groups] + [1.0])  # the last one for units that no group lists
-    return {"group": group, "within": share[np.minimum(group, len(groups))]}
-
-
-def _aggregation_tables(file: ModelFile, units: Sequence[str]) -> dict[str, np.ndarray]:
-    match file.aggregation:
-        case Correlated() as rule:
-            return _listed_matrix(rule.correlation, rule.units, units)
-        case Covariance() as rule:
-            other = {"other_deviation": np.array(np.sqrt(rule.other_variance))}
-            return _listed_matrix(rule.covariance, rule.units, units) | other
-        case Sensitivities() as rule:
-            return _bucket_tables(rule, units)
-        case Offset() as rule:
-            return _group_tables(rule, units)
-    return {}
-
-
-_KIND_NUMBERS = ("horizon_days", "vol_ratio", "between")
-
-
-def account_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
-    """Requirement of an account by margin type, where the aggregation states it; the same names as `bind` gives."""
-    rule = file.aggregation
-    known = {*file.components, *rule.numbers, *rule.outputs, *file.margin}
-    return tuple((name, parse_expression(text, known)) for name, text in rule.margin.items())
-
-
-def _aggregation(file: ModelFile, units: Sequence[str]) -> Aggregation:
-    rule, margins = file.aggregation, account_expressions(file)
-    used = set().union(*(names_in(expression) for _, expression in margins))
-    own = {name: getattr(rule, name) for name in _KIND_NUMBERS if hasattr(rule, name)}
-    return Aggregation(
-        kind=rule.kind,
-        choices=tuple(rule.inputs().items()),
-        scenario_inputs=(rule.component,) if isinstance(rule, Offset) else (),
-        sums=tuple(name for name in file.components if name in used),
-        margins=margins,
-        tables=_aggregation_tables(file, units),
-        numbers={name: np.array(value, np.float64) for name, value in (own | rule.numbers).items()},
-    )
-
-
-def _spreads(component: SpreadCredit, units: Sequence[str]) -> SpreadTable:
-    """Spreads as arrays, their legs padded to a common number; a unit that the book lacks is -1."""
-    place = {unit: index for index, unit in enumerate(units)}
-    most = max(len(spread.legs) for spread in component.spreads)
-    padding = SpreadLeg(unit="", ratio=1, side=1)
-    legs = [spread.legs + [padding] * (most - len(spread.legs)) for spread in component.spreads]
-    return SpreadTable(
-        unit=np.array([[place.get(leg.unit, -1) for leg in row] for row in legs], np.int32),
-        is_leg=np.array([[leg is not padding for leg in row] for row in legs]),
-        ratio=np.array([[leg.ratio for leg in row] for row in legs], np.float64),
-        side=np.array([[float(leg.side) for leg in row] for row in legs], np.float64),
-        rate=np.array([spread.rate for spread in component.spreads], np.float64),
-    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:
@@ -285,6 +214,7 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
         collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},
-        aggregation=_aggregation(file, units),
-        spreads={n: _spreads(c, units) for n, c in file.components.items() if isinstance(c, SpreadCredit)},
+        aggregation=bound_aggregation(file, units),
+        delta_points=_delta_points(file, units),
+        spreads={n: spread_table(c, units) for n, c in file.components.items() if isinstance(c, SpreadCredit)},
     )

@@ -154,6 +154,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
     scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
+    composite = {} if risk.composite_delta is None else {"composite_delta": _nullable(risk.composite_delta)}
     return pa.table(
         {
             "instrument_id": contracts.ids,
@@ -173,6 +174,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
+            **composite,
             "scenario_pnl": _fixed_lists(scenario_pnl),
         }
     )

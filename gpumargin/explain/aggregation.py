@@ -222,7 +222,7 @@ def _offset(rule: Offset, units: Sequence[Unit], names: Sequence[str]) -> _Joine
     group_of = {unit: (key, group.within) for key, group in rule.groups.items() for unit in group.units}
     scenarios = list(next(iter(units)).charges[rule.component].losses) if units else []
     gross = total([f for u in units for f in list(u.charges[rule.component].losses.values())[:1]]).gross
-    lines = []
+    lines: list[dict[str, Any]] = []
     for scenario in scenarios:
         own: dict[str, float] = {}
         for unit in units:

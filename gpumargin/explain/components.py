@@ -21,6 +21,7 @@ from gpumargin.modelfile import (
     Largest,
     NetShortCharge,
     PriceShortfall,
+    ScenarioMean,
     SizeCharge,
 )
 
@@ -117,6 +118,27 @@ def price_shortfall(component: PriceShortfall, side: UnitSide) -> Charge:
     return Charge(figure, {"": pl.DataFrame([line | {"charge": result}])})
 
 
+def scenario_mean(component: ScenarioMean, side: UnitSide) -> Charge:
+    """Mean loss of an earlier component over its unmoved scenarios, or over the worst and its counterpart."""
+    source = side.charges[component.of]
+    rows = {str(row["id"]): row for row in side.scenarios.iter_rows(named=True) if str(row["id"]) in source.losses}
+    if component.which == "unmoved":
+        chosen = [name for name, row in rows.items() if row["spot_move"] == 0]
+    else:
+        worst = str(source.worst)
+        chosen = [worst, _pair(worst, rows)]
+    lines = [{"scenario": name, "loss": source.losses[name].amount} for name in chosen]
+    together = total([source.losses[name] for name in chosen])
+    mean = Figure(together.amount / len(chosen), together.gross / len(chosen))
+    return Charge(mean, {"": pl.DataFrame(lines)})
+
+
+def _pair(worst: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The scenario that differs from the worst by the direction of vol; itself if there is none."""
+    turned = worst.replace("/up", "/down") if "/up" in worst else worst.replace("/down", "/up")
+    return turned if turned in rows else worst
+
+
 def largest(component: Largest, side: UnitSide) -> Charge:
     """The largest of earlier components; the first of equals binds."""
     charges = {name: side.charges[name] for name in component.of}
@@ -137,6 +159,7 @@ def largest(component: Largest, side: UnitSide) -> Charge:
 
 KINDS: Mapping[str, Callable[[Any, UnitSide], Charge]] = {
     "scenario_loss": scenario_loss,
+    "scenario_mean": scenario_mean,
     "expiry_loss": expiry_loss,
     "size_charge": size_charge,
     "net_short_charge": net_short_charge,

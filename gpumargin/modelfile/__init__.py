@@ -15,6 +15,7 @@ from gpumargin.modelfile.components import Largest as Largest
 from gpumargin.modelfile.components import NetShortCharge as NetShortCharge
 from gpumargin.modelfile.components import PriceShortfall as PriceShortfall
 from gpumargin.modelfile.components import ScenarioLoss as ScenarioLoss
+from gpumargin.modelfile.components import ScenarioMean as ScenarioMean
 from gpumargin.modelfile.components import SizeCharge as SizeCharge
 from gpumargin.modelfile.components import SpreadCredit as SpreadCredit
 from gpumargin.modelfile.components import SpreadLeg as SpreadLeg

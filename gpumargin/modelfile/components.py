@@ -143,6 +143,17 @@ class Largest(_Component):
     of: list[str] = Field(min_length=1)
 
 
+class ScenarioMean(_Component):
+    """Mean loss of an earlier component over the scenarios that leave spot unmoved, or over its worst and its pair.
+
+    The pair of a scenario differs from it by the direction of vol alone; a scenario without one is its own.
+    """
+
+    kind: Literal["scenario_mean"]
+    of: str
+    which: Literal["unmoved", "worst_and_pair"]
+
+
 class SpreadLeg(Strict):
     """One unit of a spread between units."""
 
@@ -188,6 +199,7 @@ ComponentTable = Annotated[
     | ConfidenceCharge
     | PriceShortfall
     | Largest
+    | ScenarioMean
     | SpreadCredit,
     Field(discriminator="kind"),
 ]

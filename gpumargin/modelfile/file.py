@@ -10,15 +10,17 @@ from pydantic import Field, model_validator
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import CollateralTable
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
-from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss, SpreadCredit
+from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss, ScenarioMean, SpreadCredit
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import (
+    CompositeDeltaTable,
     ScenarioRow,
     ScenarioRulesTable,
     SkewTable,
     VolShockTable,
     check_rows,
     names_in_weights,
+    unmoved,
 )
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
@@ -61,6 +63,7 @@ class ModelFile(Strict):
     scenario_rules: ScenarioRulesTable = ScenarioRulesTable()
     vol_shock: VolShockTable = VolShockTable()
     skew: SkewTable | None = None
+    composite_delta: CompositeDeltaTable | None = None
     components: dict[str, ComponentTable]
     parameters: dict[str, Number] = {}
     margin: dict[str, str]
@@ -125,10 +128,21 @@ def _check_components(model: ModelFile) -> None:
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        if isinstance(component, ScenarioMean):
+            _check_mean(model, name, component, earlier)
         if isinstance(component, SpreadCredit):
             for text in component.inputs().values():
                 parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
+
+
+def _check_mean(model: ModelFile, name: str, component: ScenarioMean, earlier: list[str]) -> None:
+    """It follows a component with scenarios, of which some leave spot unmoved if it asks for these."""
+    source = model.components.get(component.of)
+    if component.of not in earlier or not isinstance(source, ScenarioLoss):
+        _fail(f"components.{name}.of: {component.of!r} is no component of kind scenario_loss before it")
+    elif component.which == "unmoved" and not unmoved(model.scenarios[source.scenarios]):
+        _fail(f"components.{name}.which: no scenario of {source.scenarios!r} leaves spot where it is")
 
 
 def _check_post(name: str, component: ScenarioLoss) -> None:

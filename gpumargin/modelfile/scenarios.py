@@ -93,10 +93,43 @@ class SkewTable(Strict):
 
 
 class ScenarioRulesTable(Strict):
-    """What a move of spot moves, and the currency in which P&L of coin-settled contracts counts."""
+    """What a move of spot moves, and the currency in which P&L of coin-settled contracts counts.
 
-    shock_base: Literal["mark", "index"] = "mark"
+    `mark` moves each mark and forward in proportion, `index` linear contracts by the index's gain, `parallel` these and
+    the forwards of options.
+    """
+
+    shock_base: Literal["mark", "index", "parallel"] = "mark"
     pnl_currency: Literal["money", "coin"] = "money"
+
+
+class DeltaPoint(Strict):
+    """A move of spot, in multiples of the unit's range, and what the delta there weighs."""
+
+    move: float
+    weight: Annotated[float, Field(ge=0)]
+
+
+class CompositeDeltaTable(Strict):
+    """Price points over which `composite_delta` is averaged, after some days, vols unmoved."""
+
+    days: Annotated[float, Field(ge=0)] = 0.0
+    points: list[DeltaPoint] = Field(min_length=1)
+
+
+def counterparts(rows: Sequence[ScenarioRow]) -> list[int]:
+    """Index of the scenario that differs from each by nothing but the direction of vol; its own where there is none."""
+    opposite = {"up": "down", "down": "up"}
+    found = []
+    for index, row in enumerate(rows):
+        wanted = row.model_copy(update={"vol": opposite.get(row.vol, row.vol)})
+        found.append(next((i for i, other in enumerate(rows) if other == wanted), index))
+    return found
+
+
+def unmoved(rows: Sequence[ScenarioRow]) -> list[int]:
+    """Indexes of the scenarios that leave spot where it is."""
+    return [i for i, row in enumerate(rows) if not row.move and set((row.spot or {}).values()) <= {1.0}]
 
 
 Scenarios = Mapping[str, Sequence[ScenarioRow]]

@@ -136,6 +136,22 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
 
 
+def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
+    """Mean loss of an earlier component over some of its scenarios: chosen ones, or the worst and its counterpart."""
+    of = str(component.choice("of"))
+    pnl = row.charges[of].pnl
+    assert pnl is not None  # noqa: S101  the file's schema requires a component with scenarios
+    members = jnp.array(component.choice("members"), jnp.int32)
+    if component.choice("which") == "unmoved":
+        total = sum(pnl[:, int(column)] for column in component.choice("members"))  # type: ignore[attr-defined]
+        return Charge(-total / members.shape[0])
+    del model
+    worst = jnp.argmin(pnl, axis=1)
+    pair = members[worst]
+    rows = jnp.arange(pnl.shape[0])
+    return Charge(-(pnl[rows, worst] + pnl[rows, pair]) / 2)
+
+
 def _worst_of_expiry(sums: Array, terms: Array, one: Array) -> Array:
     del one
     return jnp.minimum(jnp.min(sums, axis=1, keepdims=True), 0) * terms
@@ -249,6 +265,7 @@ def _no_tallies(component: Component, model: Model, side: ContractSide) -> tuple
 
 KINDS: dict[str, Kind] = {
     "scenario_loss": Kind(_scenario_tallies, _scenario_loss),
+    "scenario_mean": Kind(_no_tallies, _scenario_mean),
     "expiry_loss": Kind(_expiry_tallies, _expiry_loss),
     "size_charge": Kind(_size_tallies, _size_charge),
     "net_short_charge": Kind(_net_short_tallies, _size_charge),

@@ -72,6 +72,7 @@ class ScenarioRules(NamedTuple):
     """How scenarios work, beyond their numbers; the defaults add nothing to the program."""
 
     is_additive: bool = False  # vol shocks in points instead of shares of the vol
+    is_parallel: bool = False  # forwards and marks of all expiries move by what the index gains
     is_index_based: bool = False  # linear contracts move by the index times the move, not by their own mark
     is_coin_pnl: bool = False  # P&L of coin-settled contracts counted in coins at the unshocked price
     is_discounted: bool = False  # options are worth their Black-76 value times exp(-max(rate, 0) years)
@@ -79,6 +80,14 @@ class ScenarioRules(NamedTuple):
 
 
 PLAIN_RULES = ScenarioRules()
+
+
+class DeltaPoints(NamedTuple):
+    """Where prices may stand when the composite delta is taken."""
+
+    spot: Leaf  # [U, P] level that multiplies spot, 1 = unmoved
+    weight: Leaf  # [P]
+    years_ahead: Leaf  # []
 
 
 class Weights(NamedTuple):
@@ -101,6 +110,7 @@ class Weights(NamedTuple):
         "collateral",
         "aggregation",
         "spreads",
+        "delta_points",
     ),
     meta_fields=("scenario_sets", "components", "margins", "rules"),
 )
@@ -120,6 +130,7 @@ class Model:
     collateral: dict[str, Weights]  # margin type -> weights
     aggregation: Aggregation = field(default_factory=Aggregation)
     spreads: dict[str, SpreadTable] = field(default_factory=dict)  # by component
+    delta_points: DeltaPoints | None = None  # None = the model names no composite delta
     rules: ScenarioRules = PLAIN_RULES
     # Only those that the file names: min_up, max_up [U]; vol_factor, vol_shift [U, S]; years_ahead [S];
     # linear_cap, linear_slope, abs_cap, abs_slope, min_k_star, width, vol_static, vol_slope [U].

@@ -7,6 +7,7 @@ from jax import Array
 
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels.composite_delta import composite_delta, moved_forward
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Contracts
@@ -22,6 +23,7 @@ class ContractRisk(NamedTuple):
     greeks: BlackGreeks  # [M] each, per 1.00 of forward and vol and per year
     exposure: Leaf  # [M] change of value for a spot move of +100 %, for contracts linear in spot; 0 for options
     scenario_pnl: Leaf  # [M, S] shocked minus unshocked model value, before weights
+    composite_delta: Leaf | None = None  # [M] units of the underlying, where the model has price points for it
 
 
 def _mark_vol(contracts: Contracts) -> Array:
@@ -67,11 +69,11 @@ def _unshocked(contracts: Contracts, model: Model, vol: Array) -> BlackGreeks:
     return discounted._replace(theta=discounted.theta + jnp.maximum(contracts.rate, 0) * discounted.value)
 
 
-def _option_pnl(contracts: Contracts, model: Model, vol: Array, value: Array) -> Array:
+def _option_pnl(contracts: Contracts, model: Model, vol: Array, value: Array, index: Array) -> Array:
     """Shocked minus unshocked value of one long option, `[M, S]`."""
     spot = model.spot[contracts.unit]
     forward = (contracts.forward_fixed + contracts.forward_variable)[:, None]
-    shocked_forward = contracts.forward_fixed[:, None] + contracts.forward_variable[:, None] * spot
+    shocked_forward = moved_forward(contracts, model.rules, index, spot)
     stdev = shocked_stdev(contracts, model, vol)
     shocked = black_value(shocked_forward, contracts.strike[:, None], stdev, contracts.is_call[:, None])
     if model.rules.is_discounted:
@@ -86,7 +88,7 @@ def _linear_pnl(contracts: Contracts, model: Model, exposure: Array, index: Arra
     """P&L of one long future, perpetual or base asset, `[M, S]`; `index` is the unit's index price, `[M]`."""
     spot = model.spot[contracts.unit]
     is_own = contracts.is_inverse | contracts.is_base | contracts.is_option
-    if model.rules.is_index_based:
+    if model.rules.is_index_based or model.rules.is_parallel:
         exposure = jnp.where(is_own | (exposure == 0), exposure, contracts.size * index)
     pnl: Array = exposure[:, None] * (spot - 1)
     # N coins of exposure lose N (1/z - 1) of themselves, which the shocked price turns into N (1 - z).
@@ -117,7 +119,7 @@ def contract_risk(contracts: Contracts, model: Model, index: Array) -> ContractR
     greeks = _unshocked(contracts, model, vol)
     exposure = _exposure(contracts)
     conversion = _conversion(contracts, contracts.forward_fixed + contracts.forward_variable)
-    option_pnl = _option_pnl(contracts, model, vol, greeks.value)
+    option_pnl = _option_pnl(contracts, model, vol, greeks.value, index)
     linear_pnl = _linear_pnl(contracts, model, exposure, index)
 
     is_option = contracts.is_option
@@ -129,4 +131,7 @@ def contract_risk(contracts: Contracts, model: Model, index: Array) -> ContractR
         greeks=BlackGreeks(*(jnp.where(is_option, g * conversion, 0) for g in greeks)),
         exposure=exposure,
         scenario_pnl=jnp.where(is_option[:, None], option_pnl, linear_pnl),
+        composite_delta=None
+        if model.delta_points is None
+        else composite_delta(contracts, vol, model.delta_points, model.rules, index),
     )
