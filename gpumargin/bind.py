@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from gpumargin.bind_aggregation import bound_aggregation, by_name, spread_table
 from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile import (
+    DEFAULT,
+    ChargeTable,
     CollateralTable,
     ModelFile,
     PriceShortfall,
@@ -21,6 +23,7 @@ from gpumargin.modelfile import (
 from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES, counterparts, unmoved
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin.pack.contracts import USD
+from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import (
     Component,
@@ -34,6 +37,13 @@ from gpumargin_kernels.model import (
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
+
+
+def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
+    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
+    rows = [tables.get(name, tables[DEFAULT]) for name in names]
+    longest = max(map(len, tables.values()))
+    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -123,6 +133,8 @@ def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> di
     bound: dict[str, dict[str, np.ndarray]] = {}
     for name, component in file.components.items():
         bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
+        if isinstance(component, ChargeTable):
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
         if isinstance(component, ScenarioLoss) and component.post is not None:
@@ -143,16 +155,37 @@ def _post_numbers(
 
 
 def _components(file: ModelFile) -> tuple[Component, ...]:
-    def choices(component: object) -> tuple[tuple[str, object], ...]:
-        chosen = component.choices()  # type: ignore[attr-defined]
-        if isinstance(component, ScenarioMean):
-            chosen |= {"members": _members(file, component)}
-        if isinstance(component, SpreadCredit):
-            known = {*file.components, "spot"}
-            chosen = {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
-        return tuple((key, value) for key, value in chosen.items() if key != "asset")
+    earlier: list[str] = []
+    bound = []
+    for name, component in file.components.items():
+        bound.append(Component(name, component.kind, tuple(_choices(file, component, earlier).items())))
+        earlier.append(name)
+    return tuple(bound)
 
-    return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
+
+def _choices(file: ModelFile, component: object, earlier: Collection[str]) -> dict[str, object]:
+    """What of a component shapes the program."""
+    match component:
+        case ChargeTable():
+            return {"charge": _charge_choices(component, file.parameters, earlier)}
+        case SpreadCredit():
+            known = {*earlier, "spot"}
+            return {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
+        case ScenarioMean():
+            return component.choices() | {"members": _members(file, component)}
+    return {key: value for key, value in component.choices().items() if key != "asset"}  # type: ignore[attr-defined]
+
+
+def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(parameters, earlier)
+    return ChargeChoices(
+        legs=tuple(table.legs),
+        level=table.level,
+        sums=tuple(Summed(name, word, expression) for name, (word, expression) in parsed.sums.items()),
+        terms=tuple(parsed.terms),
+        each=tuple(parsed.each.items()),
+        amount=parsed.amount,
+    )
 
 
 def _members(file: ModelFile, component: ScenarioMean) -> tuple[int, ...]:

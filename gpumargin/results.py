@@ -153,7 +153,6 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     has_expiry = contracts.expiry != NO_EXPIRY
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
-    scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
     composite = {} if risk.composite_delta is None else {"composite_delta": _nullable(risk.composite_delta)}
     return pa.table(
         {
@@ -162,11 +161,11 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "unit": _words(c.unit[:count], contracts.units),
             "expiry": expiry,
             "strike": pa.array(c.strike[:count], mask=~c.is_option[:count]),
-            "forward": pa.array(forward, mask=~c.is_option[:count]),
+            "forward": _nullable(np.where(c.is_option[:count], forward, np.nan)),
             "years": _numbers(c.years[:count]),
             "contract_size": _numbers(c.size[:count]),
             "value": _nullable(contract_value(contracts, risk)),
-            "implied_vol": pa.array(np.asarray(risk.implied_vol, np.float64), mask=~c.is_option[:count]),
+            "implied_vol": _nullable(np.where(c.is_option[:count], risk.implied_vol, np.nan)),
             "delta": _nullable(np.where(c.is_option[:count], greeks.delta, linear / np.where(price == 0, 1, price))),
             "gamma": _nullable(greeks.gamma),
             "vega": _nullable(greeks.vega),
@@ -175,13 +174,14 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
             **composite,
-            "scenario_pnl": _fixed_lists(scenario_pnl),
+            "scenario_pnl": _fixed_lists(np.asarray(risk.scenario_pnl, np.float64)),
         }
     )
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
+    """A list per row, of nulls where nothing is known."""
+    return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
 
 def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:

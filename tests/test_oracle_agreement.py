@@ -47,7 +47,7 @@ def correlated_params(file: ModelFile) -> dict[str, Any]:
             "long_term_power": shock.long_power["default"],
             "dte_floor_days": shock.floor_days["default"],
         },
-        "naked_option_rate": file.components["naked_options"].leaves()["rate"]["default"],
+        "naked_option_rate": file.components["naked_options"].numbers["rate"]["default"],
         "im_factor": file.parameters["im_factor"]["default"],
         "correlation": {"units": file.aggregation.units, "matrix": file.aggregation.correlation},
         "collateral": {

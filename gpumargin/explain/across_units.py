@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from gpumargin.explain.figures import Figure, evaluate, exact
-from gpumargin.explain.sides import Charge, UnitSide
+from gpumargin.explain.unit import Charge, UnitSide
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import SpreadCredit
 

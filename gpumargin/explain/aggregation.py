@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from gpumargin.explain.figures import Figure, evaluate, exact, root, total
-from gpumargin.explain.sides import TOTAL, Charge, with_total
+from gpumargin.explain.unit import TOTAL, Charge, with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import Correlated, Covariance, ModelFile, Offset, Sensitivities
 

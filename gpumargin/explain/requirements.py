@@ -16,7 +16,7 @@ from gpumargin.explain.aggregation import Unit
 from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact
 from gpumargin.explain.market import Floats, Market
-from gpumargin.explain.sides import Charge, UnitSide
+from gpumargin.explain.unit import Charge, UnitSide
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile
 
@@ -58,7 +58,7 @@ def _unit_side(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.Dat
     """One unit with the charges of every component that needs no other unit."""
     own = scenarios.filter(pl.col("unit") == unit).sort("column") if "unit" in scenarios.columns else scenarios
     charges: dict[str, Charge] = {}
-    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges)
+    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters)
     for name, component in file.components.items():
         if component.kind not in ACROSS:
             charges[name] = _explained_kind(component.kind)(component, side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Literal, Self
 
@@ -10,7 +11,17 @@ from pydantic import Field, model_validator
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import CollateralTable
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
-from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss, ScenarioMean, SpreadCredit
+from gpumargin.modelfile.components import (
+    SUM_WORDS,
+    ChargeTable,
+    ComponentTable,
+    Largest,
+    ParsedCharge,
+    ScenarioLoss,
+    ScenarioMean,
+    SpreadCredit,
+)
+from gpumargin.modelfile.names import MARK_COLUMNS
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import (
     CompositeDeltaTable,
@@ -73,18 +84,36 @@ class ModelFile(Strict):
 
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
-        _check_names(self)
         _check_components(self)
+        _check_names(self)
         with_scenarios = [name for name, c in self.components.items() if isinstance(c, ScenarioLoss)]
         check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
         _check_base_legs(self)
         check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
-        _check_defaults(self.model_dump(), "")
+        _check_defaults(self.model_dump(exclude={"aggregation"}), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
         """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
         return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
+
+    def charges(self) -> Iterator[tuple[str, ParsedCharge]]:
+        """Every component of kind `charge` with its expressions resolved."""
+        earlier: list[str] = []
+        for name, component in self.components.items():
+            if isinstance(component, ChargeTable):
+                yield name, component.parsed(self.parameters, earlier)
+            earlier.append(name)
+
+    def leg_inputs(self) -> tuple[str, ...]:
+        """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
+        words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
+        return tuple(sorted(words - set(SUM_WORDS)))
+
+    def mark_inputs(self) -> dict[str, str]:
+        """Columns of `marks` that charges name, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -109,6 +138,9 @@ def _check_names(model: ModelFile) -> None:
         used |= names_in(parse_expression(text, known))
         known.add(name)
     used |= names_in_weights(model.scenarios, model.parameters)
+    used |= set().union(*(charge.names() for _, charge in model.charges()))
+    if "composite_delta" in used and model.composite_delta is None:
+        _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -128,6 +160,8 @@ def _check_components(model: ModelFile) -> None:
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        if isinstance(component, ChargeTable):
+            _check_charge(name, component, model.parameters, earlier)
         if isinstance(component, ScenarioMean):
             _check_mean(model, name, component, earlier)
         if isinstance(component, SpreadCredit):
@@ -160,6 +194,13 @@ def _check_base_legs(model: ModelFile) -> None:
     twice = sorted({asset for asset in assets if assets.count(asset) > 1})
     if twice:
         _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
+
+
+def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+    try:
+        charge.parsed(parameters, earlier)
+    except ValueError as error:
+        _fail(f"components.{name}: {error}")
 
 
 def _check_defaults(tree: object, path: str) -> None:

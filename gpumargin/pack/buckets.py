@@ -159,6 +159,7 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
                     _rows_of(book.unit, shard.first_row, b),
                     _picked(book.contract, b, pad),
                     _picked(book.quantity, b, 0),
+                    {name: _picked(values, b, 0) for name, values in book.inputs.items()},
                 )
                 for b in legs
             ),

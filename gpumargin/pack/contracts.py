@@ -49,8 +49,10 @@ def _prices(prices: pa.Table, name: str) -> dict[str, float]:
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
     """A record of the same form whose fields are `function` of the records' fields."""
+    if isinstance(first, dict):
+        return {name: function(first[name], *(other[name] for other in others)) for name in first}
     fields = zip(first, *others, strict=True)
-    return type(first)(*(_mapped(function, *f) if isinstance(f[0], tuple) else function(*f) for f in fields))
+    return type(first)(*(_mapped(function, *f) if isinstance(f[0], (tuple, dict)) else function(*f) for f in fields))
 
 
 def _joined(*parts: records.Contracts) -> records.Contracts:
@@ -120,6 +122,7 @@ def contract_set(
     accounting: str,
     base_legs: bool | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
+    inputs: Mapping[str, str] | None = None,
 ) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
@@ -130,6 +133,7 @@ def contract_set(
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit; or the assets that move with each
         unit, at the price that collateral is valued at.
+      inputs: columns of `marks` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
     Returns:
@@ -142,8 +146,8 @@ def contract_set(
     held = _held(units, assets, base_legs=base_legs)
     own_price = price if base_legs is True else _collateral_prices(tables["prices"], price)
     contracts = _joined(
-        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting),
-        base_contracts(held, units=units, price=own_price, accounting=accounting),
+        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
+        base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
     ids = np.array([*listed.ids.tolist(), *held], dtype=str)
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
@@ -151,7 +155,7 @@ def contract_set(
     order = _canonical_order(contracts, expiry, ids)
     grouped = _grouped(_mapped(lambda column: column[order], contracts), expiry[order])
     return ContractSet(
-        contracts=_joined(grouped, blank_contracts(1)),
+        contracts=_joined(grouped, blank_contracts(1, inputs or {})),
         market=unit_market(
             tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
         ),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.schema import TABLES, Table
+from gpumargin.schema import TABLES, Kind, Table
 from gpumargin.tables.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
 from gpumargin.tables.defaults import fill_constants, fill_derived
 from gpumargin.tables.parts import (
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from gpumargin.tables.parts import TableLike
 
 ExtraColumns = Literal["error", "ignore"]
+_POLARS: Mapping[Kind, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,
+    "enum": pl.String,
+    "number": pl.Float64,
+    "amount": pl.Float64,
+    "integer": pl.Int64,
+    "flag": pl.Boolean,
+    "time": pl.Datetime("us", "UTC"),
+}
 _FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.arrow, or a frame"
 
 
@@ -89,6 +98,12 @@ class Book:
         found = self.tables[table]
         plain = [col.cast(pa.string()) if pat.is_dictionary(col.type) else col for col in found.columns]
         return pl.DataFrame(pl.from_arrow(pa.table(plain, names=found.column_names)))
+
+    def whole_frame(self, table: str) -> pl.DataFrame:
+        """`frame` with every column of the contract, absent ones null."""
+        frame = self.frame(table)
+        absent = [column for column in TABLES[table].columns if column.name not in frame.columns]
+        return frame.with_columns(pl.lit(None, _POLARS[column.kind]).alias(column.name) for column in absent)
 
 
 def read_book(

@@ -15,7 +15,8 @@ from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat,
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.aggregation import CROSS_KINDS, cross_components
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
-from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
+from gpumargin_kernels.components import KINDS, Charge, RowSide
+from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
@@ -71,7 +72,12 @@ def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
         greeks.theta / 365,
     ]
     block = jnp.stack(columns, axis=1)
-    return Tally(columns=block, terms=block[:, :0])
+    return Tally(columns={"net": block}, terms=block[:, :0])
+
+
+def _own_numbers(model: Model, component: str) -> dict[str, Leaf]:
+    """Parameters of the model and numbers of one component, `[U]` each."""
+    return model.parameters | model.numbers.get(component, {})
 
 
 def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> ContractTable:
@@ -89,7 +95,7 @@ def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> Co
     risk = contract_risk(contracts, model, own_market.spot)
 
     def side(name: str) -> ContractSide:
-        return ContractSide(contracts, risk, own_market, take(model.numbers.get(name, {}), contracts.unit))
+        return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
     return ContractTable(
         contracts,
@@ -111,7 +117,7 @@ def _charges(
             market=take(market, unit),
             unit=unit,
             weight=model.weight[unit],
-            numbers=take(model.numbers.get(component.name, {}), unit),
+            numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
             charges=charges,
         )
