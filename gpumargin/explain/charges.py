@@ -70,6 +70,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "confidence": lambda side: side.column("confidence"),
     "delta": _delta,
     "venue_delta": _venue_delta,
+    "composite_delta": lambda side: side.column("composite_delta"),
     "gamma": lambda side: side.column("gamma") / side.column("quote_ratio") ** 2,
     "vega": lambda side: side.column("vega"),
     "theta": lambda side: side.column("theta"),

@@ -44,7 +44,7 @@ NOT_YET = {
     },
     **{
         f"risk_vectors/{name}.json": "the model is not shipped yet"
-        for name in ("collateral_tiers", "haircut", "simm_equity_vol_published", "simm_like", "span", "tims")
+        for name in ("collateral_tiers", "haircut", "span", "tims")
     },
     **{
         f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
