@@ -112,7 +112,8 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
-    return np.stack([*values], axis=1) if units else np.zeros((0, 0))
+    columns = [*values]
+    return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:

@@ -20,7 +20,7 @@ from gpumargin.tables import Book, read_book
 ACCOUNTS = 1_500
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm"])
+@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims"])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
