@@ -184,6 +184,9 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
+    """One list per row; Arrow has no lists of fixed size 0, so without columns they are empty lists of any size."""
+    if block.shape[1] == 0:
+        return pa.array([[]] * len(block), pa.list_(pa.float64()))
     """A list per row, of nulls where nothing is known."""
     return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
