@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from gpumargin.bind_account import bind_account, by_name
 from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, PriceShortfall, ScenarioRow
+from gpumargin.modelfile import ModelFile, PriceShortfall, ScenarioRow
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1}
 _DAYS_PER_YEAR = 365
-
-
-def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """A table of numbers as an array over `names`, the default where a name is not listed."""
-    return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -41,7 +37,8 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
-    return np.stack([*values], axis=1) if units else np.zeros((0, 0))
+    columns = [*values]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
@@ -79,14 +76,6 @@ def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     """Requirement of one unit by margin type, in the order of the file; later types may name earlier ones."""
     known = {*file.components, *file.parameters, *file.margin}
     return tuple((name, parse_expression(text, known)) for name, text in file.margin.items())
-
-
-def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) -> Weights:
-    """Weights of every asset, `[C]`; `base` marks assets that are legs of a unit."""
-    asset = by_name(table.assets, assets)
-    if table.base is not None:
-        asset = np.where(base, table.base, asset)
-    return Weights(asset, by_name(table.liability, assets))
 
 
 def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np.ndarray]:
@@ -127,7 +116,7 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         vol_shock=_vol_shock(file, units),
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
-        collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},
+        account=bind_account(file, assets, base),
         correlation=correlation,
         is_correlated=listed,
     )

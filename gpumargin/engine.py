@@ -88,7 +88,7 @@ class Engine:
             self._market, self._assets, self._model = jax.device_put(tuple(rest), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
             self.table: ContractTable = _contract_program()(
-                jax.device_put(cast_contracts, shared), self._market, self._model
+                jax.device_put(cast_contracts, shared), self._market, self._model, self._assets.settlement
             )
             self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
 

@@ -8,11 +8,13 @@ from datetime import datetime
 import numpy as np
 
 from gpumargin.bind import bind
+from gpumargin.bind_account import category_codes
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
 from gpumargin.model_checks import require_margined, require_usable
+from gpumargin.modelfile import asset_columns
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.legs import Accounts, LegBook, find_accounts, leg_book
@@ -94,8 +96,17 @@ def _prepared(
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
+        asset_columns=asset_columns(file),
+        settles=file.pnl_settles,
     )
-    legs = leg_book(book.tables, accounts, contracts, included=included, keep_empty=file.unsettled_without_position)
+    legs = leg_book(
+        book.tables,
+        accounts,
+        contracts,
+        included=included,
+        keep_empty=file.unsettled_without_position,
+        categories=category_codes(file),
+    )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(book)[file.accounting_asset]
     naming = Naming.of(file, model.label, contracts, decimals)

@@ -97,6 +97,7 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         columns[f"{name}_balance"] = _numbers(rows.balance[name])
         columns[f"{name}_margin"] = _numbers(rows.margin[name])
         columns[f"{name}_excess"] = _numbers(rows.health.excess[name])
+    columns |= {name: _numbers(amount) for name, amount in rows.charges.items()}
     ratio = np.asarray(rows.health.ratio, np.float64)
     columns |= {
         "health": pa.array(ratio, mask=np.isnan(ratio)),
@@ -145,7 +146,7 @@ def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
 
 
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
-    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included."""
+    """One row per contract: value, Greeks per 1.00 and per year, and the risk array if the model has scenarios."""
     c, count = contracts.contracts, contracts.padding
     forward = (c.forward_fixed + c.forward_variable)[:count]
     linear = np.asarray(risk.exposure)
@@ -173,7 +174,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
-            "scenario_pnl": _fixed_lists(scenario_pnl),
+            **({"scenario_pnl": _fixed_lists(scenario_pnl)} if scenario_pnl.shape[1] else {}),
         }
     )
 

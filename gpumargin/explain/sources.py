@@ -46,7 +46,8 @@ class AccountSources:
       file: the model that margined it, overrides included.
       instruments: contracts of the run with their risk arrays, in the order in which legs are summed.
       scenarios: scenarios of the model, by unit.
-      book: positions and balances of this margin account, and the whole market tables; ids as text, amounts as floats.
+      book: positions, balances and accounts row of this margin account, and the whole market tables; `accounts` and
+        `assets` only if the book has them; ids as text, amounts as floats.
       manifest: the run's.
     """
 
@@ -85,8 +86,8 @@ class _InMemory:
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
         tables = self.run.book.tables
-        own = {name: _of_account(ds.dataset(tables[name]), account) for name in _OWN}
-        return {name: tables[name] for name in _MARKET} | own
+        own = {name: _of_account(ds.dataset(tables[name]), account) for name in (*_OWN, "accounts") if name in tables}
+        return {name: tables[name] for name in (*_MARKET, "assets") if name in tables} | own
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ class _InFolder:
         folder = self._book_folder()
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
         given |= {name: _own_rows(folder, name, account) for name in _OWN}
+        if _files(folder, "assets"):
+            given["assets"] = _market_path(folder, "assets")
+        if _files(folder, "accounts"):
+            given["accounts"] = _own_rows(folder, "accounts", account)
         return read_book(None, extra_columns="ignore", **given).tables
 
     def _book_folder(self) -> Path:
@@ -240,7 +245,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     row = _account_row(results, account, pool)
     label = str(row["model"])
     tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
-    own = {name: tables[name].filter(pl.col("pool") == pool) for name in _OWN}
+    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, "accounts") if name in tables}
     return AccountSources(
         account=row,
         units=_unit_rows(results, account, pool),

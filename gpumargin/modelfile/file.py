@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import Aggregation, CollateralTable
+from gpumargin.modelfile.account import Aggregation, StatusTable, check_account
+from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
 from gpumargin.modelfile.components import ComponentTable, Largest
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
@@ -19,6 +20,10 @@ ContractKind = Literal["option", "future", "perpetual"]
 _RESERVED = {
     "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
     "worst_scenario",
+}  # fmt: skip
+# Columns of the accounts table that no charge on balances may be called.
+_ACCOUNT_COLUMNS = _RESERVED | {
+    "debt", "health", "model", "num_positions", "owner_id", "status", "units",
 }  # fmt: skip
 
 
@@ -55,6 +60,13 @@ class ModelFile(Strict):
     margin: dict[str, str]
     aggregation: Aggregation = Aggregation()
     collateral: CollateralTable | dict[str, CollateralTable]
+    categories: dict[str, Category] = {}
+    debt: Literal["balance", "requirement"] = "balance"
+    pnl_settles: bool = False
+    counted: dict[str, str] = {}
+    balances: dict[Name, BalanceChargeTable] = {}
+    account: dict[str, str] = {}
+    status: StatusTable = StatusTable()
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -80,8 +92,15 @@ def _fail(message: str) -> None:
 def _check_names(model: ModelFile) -> None:
     """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
     twice = set(model.components) & {*model.parameters, *model.margin}
+    twice |= set(model.balances) & {
+        *model.components,
+        *model.parameters,
+        *model.margin,
+        *ACCOUNT_NAMES,
+        *_ACCOUNT_COLUMNS,
+    }
     if twice or set(model.components) & _RESERVED:
-        _fail(f"components: {sorted(twice | set(model.components) & _RESERVED)} name something else already")
+        _fail(f"{sorted(twice | set(model.components) & _RESERVED)} name something else already")
     missing = {"initial", "maintenance"} - set(model.margin)
     if missing:
         _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
@@ -90,10 +109,11 @@ def _check_names(model: ModelFile) -> None:
     for name, text in model.margin.items():
         used |= names_in(parse_expression(text, known))
         known.add(name)
-    if set(model.parameters) - used:
-        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
+    used |= check_account(model)
+    if set(model.parameters) - used:
+        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
 
 
 def _check_components(model: ModelFile) -> None:
@@ -116,6 +136,8 @@ def _check_defaults(tree: object, path: str) -> None:
         return
     for key, value in tree.items():
         here = f"{path}.{key}".lstrip(".")
+        if path == "categories":
+            continue  # overrides of some assets
         is_numbers = isinstance(value, dict) and bool(value) and all(isinstance(v, float) for v in value.values())
         if is_numbers and DEFAULT not in value:
             _fail(f"{here}: a table of numbers by name needs a {DEFAULT!r}, found only {sorted(value)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,8 @@ class LegBook:
     asset: np.ndarray  # [B] int32
     amount: Floats  # [B]
     is_collateral: Bools  # [B]
+    category: np.ndarray | None = None  # [A] int32, 0 = none; None = the model has no categories
+    settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -167,6 +169,7 @@ def leg_book(
     *,
     included: Bools,
     keep_empty: bool,
+    categories: Mapping[str, int] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -176,6 +179,7 @@ def leg_book(
       contracts: the contracts that legs refer to.
       included: `[A]` which accounts this book is about.
       keep_empty: whether cash due on a position of size 0 counts.
+      categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
 
     Returns:
       `LegBook` over the included accounts.
@@ -190,7 +194,58 @@ def leg_book(
     rows = _sorted(
         _Rows(renumbered[rows.account], rows.contract, rows.quantity, rows.entry, rows.unsettled), contracts.padding + 1
     )
-    return _assembled(rows, accounts, contracts, _balance_columns(balances, accounts, contracts, included), included)
+    held = _balance_columns(balances, accounts, contracts, included)
+    if contracts.settlement is not None:
+        held = _with_settlements(held, rows, contracts)
+    book = _assembled(rows, accounts, contracts, held, included)
+    return replace(
+        book,
+        category=_categories(tables, accounts, categories)[included] if categories else None,
+        settlement=_settlement_places(book.asset, contracts),
+    )
+
+
+def _categories(tables: Mapping[str, pa.Table], accounts: Accounts, categories: Mapping[str, int]) -> np.ndarray:
+    """Code of every account's category, `[A]`."""
+    found = np.zeros(len(accounts), np.int32)
+    table = tables.get("accounts")
+    if table is not None and "emode" in table.column_names:
+        codes, words = encoded(table["emode"])
+        of_word = np.array([*(categories.get(str(word), 0) for word in words.to_pylist()), 0], np.int32)
+        found[accounts.of_accounts] = of_word[codes]
+    return found
+
+
+def _settlement_places(asset: np.ndarray, contracts: ContractSet) -> np.ndarray | None:
+    """Settlement column of every balance, -1 where nothing settles in its asset."""
+    if contracts.settlement is None:
+        return None
+    column = np.full(len(contracts.asset_ids), -1, np.int32)
+    column[contracts.settlement] = np.arange(len(contracts.settlement))
+    places: np.ndarray = column[asset]
+    return places
+
+
+def _with_settlements(
+    held: tuple[Ints, np.ndarray, Floats, Bools], rows: _Rows, contracts: ContractSet
+) -> tuple[Ints, np.ndarray, Floats, Bools]:
+    """Balances, and empty ones where an account has legs that settle in an asset it has no balance of."""
+    account, asset, amount, is_collateral = held
+    count, of_leg = len(contracts.asset_ids), contracts.assets.settlement
+    if contracts.settlement is None or of_leg is None or len(contracts.settlement) == 0:
+        return held
+    own = account * np.int64(count) + asset
+    column = of_leg.of_contract[rows.contract]
+    pays = column >= 0
+    due = np.unique(rows.account[pays] * np.int64(count) + contracts.settlement[column[pays]])
+    new = due[~np.isin(due, own)]
+    order = np.argsort(np.concatenate([own, new]), kind="stable")
+    return (
+        np.concatenate([account, new // count])[order],
+        np.concatenate([asset, (new % count).astype(np.int32)])[order],
+        np.concatenate([amount, np.zeros(len(new))])[order],
+        np.concatenate([is_collateral, np.ones(len(new), bool)])[order],
+    )
 
 
 def _balance_columns(

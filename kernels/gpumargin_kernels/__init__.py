@@ -1,6 +1,7 @@
 """Pure JAX kernels of gpumargin: arrays in, arrays out, no I/O. Start reading at `margin`."""
 
 from gpumargin_kernels._moves import Option
+from gpumargin_kernels.account import account_stage
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value, option_greeks
 from gpumargin_kernels.coin import coin_greeks
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
@@ -12,8 +13,8 @@ from gpumargin_kernels.forward import ForwardSplit, forward_split
 from gpumargin_kernels.health import STATUSES, Health, account_health
 from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
 from gpumargin_kernels.interpolation import VolGrid, surface_vol
-from gpumargin_kernels.margin import account_stage, contract_stage, leg_stage, part_margin
-from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.margin import contract_stage, leg_stage, part_margin
+from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule, Component, Model, ScenarioSet, VolShock
 from gpumargin_kernels.normal import (
     normal_cdf,
     normal_density,
@@ -34,7 +35,10 @@ __all__ = [
     "KINDS",
     "STATUSES",
     "STATUS_WORDS",
+    "AccountModel",
     "Assets",
+    "BalanceCharge",
+    "BalanceRule",
     "BlackGreeks",
     "Book",
     "Charge",
@@ -57,7 +61,6 @@ __all__ = [
     "UnitMarket",
     "VolGrid",
     "VolShock",
-    "Weights",
     "account_health",
     "account_stage",
     "black_greeks",
