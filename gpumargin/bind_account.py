@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, account_expressions
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule
@@ -75,7 +76,9 @@ def bind_account(file: ModelFile, assets: Sequence[str], base: Bools) -> Account
       base: `[C]` whether the asset is held as a leg of a unit.
     """
     found = account_expressions(file)
-    scalars = {name: values[DEFAULT] for name, values in file.parameters.items() if set(values) == {DEFAULT}}
+    amounts = [charge.amount for charge in found.charges.values()]
+    used = set().union(*map(names_in, [*amounts, *found.margins.values(), *found.statuses.values()]))
+    scalars = {name: values[DEFAULT] for name, values in file.parameters.items() if name in used}
     return AccountModel(
         rules=tuple((name, _rule(file.collateral_of(name))) for name in file.margin),
         is_debt_required=file.debt == "requirement",

@@ -45,7 +45,7 @@ class ModelFile(Strict):
     title: str
     source: str
     accounting_asset: str
-    kinds: list[ContractKind] = Field(min_length=1)
+    kinds: list[ContractKind]
     requires: list[str] = []
     base_legs: bool = False
     unsettled_without_position: bool = True
@@ -55,7 +55,7 @@ class ModelFile(Strict):
     scenario_range: Number = {DEFAULT: 1.0}
     scenarios: dict[str, list[ScenarioRow]] = {}
     vol_shock: VolShockTable = VolShockTable()
-    components: dict[str, ComponentTable]
+    components: dict[str, ComponentTable] = {}
     parameters: dict[str, Number] = {}
     margin: dict[str, str]
     aggregation: Aggregation = Aggregation()

@@ -10,9 +10,11 @@ from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.digital import digital_greeks
 from gpumargin_kernels.expression import Expression, evaluate
 from gpumargin_kernels.forward import ForwardSplit, forward_split
+from gpumargin_kernels.haircut import Haircut, Holding, Stress, collateral_haircut
 from gpumargin_kernels.health import STATUSES, Health, account_health
 from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
 from gpumargin_kernels.interpolation import VolGrid, surface_vol
+from gpumargin_kernels.lending import discounted_collateral
 from gpumargin_kernels.margin import contract_stage, leg_stage, part_margin
 from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule, Component, Model, ScenarioSet, VolShock
 from gpumargin_kernels.normal import (
@@ -23,6 +25,7 @@ from gpumargin_kernels.normal import (
     normal_survival,
 )
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk, vol_multiplier
 from gpumargin_kernels.svi import SviSlice, svi_vol
@@ -48,13 +51,16 @@ __all__ = [
     "Contracts",
     "Expression",
     "ForwardSplit",
+    "Haircut",
     "Health",
+    "Holding",
     "ImpliedVol",
     "Kind",
     "Model",
     "Option",
     "ParityForward",
     "ScenarioSet",
+    "Stress",
     "SviFit",
     "SviSlice",
     "Tally",
@@ -65,14 +71,18 @@ __all__ = [
     "account_stage",
     "black_greeks",
     "black_value",
+    "bracket",
     "butterfly_violation",
     "calendar_violation",
     "coin_greeks",
+    "collateral_haircut",
     "collateral_value",
     "contract_risk",
     "contract_stage",
     "correlated_margin",
     "digital_greeks",
+    "discounted_collateral",
+    "effective_rate",
     "evaluate",
     "filled_vol",
     "fit_svi",
@@ -80,6 +90,7 @@ __all__ = [
     "implied_vol",
     "leg_stage",
     "leg_sums",
+    "marginal",
     "normal_cdf",
     "normal_density",
     "normal_inverse_cdf",
