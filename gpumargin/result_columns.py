@@ -87,9 +87,16 @@ _POSITIONS = {
     "value": Meaning(_MONEY, "signed", "market value of options; notional of other contracts"),
 }
 _UNITS = _COMMON | {"unit": Meaning("", "", "risk unit")}
+_OWNERS = {
+    "owner_id": _ID,
+    "accounting_asset": Meaning("", "", "asset in which the sums are counted"),
+    "status": Meaning("", "", "the worst of its margin accounts"),
+    "num_accounts": Meaning("count", "", "margin accounts of the owner"),
+}
 TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
+    "owners": _OWNERS,
     "positions": _POSITIONS,
     "instruments": _INSTRUMENTS,
     "scenarios": _SCENARIOS,
@@ -117,7 +124,7 @@ def described(table: pa.Table, name: str, money: str) -> pa.Table:
 
     Args:
       table: a result table.
-      name: `accounts`, `units`, `positions`, `instruments` or `scenarios`.
+      name: `accounts`, `units`, `owners`, `positions`, `instruments` or `scenarios`.
       money: the accounting asset.
     """
     return table.cast(pa.schema(_fields(table.schema, name, money), metadata={"accounting_asset": money}))

@@ -61,6 +61,7 @@ LAYERS = {
     "gpumargin.totals": _at(3, "numpy", "pyarrow"),
     "gpumargin.selfcheck": _at(3, "numpy"),
     "gpumargin.results": _at(4, "numpy", "pyarrow"),
+    "gpumargin.owners": _at(5, "numpy", "pyarrow"),
     "gpumargin.runs": _at(4, "polars", "pyarrow"),
     "gpumargin.doctor": _at(4, "jax"),
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
@@ -54,6 +55,8 @@ class LegBook:
     amount: Floats  # [B]
     is_collateral: Bools  # [B]
     category: np.ndarray | None = None  # [A] int32, 0 = none; None = the model has no categories
+    owner: np.ndarray | None = None  # [A] int index into `owner_ids`, -1 = none; None = the book names no owners
+    owner_ids: pa.Array | None = None
     settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
 
     def __len__(self) -> int:
@@ -198,8 +201,11 @@ def leg_book(
     if contracts.settlement is not None:
         held = _with_settlements(held, rows, contracts)
     book = _assembled(rows, accounts, contracts, held, included)
+    owner, owner_ids = _owners(tables, accounts)
     return replace(
         book,
+        owner=None if owner is None else owner[included],
+        owner_ids=owner_ids,
         category=_categories(tables, accounts, categories)[included] if categories else None,
         settlement=_settlement_places(book.asset, contracts),
     )
@@ -214,6 +220,18 @@ def _categories(tables: Mapping[str, pa.Table], accounts: Accounts, categories: 
         of_word = np.array([*(categories.get(str(word), 0) for word in words.to_pylist()), 0], np.int32)
         found[accounts.of_accounts] = of_word[codes]
     return found
+
+
+def _owners(tables: Mapping[str, pa.Table], accounts: Accounts) -> tuple[np.ndarray | None, pa.Array | None]:
+    """Index of every account's owner, `[A]`, and the owners; None where the book names none."""
+    table = tables.get("accounts")
+    if table is None or "owner_id" not in table.column_names:
+        return None, None
+    codes, words = encoded(table["owner_id"])
+    ids = words.take(pc.sort_indices(words))
+    found = np.full(len(accounts), -1, np.int64)
+    found[accounts.of_accounts] = np.append(positions_in(words, ids), -1)[codes]  # no owner has code -1
+    return found, ids
 
 
 def _settlement_places(asset: np.ndarray, contracts: ContractSet) -> np.ndarray | None:
