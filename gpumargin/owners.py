@@ -91,4 +91,5 @@ class OwnerTotals:
 
 def _status_codes(accounts: pa.Table) -> Ints:
     codes, words = encoded(accounts["status"])
-    return np.array([STATUSES.index(word) for word in words.to_pylist()], np.int64)[codes]
+    of_account: Ints = np.array([STATUSES.index(word) for word in words.to_pylist()], np.int64)[codes]
+    return of_account

@@ -18,9 +18,10 @@ from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
 
 ACCOUNTS = 1_500
+RULES = str(Path(__file__).with_name("rules.toml"))
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm"])
+@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", RULES])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

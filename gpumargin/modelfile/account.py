@@ -113,9 +113,7 @@ def check_account(file: ModelFile) -> set[str]:
     """
     _check_types(file)
     found = account_expressions(file)
-    for name, expression in found.margins.items():
-        if file.debt == "requirement" and "debt" not in names_in(expression):
-            _fail(f'account.{name}: does not name debt, which debt = "requirement" makes part of the requirement')
+    _check_debt(file, found.margins)
     _check_categories(file)
     amounts = [charge.amount for charge in found.charges.values()]
     everything = [*found.counted.values(), *amounts, *found.margins.values(), *found.statuses.values()]
@@ -124,6 +122,15 @@ def check_account(file: ModelFile) -> set[str]:
     if unused:
         _fail(f"balances: {sorted(unused)} are named neither by account nor by status")
     return used
+
+
+def _check_debt(file: ModelFile, margins: Mapping[str, Expression]) -> None:
+    """Required debt is in every requirement, by its own name or that of an earlier type."""
+    with_debt = {"debt"}
+    for name in file.margin:
+        if name in margins and file.debt == "requirement" and not with_debt & names_in(margins[name]):
+            _fail(f'account.{name}: does not name debt, which debt = "requirement" makes part of the requirement')
+        with_debt.add(name)
 
 
 def _check_types(file: ModelFile) -> None:
