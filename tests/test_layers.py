@@ -38,6 +38,7 @@ LAYERS = {
     "gpumargin.errors": _at(0),
     "gpumargin.clock": _at(0),
     "gpumargin.sample": _at(0),
+    "gpumargin.evaluate": _at(0),
     "gpumargin.expressions": _at(0),
     "gpumargin.schema": _at(0, "pyarrow"),
     "gpumargin.result_columns": _at(0, "pyarrow"),
@@ -49,7 +50,8 @@ LAYERS = {
     "gpumargin.synth": _at(1, "numpy", "polars", "pyarrow"),
     "gpumargin.tables": _at(2, "polars", "pyarrow"),
     "gpumargin.digests": _at(2, "numpy", "pyarrow"),
-    "gpumargin.bind": _at(2, "numpy"),
+    "gpumargin.bind": _at(3, "numpy"),
+    "gpumargin.bind_aggregation": _at(2, "numpy"),
     "gpumargin.catalogue": _at(2, "pydantic"),
     "gpumargin.engine": _at(2, "jax", "numpy"),
     "gpumargin.importers": _at(2, "polars"),
@@ -68,8 +70,9 @@ LAYERS = {
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
-    "gpumargin.cli": _at(8, "polars", "pyarrow", "rich", "typer"),
-    "gpumargin.__main__": _at(9),
+    "gpumargin.compare": _at(8, "polars"),
+    "gpumargin.cli": _at(9, "polars", "pyarrow", "rich", "typer"),
+    "gpumargin.__main__": _at(10),
 }
 # A method that hands over to a higher floor, imported where it is called.
 HANDED_UP = {("gpumargin.runs", "gpumargin.explain")}

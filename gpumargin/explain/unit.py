@@ -46,7 +46,7 @@ class UnitSide:
       pnl: `[N, S]` P&L of each position in each scenario column, before weights.
       scenarios: `[S]` scenarios of this unit in column order.
       market: prices and confidences.
-      charges: of the components before this one, by name.
+      charges: of the components before this one, by name; components that look across units come last.
       parameters: of the model, by name and unit.
     """
 
@@ -55,7 +55,7 @@ class UnitSide:
     pnl: Floats
     scenarios: pl.DataFrame
     market: Market
-    charges: Mapping[str, Charge]
+    charges: dict[str, Charge]
     parameters: Mapping[str, Mapping[str, float]]
 
     @property
