@@ -112,6 +112,7 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
+    """Columns side by side, `[U, S]`; none of them, or no units, give an empty block."""
     columns = [*values]
     return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
@@ -220,6 +221,23 @@ def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) ->
     if table.base is not None:
         asset = np.where(base, table.base, asset)
     return Weights(asset, by_name(table.liability, assets))
+
+
+def without_scenarios(units: int) -> Model:
+    """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
+    ones = np.ones(units)
+    return Model(
+        scenario_sets=(),
+        components=(),
+        margins=(),
+        spot=np.ones((units, 0)),
+        vol_direction=np.zeros(0, np.int32),
+        weight=np.ones((units, 0)),
+        vol_shock=VolShock(*(ones for _ in VolShock._fields)),
+        parameters={},
+        numbers={},
+        collateral={},
+    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:

@@ -145,7 +145,10 @@ def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
 
 
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
-    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included."""
+    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included.
+
+    Without scenarios there is no column of the risk array: neither Parquet nor polars has lists of length 0.
+    """
     c, count = contracts.contracts, contracts.padding
     forward = (c.forward_fixed + c.forward_variable)[:count]
     linear = np.asarray(risk.exposure)
@@ -153,8 +156,9 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     has_expiry = contracts.expiry != NO_EXPIRY
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
+    scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
     composite = {} if risk.composite_delta is None else {"composite_delta": _nullable(risk.composite_delta)}
-    return pa.table(
+    table = pa.table(
         {
             "instrument_id": contracts.ids,
             "kind": pa.array(contracts.kinds).dictionary_encode(),
@@ -170,13 +174,13 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "gamma": _nullable(greeks.gamma),
             "vega": _nullable(greeks.vega),
             "theta": _nullable(greeks.theta),
-            "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
+            "rho": _nullable(0.0 - c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
             **composite,
-            "scenario_pnl": _fixed_lists(np.asarray(risk.scenario_pnl, np.float64)),
         }
     )
+    return table.append_column("scenario_pnl", _fixed_lists(scenario_pnl)) if scenario_pnl.shape[1] else table
 
 
 def _fixed_lists(block: Floats) -> pa.Array:

@@ -23,7 +23,7 @@ from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
 from gpumargin_kernels.aggregation import KINDS as AGGREGATION_KERNELS
 from tests.books import AS_OF, FAR, tiny_book, with_cell, with_row, write_book
-from tests.explained import coin_margined, every, in_folder, tiny_run
+from tests.explained import coin_margined, every, in_folder, tiny_run, with_digitals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,15 @@ def test_coin_settled_expired_and_unsettled_legs_add_up() -> None:
     due = legs.filter(pl.col("quantity") == 0)
     assert due["unrealised_pnl"].to_list() == [0.5 * 68_000.0]
     assert {"BTC-INV-FUT", "BTC-OLD-PUT"} <= set(legs["instrument_id"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_digital_legs_add_up(model: str) -> None:
+    run = margin(Book(**with_digitals()), model, as_of=AS_OF)
+    legs = pl.concat([e.tables["legs"] for e in every(run) if "legs" in e.tables], how="vertical_relaxed")
+    held = dict(legs.filter(pl.col("instrument_id").str.contains("DIG")).select("instrument_id", "value").iter_rows())
+    assert held["BTC-DIG-70000-C"] == pytest.approx(-4_000 * 10 * 0.41)
+    assert held["BTC-OLD-DIG"] == 5_000.0
 
 
 @pytest.mark.parametrize(

@@ -164,12 +164,13 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
 
     Returns:
       Frame with unit, expiry, strike, kind, instrument_id, quantity (contracts), contract_size, value (of the position,
-      options only), unrealised_pnl and its gross size, years, rate, confidence and scenario_pnl (of one contract).
+      options only), unrealised_pnl and its gross size, years, forward, payoff, rate, confidence and scenario_pnl (of
+      one contract).
     """
     held = _with_orders(sources, pl.concat([_positions(sources), _base_legs(sources)]))
     contracts = sources.instruments.with_row_index("order").with_columns(is_base=pl.col("kind") == "base")
     listed = _optional(sources.book["instruments"], "option_type").select(
-        "instrument_id", "underlying", "settlement", "quote", "inverse", "option_type"
+        "instrument_id", "underlying", "settlement", "quote", "inverse", "option_type", pl.col("payoff").cast(pl.String)
     )
     legs = (
         held.join(contracts, on=["instrument_id", "is_base"], how="inner")

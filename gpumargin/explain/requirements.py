@@ -48,7 +48,9 @@ def unit_results(file: ModelFile, legs: pl.DataFrame, scenarios: pl.DataFrame, m
 
 
 def _scenario_pnl(legs: pl.DataFrame) -> Floats:
-    """P&L of each position in each scenario column, `[N, S]`."""
+    """P&L of each position in each scenario column, `[N, S]`; a model without scenarios has no risk array."""
+    if "scenario_pnl" not in legs.columns:
+        return np.zeros((legs.height, 0))
     of_one: Floats = np.array(legs["scenario_pnl"].to_list(), dtype=np.float64).reshape(legs.height, -1)
     quantity: Floats = legs["quantity"].to_numpy()
     return of_one * quantity[:, None]

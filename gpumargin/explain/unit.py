@@ -65,10 +65,19 @@ class UnitSide:
 
     @property
     def unit_size(self) -> Floats:
-        """Size of one contract of each leg in units of the underlying, `[N]`."""
+        """Size of one contract of each leg in units of the underlying, `[N]`.
+
+        The size of an inverse future and of a digital option is an amount of quote currency.
+        """
         is_amount = self.legs["inverse"].fill_null(value=False).to_numpy() & ~self.is_kind("option")
-        # The size of an inverse future is an amount of quote currency.
-        return self.column("contract_size") / np.where(is_amount, self.column("mark"), 1.0)
+        forward = np.where(self.column("forward") == 0, np.inf, self.column("forward"))
+        divisor = np.where(self.is_digital, forward, np.where(is_amount, self.column("mark"), 1.0))
+        return self.column("contract_size") / divisor
+
+    @property
+    def is_digital(self) -> np.ndarray:
+        """Which legs are digital options, `[N]`."""
+        return (self.legs["payoff"] == "digital").fill_null(value=False).to_numpy()
 
     @property
     def is_call(self) -> np.ndarray:
@@ -105,10 +114,11 @@ class UnitSide:
         return runs([day or name for day, name in zip(days, self.legs["instrument_id"], strict=True)])
 
     def strikes(self) -> dict[str, np.ndarray]:
-        """Options by expiry and strike."""
+        """Options by expiry, strike and payoff."""
         days, strikes = self.legs["expiry"].dt.strftime("%Y-%m-%d %H:%M").to_list(), self.legs["strike"].to_list()
-        chosen = np.flatnonzero(self.is_kind("option"))
-        return {label: chosen[group] for label, group in runs([f"{days[i]} {strikes[i]:g}" for i in chosen]).items()}
+        chosen, digital = np.flatnonzero(self.is_kind("option")), self.is_digital
+        labels = [f"{days[i]} {strikes[i]:g}{' digital' if digital[i] else ''}" for i in chosen]
+        return {label: chosen[group] for label, group in runs(labels).items()}
 
 
 def runs(labels: list[Any]) -> dict[Any, np.ndarray]:

@@ -61,6 +61,16 @@ def _rounded(rows: int) -> int:
     return size
 
 
+def even_rows(rows: int, chunk: int | None, devices: int) -> int:
+    """Rows that shard evenly over devices and chunks, from the geometric grid: at least two chunks on each device."""
+    if chunk is None:
+        return -(-rows // devices) * devices
+    step, chunks = chunk * devices, 2
+    while step * chunks < rows:
+        chunks = max(chunks + 1, int(chunks * GROWTH))
+    return step * chunks
+
+
 def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Widths in use and the rows that the fullest range needs of each."""
     widths = bucket_widths(np.diff(starts))

@@ -21,8 +21,8 @@ NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units mus
 class ContractSet:
     """Contracts in canonical order, with the market they are priced against.
 
-    Canonical order is unit, expiry (base asset and perpetual first), strike, type, id: the order in which legs are
-    summed. The last row is padding, worth nothing and belonging to no group.
+    Canonical order is unit, expiry (base asset and perpetual first), strike, payoff, type, id: the order in which legs
+    are summed. The last row is padding, worth nothing and belonging to no group.
     """
 
     contracts: records.Contracts  # [M + 1] numpy
@@ -48,16 +48,25 @@ def _prices(prices: pa.Table, name: str) -> dict[str, float]:
 
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
-    """A record of the same form whose fields are `function` of the records' fields."""
+    """A record of the form of the first whose fields are `function` of the records' fields; None stays None."""
+    if first is None:
+        return None
     if isinstance(first, dict):
         return {name: function(first[name], *(other[name] for other in others)) for name in first}
-    fields = zip(first, *others, strict=True)
-    return type(first)(*(_mapped(function, *f) if isinstance(f[0], (tuple, dict)) else function(*f) for f in fields))
+    if not isinstance(first, tuple):
+        return function(first, *others)
+    return type(first)(*(_mapped(function, *fields) for fields in zip(first, *others, strict=True)))
 
 
 def _joined(*parts: records.Contracts) -> records.Contracts:
     joined: records.Contracts = _mapped(lambda *columns: np.concatenate(columns), *parts)
     return joined
+
+
+def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
+    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
+    missing = rows - len(contracts.unit)
+    return _joined(contracts, blank_contracts(missing)) if missing > 0 else contracts
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -72,16 +81,27 @@ def _grouped(contracts: records.Contracts, expiry: Ints) -> records.Contracts:
     """Contracts in canonical order with their groups; what has no expiry is a group of its own."""
     single = np.where(expiry == NO_EXPIRY, np.arange(len(expiry)), -1)
     group = _runs(contracts.unit, expiry, single)
-    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, contracts.is_option))
+    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, *_sorts(contracts)))
+
+
+def _sorts(contracts: records.Contracts) -> tuple[np.ndarray, ...]:
+    """What keeps contracts of one expiry and strike apart: a digital option does not cover a vanilla one."""
+    return contracts.is_option, contracts.is_digital  # type: ignore[return-value]
+
+
+def _without_unused(contracts: records.Contracts) -> records.Contracts:
+    """Contracts without the column that a book without digital options does not need: it shapes the program."""
+    return contracts if np.any(contracts.is_digital) else contracts._replace(is_digital=None)
 
 
 def _canonical_order(contracts: records.Contracts, expiry: Ints, ids: np.ndarray) -> np.ndarray:
-    """Permutation to unit, expiry (base asset, then perpetual first), strike, type, id.
+    """Permutation to unit, expiry (base asset, then perpetual first), strike, payoff, type, id.
 
     A future stands before the options of its expiry: what a group is closed with is read from its last contract.
     """
     is_plain, is_held = ~contracts.is_option, ~contracts.is_base
-    return np.lexsort((ids, contracts.is_call, contracts.strike, ~is_plain, is_held, expiry, contracts.unit))
+    own: tuple[Any, ...] = (ids, contracts.is_call, contracts.is_digital, contracts.strike)
+    return np.lexsort((*own, ~is_plain, is_held, expiry, contracts.unit))
 
 
 def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -153,7 +173,7 @@ def contract_set(
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
-    grouped = _grouped(_mapped(lambda column: column[order], contracts), expiry[order])
+    grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
     return ContractSet(
         contracts=_joined(grouped, blank_contracts(1, inputs or {})),
         market=unit_market(

@@ -107,6 +107,7 @@ def listed_contracts(
         settlement_ratio=_lookup(price, texts(listed.table, "settlement")) / price[accounting],
         confidence=np.where(is_option, _least_confidence(forwards), 1.0),
         svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
+        is_digital=is_option & (texts(listed.table, "payoff").astype(str) == "digital"),
     )
 
 

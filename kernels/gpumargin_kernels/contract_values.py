@@ -24,9 +24,16 @@ class ContractSide(NamedTuple):
 
 
 def underlying_size(contracts: Contracts) -> Array:
-    """Units of the underlying in one contract, `[M]`; the size of an inverse future is an amount of quote currency."""
+    """Units of the underlying in one contract, `[M]`.
+
+    The size of an inverse future and of a digital option is an amount of quote currency.
+    """
     is_amount = contracts.is_inverse & ~contracts.is_option
-    return jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
+    size = jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
+    if contracts.is_digital is None:
+        return size
+    forward = contracts.forward_fixed + contracts.forward_variable
+    return jnp.where(contracts.is_digital, safe_divide(contracts.size, forward, 0), size)
 
 
 def leg_masks(contracts: Contracts) -> dict[str, Array]:

@@ -80,29 +80,44 @@ def _own_numbers(model: Model, component: str) -> dict[str, Leaf]:
     return model.parameters | model.numbers.get(component, {})
 
 
-def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> ContractTable:
-    """Prices every contract once and tabulates what each component adds up over legs.
+class _ContractColumns(NamedTuple):
+    """What is computed of contracts, `[M]` each."""
 
-    Args:
-      contracts: `[M]`, the last row being padding: size 0, so that everything it yields is 0.
-      market: `[U]`.
-      model: bound to the units of the book.
+    risk: ContractRisk
+    totals: Tally
+    tallies: dict[str, tuple[Tally, ...]]
 
-    Returns:
-      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract.
-    """
+
+def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) -> _ContractColumns:
+    """The contract stage for one chunk of contracts."""
+    # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
     own_market = take(market, contracts.unit)
-    risk = contract_risk(contracts, model, own_market.spot)
+    risk = barrier(contract_risk(contracts, model, own_market.spot))
 
     def side(name: str) -> ContractSide:
         return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
-    return ContractTable(
-        contracts,
-        risk,
-        _money_columns(contracts, risk),
-        {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS},
-    )
+    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS}
+    return barrier(_ContractColumns(risk, _money_columns(contracts, risk), tallies))
+
+
+def contract_stage(
+    contracts: Contracts, market: UnitMarket, model: Model, *, chunk: int | None = None
+) -> ContractTable:
+    """Prices every contract once and tabulates what each component adds up over legs.
+
+    Args:
+      contracts: `[M]`, ending in padding: size 0, so that everything it yields is 0.
+      market: `[U]`.
+      model: bound to the units of the book.
+      chunk: contracts priced together; None = all of them (GPU). M must be a multiple, or at most one chunk.
+
+    Returns:
+      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract; what arises on the way is
+      held for one chunk only.
+    """
+    columns = in_chunks(partial(_contract_columns, market, model), contracts, chunk)
+    return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
 
 
 def _charges(

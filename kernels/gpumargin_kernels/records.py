@@ -39,7 +39,7 @@ class Contracts(NamedTuple):
     is_perpetual: Leaf  # [M] bool
     is_base: Leaf  # [M] bool
     is_inverse: Leaf  # [M] bool, value and P&L in coin
-    size: Leaf  # [M] units of underlying (inverse futures: quote currency) per contract
+    size: Leaf  # [M] units of underlying (inverse futures, digital options: quote currency) per contract
     strike: Leaf  # [M] quote currency
     forward_fixed: Leaf  # [M] part of the forward that no shock moves
     forward_variable: Leaf  # [M] part of the forward that spot shocks multiply
@@ -52,6 +52,8 @@ class Contracts(NamedTuple):
     confidence: Leaf  # [M] least confidence of the feeds of the contract's expiry, 0..1
     svi: SviSlice  # [M] each
     inputs: dict[str, Leaf]  # [M] each, columns of `marks` that the model names
+    # [M] bool, pays `size` of quote currency in the money; None: no contract does, and nothing is computed for it.
+    is_digital: Leaf | None = None
 
 
 class UnitMarket(NamedTuple):

@@ -33,7 +33,8 @@ def contracts(rows: int = 1, dtype: str = "float64", **given: Any) -> Contracts:
         return np.broadcast_to(np.asarray(value), (rows,)).astype(kind)
 
     svi = given.get("svi", SviSlice(*(np.full(rows, np.nan, dtype) for _ in SviSlice._fields)))
-    plain = [name for name in Contracts._fields if name not in {"svi", "inputs"}]
+    unused = {"svi", "inputs"} | ({"is_digital"} - set(given))
+    plain = [name for name in Contracts._fields if name not in unused]
     return Contracts(**{name: column(name) for name in plain}, svi=svi, inputs=given.get("inputs", {}))
 
 
