@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, PriceShortfall, ScenarioLoss, ScenarioRow
+from gpumargin.modelfile import (
+    DEFAULT,
+    ChargeTable,
+    CollateralTable,
+    ModelFile,
+    PriceShortfall,
+    ScenarioLoss,
+    ScenarioRow,
+)
 from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin.pack.contracts import USD
+from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import Component, Model, ScenarioRules, ScenarioSet, VolShock, Weights
 
@@ -24,6 +33,13 @@ _SHORTEST_DAYS = 1e-9  # a floor of 0 would make the shock of what expires now i
 def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
     """A table of numbers as an array over `names`, the default where a name is not listed."""
     return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
+
+
+def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
+    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
+    rows = [tables.get(name, tables[DEFAULT]) for name in names]
+    longest = max(map(len, tables.values()))
+    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -92,7 +108,9 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
-    return np.stack([*values], axis=1) if units else np.zeros((0, 0))
+    """Columns side by side, `[U, S]`; none of them, or no units, give an empty block."""
+    columns = [*values]
+    return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
@@ -113,6 +131,8 @@ def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> di
     bound: dict[str, dict[str, np.ndarray]] = {}
     for name, component in file.components.items():
         bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
+        if isinstance(component, ChargeTable):
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
         if isinstance(component, ScenarioLoss) and component.post is not None:
@@ -133,11 +153,28 @@ def _post_numbers(
 
 
 def _components(file: ModelFile) -> tuple[Component, ...]:
-    def choices(component: object) -> tuple[tuple[str, object], ...]:
-        chosen = component.choices()  # type: ignore[attr-defined]
-        return tuple((key, value) for key, value in chosen.items() if key != "asset")
+    earlier: list[str] = []
+    bound = []
+    for name, component in file.components.items():
+        if isinstance(component, ChargeTable):
+            choices: dict[str, object] = {"charge": _charge_choices(component, file.parameters, earlier)}
+        else:
+            choices = {key: value for key, value in component.choices().items() if key != "asset"}
+        bound.append(Component(name, component.kind, tuple(choices.items())))
+        earlier.append(name)
+    return tuple(bound)
 
-    return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
+
+def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(parameters, earlier)
+    return ChargeChoices(
+        legs=tuple(table.legs),
+        level=table.level,
+        sums=tuple(Summed(name, word, expression) for name, (word, expression) in parsed.sums.items()),
+        terms=tuple(parsed.terms),
+        each=tuple(parsed.each.items()),
+        amount=parsed.amount,
+    )
 
 
 def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
@@ -165,6 +202,26 @@ def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np
     if inside:
         table[np.ix_(inside, inside)] = given[np.ix_(source, source)]
     return table, listed
+
+
+def without_scenarios(units: int) -> Model:
+    """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
+    ones = np.ones(units)
+    return Model(
+        scenario_sets=(),
+        components=(),
+        margins=(),
+        aggregation="sum",
+        spot=np.ones((units, 0)),
+        vol_direction=np.zeros(0, np.int32),
+        weight=np.ones((units, 0)),
+        vol_shock=VolShock(*(ones for _ in VolShock._fields)),
+        parameters={},
+        numbers={},
+        collateral={},
+        correlation=np.eye(units),
+        is_correlated=np.zeros(units, bool),
+    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:

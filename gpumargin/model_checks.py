@@ -20,7 +20,7 @@ _EXAMPLES = 20
 _SYMMETRY = 1e-12
 _SMALLEST_EIGENVALUE = -1e-10
 # Columns of a book that change its numbers and that no component of this version reads: refused, never ignored.
-_UNPRICED = {"payoff": "vanilla", "premium": "upfront"}
+_UNPRICED = {"premium": "upfront"}
 
 
 def require_usable(model: MarginModel, book: Book) -> None:
@@ -33,6 +33,28 @@ def require_usable(model: MarginModel, book: Book) -> None:
     failures = [*_correlation(model), *_assets(model, book), *_required(model, book), *_features(book)]
     if failures:
         raise input_error(failure_frame(failures))
+
+
+def require_priceable(book: Book, money: str) -> None:
+    """Checks that the contracts of a market can be priced and stated in `money`.
+
+    Raises:
+      InputError: GM105 or GM109, no positive price of `money`; GM112 a contract feature that is not priced.
+    """
+    failures = [*_statable(book, money), *_features(book)]
+    if failures:
+        raise input_error(failure_frame(failures))
+
+
+def _statable(book: Book, money: str) -> Iterator[Failure]:
+    prices = book.tables["prices"]
+    price = dict(zip(map(str, texts(prices, "asset")), floats(prices, "price"), strict=True)).get(money)
+    if price is None and money != USD:
+        message = f"contracts are to be stated in {money!r}, and the prices table has no price of it"
+        yield Failure("GM105", "prices", "", None, "asset", money, message, f"add a row for {money!r} to prices")
+    elif price == 0:
+        message = f"no amount can be stated in {money!r}, whose price is 0"
+        yield Failure("GM109", "prices", "", None, "price", money, message, f"give {money!r} a positive price")
 
 
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
@@ -132,6 +154,7 @@ def _features(book: Book) -> Iterator[Failure]:
         for word in sorted(words - {plain}):
             row = int(np.flatnonzero(texts(instruments, column) == word)[0])
             yield _feature(book, row, column, word)
+    yield from _odd_payoffs(book)
     if "price_cap" in instruments.column_names:
         capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
         yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
@@ -140,6 +163,14 @@ def _features(book: Book) -> Iterator[Failure]:
         message = "overrides of single accounts are not applied by this version"
         remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
         yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
+
+
+def _odd_payoffs(book: Book) -> Iterator[Failure]:
+    """A payoff is a term of options: on anything else it would be ignored."""
+    instruments = book.tables["instruments"]
+    odd = (texts(instruments, "payoff").astype(str) != "vanilla") & (texts(instruments, "kind").astype(str) != "option")
+    for row in np.flatnonzero(odd)[:1].tolist():
+        yield _feature(book, row, "payoff", instruments["payoff"][row])
 
 
 def _feature(book: Book, row: int, column: str, value: object) -> Failure:

@@ -145,7 +145,10 @@ def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
 
 
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
-    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included."""
+    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included.
+
+    Without scenarios there is no column of the risk array: neither Parquet nor polars has lists of length 0.
+    """
     c, count = contracts.contracts, contracts.padding
     forward = (c.forward_fixed + c.forward_variable)[:count]
     linear = np.asarray(risk.exposure)
@@ -154,32 +157,33 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
     scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
-    return pa.table(
+    table = pa.table(
         {
             "instrument_id": contracts.ids,
             "kind": pa.array(contracts.kinds).dictionary_encode(),
             "unit": _words(c.unit[:count], contracts.units),
             "expiry": expiry,
             "strike": pa.array(c.strike[:count], mask=~c.is_option[:count]),
-            "forward": pa.array(forward, mask=~c.is_option[:count]),
+            "forward": _nullable(np.where(c.is_option[:count], forward, np.nan)),
             "years": _numbers(c.years[:count]),
             "contract_size": _numbers(c.size[:count]),
             "value": _nullable(contract_value(contracts, risk)),
-            "implied_vol": pa.array(np.asarray(risk.implied_vol, np.float64), mask=~c.is_option[:count]),
+            "implied_vol": _nullable(np.where(c.is_option[:count], risk.implied_vol, np.nan)),
             "delta": _nullable(np.where(c.is_option[:count], greeks.delta, linear / np.where(price == 0, 1, price))),
             "gamma": _nullable(greeks.gamma),
             "vega": _nullable(greeks.vega),
             "theta": _nullable(greeks.theta),
-            "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
+            "rho": _nullable(0.0 - c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
-            "scenario_pnl": _fixed_lists(scenario_pnl),
         }
     )
+    return table.append_column("scenario_pnl", _fixed_lists(scenario_pnl)) if scenario_pnl.shape[1] else table
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
+    """A list per row, of nulls where nothing is known."""
+    return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
 
 def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:

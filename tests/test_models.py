@@ -16,6 +16,9 @@ from gpumargin.errors import UsageError
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.model_checks import correlation_problem
 from gpumargin.modelfile import Aggregation
+from gpumargin.modelfile.names import CONTRACT_NAMES, UNIT_NAMES
+from gpumargin_kernels.contract_values import CONTRACT_VALUES
+from gpumargin_kernels.records import UnitMarket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,7 +221,10 @@ def test_every_problem_of_a_file_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_a_component_may_only_look_back(tmp_path: Path) -> None:
-    big, later = '{ kind = "largest", of = ["later"] }', '{ kind = "net_short_charge", rate = 1 }'
+    big, later = (
+        '{ kind = "largest", of = ["later"] }',
+        '{ kind = "price_shortfall", asset = "USDC", threshold = 1, factor = 1 }',
+    )
     forward = f"components.big = {big}\ncomponents.later = {later}\n"
     message = refusal(tmp_path, "parameters.im_factor", forward + "parameters.im_factor")
     for word in ("components.big.of", "later", "scan"):
@@ -227,9 +233,9 @@ def test_a_component_may_only_look_back(tmp_path: Path) -> None:
 
 def test_replaced_numbers_are_recorded_and_the_original_is_left_alone() -> None:
     model = load_model("derive-pm1")
-    changed = model.replace({"parameters.im_factor": 1.5}).replace({"components.perp.rate": 0.04})
+    changed = model.replace({"parameters.im_factor": 1.5}).replace({"components.perp.numbers.rate": 0.04})
     assert changed.file.parameters["im_factor"] == {"default": 1.5}
-    assert changed.overrides == {"parameters.im_factor": 1.5, "components.perp.rate": 0.04}
+    assert changed.overrides == {"parameters.im_factor": 1.5, "components.perp.numbers.rate": 0.04}
     assert changed.label == model.label
     assert model.file.parameters["im_factor"]["default"] == model.raw["parameters"]["im_factor"] == 1.25
     assert changed.raw["parameters"]["im_factor"] == 1.5
@@ -371,3 +377,8 @@ def test_three_correlations_that_cannot_be_true_together_are_refused() -> None:
     problem = correlation_problem(Aggregation(kind="correlated", units=["A", "B", "C"], correlation=rows))
     assert problem is not None
     assert "semidefinite" in problem[1]
+
+
+def test_expressions_of_charges_may_name_exactly_what_the_kernels_know() -> None:
+    assert set(CONTRACT_NAMES) == set(CONTRACT_VALUES)
+    assert set(UNIT_NAMES) == set(UnitMarket._fields)

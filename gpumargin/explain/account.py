@@ -22,8 +22,8 @@ from gpumargin.explain.requirements import (
     unit_results,
     with_values,
 )
-from gpumargin.explain.sides import with_total
 from gpumargin.explain.sources import AccountSources, account_sources
+from gpumargin.explain.unit import with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import CollateralTable, ModelFile
 from gpumargin.runs import Run

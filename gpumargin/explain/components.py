@@ -12,17 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gpumargin.explain.figures import Figure, exact, total
+from gpumargin.explain.charges import charge
+from gpumargin.explain.figures import Figure
 from gpumargin.explain.scenario_losses import scenario_loss
-from gpumargin.explain.sides import Charge, UnitSide, runs, with_total
-from gpumargin.modelfile import (
-    ConfidenceCharge,
-    ExpiryLoss,
-    Largest,
-    NetShortCharge,
-    PriceShortfall,
-    SizeCharge,
-)
+from gpumargin.explain.unit import Charge, UnitSide, with_total
+from gpumargin.modelfile import ExpiryLoss, Largest, PriceShortfall
 
 
 def expiry_loss(component: ExpiryLoss, side: UnitSide) -> Charge:
@@ -47,63 +41,6 @@ def expiry_loss(component: ExpiryLoss, side: UnitSide) -> Charge:
         )
     figure = Figure(sum(line["charge"] for line in lines), gross)
     return Charge(figure, {"": with_total(lines, "charge")}, leg_pnl=leg_pnl)
-
-
-def _charged(lines: list[dict[str, Any]]) -> Charge:
-    """A charge that is the sum of its lines, none of which can be negative."""
-    return Charge(total([exact(line["charge"]) for line in lines]), {"": with_total(lines, "charge")})
-
-
-def size_charge(component: SizeCharge, side: UnitSide) -> Charge:
-    """Rate * spot * size of every leg of one sort, longs and shorts alike."""
-    rate, size = side.number(component.rate), np.abs(side.size)
-    ids, quantity = side.legs["instrument_id"].to_list(), side.column("quantity")
-    return _charged(
-        [
-            {
-                "instrument_id": ids[leg],
-                "quantity": float(quantity[leg]),
-                "size": float(size[leg]),
-                "spot": side.spot,
-                "rate": rate,
-                "charge": float(size[leg] * side.spot * rate),
-            }
-            for leg in np.flatnonzero(side.is_kind(component.legs))
-        ]
-    )
-
-
-def net_short_charge(component: NetShortCharge, side: UnitSide) -> Charge:
-    """Rate * spot * options short after netting calls and puts of one expiry and strike."""
-    rate, strike, is_option = side.number(component.rate), side.column("strike"), side.is_kind("option")
-    lines = []
-    for label, group in side.expiries().items():
-        options = group[is_option[group]]
-        for price, members in runs(strike[options].tolist()).items():
-            net = float(side.size[options[members]].sum())
-            charge = max(-net, 0.0) * side.spot * rate
-            lines.append(
-                {"expiry": label, "strike": price, "net_size": net, "spot": side.spot, "rate": rate, "charge": charge}
-            )
-    gross = float(np.abs(side.size[is_option]).sum()) * side.spot * rate
-    return Charge(Figure(sum(line["charge"] for line in lines), gross), {"": with_total(lines, "charge")})
-
-
-def confidence_charge(component: ConfidenceCharge, side: UnitSide) -> Charge:
-    """Rate * spot * (1 - confidence) * size where the least confidence of an expiry's feeds is below the threshold."""
-    rate, threshold = side.number(component.rate), side.number(component.threshold)
-    outside = [side.market.confidence.get(side.unit, 1.0)]
-    if side.is_kind("perpetual").any():
-        outside.append(side.market.perpetual_confidence.get(side.unit, 1.0))
-    lines = []
-    for label, legs in side.expiries().items():
-        size = float(np.abs(side.size[legs]).sum())
-        least = min(float(side.column("confidence")[legs].min()), *outside)
-        gap = 1 - least if least < threshold else 0.0
-        charge = size * gap * side.spot * rate
-        feed = {"expiry": label, "size": size, "confidence": least, "threshold": threshold, "gap": gap}
-        lines.append(feed | {"spot": side.spot, "rate": rate, "charge": charge})
-    return _charged(lines)
 
 
 def price_shortfall(component: PriceShortfall, side: UnitSide) -> Charge:
@@ -138,9 +75,7 @@ def largest(component: Largest, side: UnitSide) -> Charge:
 KINDS: Mapping[str, Callable[[Any, UnitSide], Charge]] = {
     "scenario_loss": scenario_loss,
     "expiry_loss": expiry_loss,
-    "size_charge": size_charge,
-    "net_short_charge": net_short_charge,
-    "confidence_charge": confidence_charge,
+    "charge": charge,
     "price_shortfall": price_shortfall,
     "largest": largest,
 }

@@ -15,7 +15,7 @@ from gpumargin.errors import UsageError
 from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact, root, total
 from gpumargin.explain.market import Floats, Market
-from gpumargin.explain.sides import TOTAL, Charge, UnitSide, with_total
+from gpumargin.explain.unit import TOTAL, Charge, UnitSide, with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile
 
@@ -58,7 +58,9 @@ def unit_results(file: ModelFile, legs: pl.DataFrame, scenarios: pl.DataFrame, m
 
 
 def _scenario_pnl(legs: pl.DataFrame) -> Floats:
-    """P&L of each position in each scenario column, `[N, S]`."""
+    """P&L of each position in each scenario column, `[N, S]`; a model without scenarios has no risk array."""
+    if "scenario_pnl" not in legs.columns:
+        return np.zeros((legs.height, 0))
     of_one: Floats = np.array(legs["scenario_pnl"].to_list(), dtype=np.float64).reshape(legs.height, -1)
     quantity: Floats = legs["quantity"].to_numpy()
     return of_one * quantity[:, None]
@@ -67,7 +69,7 @@ def _scenario_pnl(legs: pl.DataFrame) -> Floats:
 def _unit_result(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.DataFrame, market: Market) -> UnitResult:
     own = scenarios.filter(pl.col("unit") == unit).sort("column") if "unit" in scenarios.columns else scenarios
     charges: dict[str, Charge] = {}
-    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges)
+    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters)
     for name, component in file.components.items():
         charges[name] = _explained_kind(component.kind)(component, side)
     margins = _margins(file, side)

@@ -12,7 +12,7 @@ import polars as pl
 from gpumargin.evaluate import number_of
 from gpumargin.explain.figures import Figure
 from gpumargin.explain.market import Floats
-from gpumargin.explain.sides import Charge, UnitSide, with_total
+from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.modelfile import Discount, DiscountRate, ScenarioLoss
 from gpumargin.modelfile.scenarios import SKEWS
 

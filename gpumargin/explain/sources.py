@@ -27,6 +27,7 @@ from gpumargin.tables import read_book
 
 _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
+_ORDERS = "orders"
 _FORMATS: Mapping[str, ds.FileFormat] = {
     ".parquet": ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -85,7 +86,8 @@ class _InMemory:
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
         tables = self.run.book.tables
-        own = {name: _of_account(ds.dataset(tables[name]), account) for name in _OWN}
+        given = (*_OWN, *({_ORDERS} & set(tables)))
+        own = {name: _of_account(ds.dataset(tables[name]), account) for name in given}
         return {name: tables[name] for name in _MARKET} | own
 
 
@@ -104,7 +106,8 @@ class _InFolder:
     def book(self, account: str) -> Mapping[str, pa.Table]:
         folder = self._book_folder()
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
-        given |= {name: _own_rows(folder, name, account) for name in _OWN}
+        wanted = (*_OWN, _ORDERS) if _files(folder, _ORDERS) else _OWN
+        given |= {name: _own_rows(folder, name, account) for name in wanted}
         return read_book(None, extra_columns="ignore", **given).tables
 
     def _book_folder(self) -> Path:
@@ -240,7 +243,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     row = _account_row(results, account, pool)
     label = str(row["model"])
     tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
-    own = {name: tables[name].filter(pl.col("pool") == pool) for name in _OWN}
+    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, _ORDERS) if name in tables}
     return AccountSources(
         account=row,
         units=_unit_rows(results, account, pool),

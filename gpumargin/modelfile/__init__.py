@@ -2,15 +2,14 @@
 
 from gpumargin.modelfile.account import Aggregation as Aggregation
 from gpumargin.modelfile.account import CollateralTable as CollateralTable
-from gpumargin.modelfile.components import ConfidenceCharge as ConfidenceCharge
+from gpumargin.modelfile.components import ChargeTable as ChargeTable
 from gpumargin.modelfile.components import Discount as Discount
 from gpumargin.modelfile.components import DiscountRate as DiscountRate
 from gpumargin.modelfile.components import ExpiryLoss as ExpiryLoss
 from gpumargin.modelfile.components import Largest as Largest
-from gpumargin.modelfile.components import NetShortCharge as NetShortCharge
+from gpumargin.modelfile.components import ParsedCharge as ParsedCharge
 from gpumargin.modelfile.components import PriceShortfall as PriceShortfall
 from gpumargin.modelfile.components import ScenarioLoss as ScenarioLoss
-from gpumargin.modelfile.components import SizeCharge as SizeCharge
 from gpumargin.modelfile.file import Grade as Grade
 from gpumargin.modelfile.file import ModelFile as ModelFile
 from gpumargin.modelfile.file import Provenance as Provenance

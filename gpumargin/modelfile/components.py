@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.numbers import NotNegativeNumber, Number, Strict
+from gpumargin.modelfile.names import CONTRACT_NAMES, GROUP_NAMES, MARK_NAMES, POSITION_NAMES, UNIT_NAMES
+from gpumargin.modelfile.numbers import NAME, Brackets, Number, Strict
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -104,27 +106,107 @@ class ExpiryLoss(_Component):
     multiplier: Number
 
 
-class SizeCharge(_Component):
-    """Rate * spot * size of all legs of one sort, longs and shorts alike."""
-
-    kind: Literal["size_charge"]
-    legs: Literal["perpetual", "base", "option"]
-    rate: NotNegativeNumber
-
-
-class NetShortCharge(_Component):
-    """Rate * spot * options short after netting calls and puts of one strike and expiry."""
-
-    kind: Literal["net_short_charge"]
-    rate: NotNegativeNumber
+Expressions = dict[Annotated[str, Field(pattern=NAME)], str]
+LegKind = Literal["option", "call", "put", "future", "perpetual", "base"]
+# What of a leg multiplies the columns of a sum; the words of the kernels' tallies.
+SUM_WORDS = ("net", "gross", "long", "short")
+# What a position may name of itself: size in units of the underlying, or an input of the leg as it is.
+POSITION_SIZES = {"quantity": "net", "buys": "buys", "sells": "sells"}
+POSITION_INPUTS = ("entry", "orders")
 
 
-class ConfidenceCharge(_Component):
-    """Rate * spot * (1 - confidence) * size where a price feed's confidence is below the threshold."""
+class ParsedCharge(NamedTuple):
+    """The expressions of a charge."""
 
-    kind: Literal["confidence_charge"]
-    threshold: Number
-    rate: NotNegativeNumber
+    sums: dict[str, tuple[str, Expression]]  # word and expression of the contract by name
+    terms: list[str]  # what `each` names of the contract and the component
+    each: dict[str, Expression]
+    amount: Expression
+
+    def names(self) -> set[str]:
+        """Every name that an expression uses."""
+        expressions = [*(e for _, e in self.sums.values()), *self.each.values(), self.amount]
+        return set().union(*map(names_in, expressions))
+
+
+class ChargeTable(_Component):
+    """Sums over groups of legs, expressions of each group's sums, and one expression of it all.
+
+    `net`, `gross`, `long` and `short` name sums of signed quantity, of its size, of longs and of shorts (as positive
+    numbers), times an expression of the contract. At level `unit` the amount names those sums. At the other levels
+    `each` names expressions of a group's sums; the amount names their totals, and if there is only one, is it.
+    """
+
+    kind: Literal["charge"]
+    legs: list[LegKind] = Field(min_length=1)
+    level: Literal["position", "strike", "expiry", "unit"] = "unit"
+    net: Expressions = {}
+    gross: Expressions = {}
+    long: Expressions = {}
+    short: Expressions = {}
+    each: Expressions = {}
+    amount: str | None = None
+    numbers: dict[str, Number] = {}
+    tables: dict[str, Brackets] = {}
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        if (self.level == "unit") == bool(self.each):
+            message = "each belongs to the levels position, strike and expiry, which cannot do without it"
+            raise ValueError(message)
+        if self.amount is None and len(self.each) != 1:
+            message = "amount is missing; only a single expression under each can stand for it"
+            raise ValueError(message)
+        names = [*self.sums(), *self.each, *self.numbers, *self.tables]
+        if len(set(names)) < len(names):
+            message = f"{sorted({n for n in names if names.count(n) > 1})} name two things"
+            raise ValueError(message)
+        return self
+
+    def sums(self) -> dict[str, tuple[str, str]]:
+        """Word and expression of every sum by its name."""
+        return {name: (word, text) for word in SUM_WORDS for name, text in getattr(self, word).items()}
+
+    @property
+    def amount_text(self) -> str:
+        """The amount, or the name of the only expression under each."""
+        return self.amount if self.amount is not None else next(iter(self.each))
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """The component's own numbers."""
+        return dict(self.numbers)
+
+    def parsed(self, parameters: Collection[str], earlier: Collection[str]) -> ParsedCharge:
+        """The expressions, with every name resolved.
+
+        Args:
+          parameters: names of the model's parameters.
+          earlier: components that stand before this one.
+
+        Raises:
+          ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
+        """
+        numbers = {*self.numbers, *parameters}
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *UNIT_NAMES, *numbers}
+        of_group = {
+            *self.sums(),
+            *UNIT_NAMES,
+            *numbers,
+            *(GROUP_NAMES.get(self.level) or of_contract | {*POSITION_NAMES}),
+        }
+        of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
+        each = {name: parse_expression(text, of_group, self.tables) for name, text in self.each.items()}
+        used = set().union(*map(names_in, each.values()))
+        own = _position_sums(used - set(self.sums()) if self.level == "position" else set())
+        sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
+        amount = parse_expression(self.amount_text, of_row, self.tables)
+        return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
+
+
+def _position_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+    """What a position says of itself, as sums over its one leg."""
+    sizes = {name: (word, "size") for name, word in POSITION_SIZES.items() if name in used}
+    return sizes | {name: (name, 1.0) for name in POSITION_INPUTS if name in used}
 
 
 class PriceShortfall(_Component):
@@ -144,6 +226,6 @@ class Largest(_Component):
 
 
 ComponentTable = Annotated[
-    ScenarioLoss | ExpiryLoss | SizeCharge | NetShortCharge | ConfidenceCharge | PriceShortfall | Largest,
+    ScenarioLoss | ExpiryLoss | ChargeTable | PriceShortfall | Largest,
     Field(discriminator="kind"),
 ]

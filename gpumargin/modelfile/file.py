@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Literal, Self
 
@@ -9,7 +10,15 @@ from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import Aggregation, CollateralTable
-from gpumargin.modelfile.components import ComponentTable, Largest, ScenarioLoss
+from gpumargin.modelfile.components import (
+    SUM_WORDS,
+    ChargeTable,
+    ComponentTable,
+    Largest,
+    ParsedCharge,
+    ScenarioLoss,
+)
+from gpumargin.modelfile.names import MARK_COLUMNS
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import (
     ScenarioRow,
@@ -69,16 +78,34 @@ class ModelFile(Strict):
 
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
-        _check_names(self)
         _check_components(self)
         _check_base_legs(self)
         check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
+        _check_names(self)
         _check_defaults(self.model_dump(), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
         """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
         return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
+
+    def charges(self) -> Iterator[tuple[str, ParsedCharge]]:
+        """Every component of kind `charge` with its expressions resolved."""
+        earlier: list[str] = []
+        for name, component in self.components.items():
+            if isinstance(component, ChargeTable):
+                yield name, component.parsed(self.parameters, earlier)
+            earlier.append(name)
+
+    def leg_inputs(self) -> tuple[str, ...]:
+        """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
+        words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
+        return tuple(sorted(words - set(SUM_WORDS)))
+
+    def mark_inputs(self) -> dict[str, str]:
+        """Columns of `marks` that charges name, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -103,6 +130,7 @@ def _check_names(model: ModelFile) -> None:
         used |= names_in(parse_expression(text, known))
         known.add(name)
     used |= names_in_weights(model.scenarios, model.parameters)
+    used |= set().union(*(charge.names() for _, charge in model.charges()))
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -122,6 +150,8 @@ def _check_components(model: ModelFile) -> None:
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        if isinstance(component, ChargeTable):
+            _check_charge(name, component, model.parameters, earlier)
         earlier.append(name)
 
 
@@ -140,6 +170,13 @@ def _check_base_legs(model: ModelFile) -> None:
     twice = sorted({asset for asset in assets if assets.count(asset) > 1})
     if twice:
         _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
+
+
+def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+    try:
+        charge.parsed(parameters, earlier)
+    except ValueError as error:
+        _fail(f"components.{name}: {error}")
 
 
 def _check_defaults(tree: object, path: str) -> None:

@@ -21,8 +21,8 @@ NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units mus
 class ContractSet:
     """Contracts in canonical order, with the market they are priced against.
 
-    Canonical order is unit, expiry (base asset and perpetual first), strike, type, id: the order in which legs are
-    summed. The last row is padding, worth nothing and belonging to no group.
+    Canonical order is unit, expiry (base asset and perpetual first), strike, payoff, type, id: the order in which legs
+    are summed. The last row is padding, worth nothing and belonging to no group.
     """
 
     contracts: records.Contracts  # [M + 1] numpy
@@ -48,14 +48,25 @@ def _prices(prices: pa.Table, name: str) -> dict[str, float]:
 
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
-    """A record of the same form whose fields are `function` of the records' fields."""
-    fields = zip(first, *others, strict=True)
-    return type(first)(*(_mapped(function, *f) if isinstance(f[0], tuple) else function(*f) for f in fields))
+    """A record of the form of the first whose fields are `function` of the records' fields; None stays None."""
+    if first is None:
+        return None
+    if isinstance(first, dict):
+        return {name: function(first[name], *(other[name] for other in others)) for name in first}
+    if not isinstance(first, tuple):
+        return function(first, *others)
+    return type(first)(*(_mapped(function, *fields) for fields in zip(first, *others, strict=True)))
 
 
 def _joined(*parts: records.Contracts) -> records.Contracts:
     joined: records.Contracts = _mapped(lambda *columns: np.concatenate(columns), *parts)
     return joined
+
+
+def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
+    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
+    missing = rows - len(contracts.unit)
+    return _joined(contracts, blank_contracts(missing)) if missing > 0 else contracts
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -70,16 +81,27 @@ def _grouped(contracts: records.Contracts, expiry: Ints) -> records.Contracts:
     """Contracts in canonical order with their groups; what has no expiry is a group of its own."""
     single = np.where(expiry == NO_EXPIRY, np.arange(len(expiry)), -1)
     group = _runs(contracts.unit, expiry, single)
-    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, contracts.is_option))
+    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, *_sorts(contracts)))
+
+
+def _sorts(contracts: records.Contracts) -> tuple[np.ndarray, ...]:
+    """What keeps contracts of one expiry and strike apart: a digital option does not cover a vanilla one."""
+    return contracts.is_option, contracts.is_digital  # type: ignore[return-value]
+
+
+def _without_unused(contracts: records.Contracts) -> records.Contracts:
+    """Contracts without the column that a book without digital options does not need: it shapes the program."""
+    return contracts if np.any(contracts.is_digital) else contracts._replace(is_digital=None)
 
 
 def _canonical_order(contracts: records.Contracts, expiry: Ints, ids: np.ndarray) -> np.ndarray:
-    """Permutation to unit, expiry (base asset, then perpetual first), strike, type, id.
+    """Permutation to unit, expiry (base asset, then perpetual first), strike, payoff, type, id.
 
     A future stands before the options of its expiry: what a group is closed with is read from its last contract.
     """
     is_plain, is_held = ~contracts.is_option, ~contracts.is_base
-    return np.lexsort((ids, contracts.is_call, contracts.strike, ~is_plain, is_held, expiry, contracts.unit))
+    own: tuple[Any, ...] = (ids, contracts.is_call, contracts.is_digital, contracts.strike)
+    return np.lexsort((*own, ~is_plain, is_held, expiry, contracts.unit))
 
 
 def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -120,6 +142,7 @@ def contract_set(
     accounting: str,
     base_legs: bool | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
+    inputs: Mapping[str, str] | None = None,
 ) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
@@ -130,6 +153,7 @@ def contract_set(
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit; or the assets that move with each
         unit, at the price that collateral is valued at.
+      inputs: columns of `marks` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
     Returns:
@@ -142,16 +166,16 @@ def contract_set(
     held = _held(units, assets, base_legs=base_legs)
     own_price = price if base_legs is True else _collateral_prices(tables["prices"], price)
     contracts = _joined(
-        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting),
-        base_contracts(held, units=units, price=own_price, accounting=accounting),
+        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
+        base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
     ids = np.array([*listed.ids.tolist(), *held], dtype=str)
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
-    grouped = _grouped(_mapped(lambda column: column[order], contracts), expiry[order])
+    grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
     return ContractSet(
-        contracts=_joined(grouped, blank_contracts(1)),
+        contracts=_joined(grouped, blank_contracts(1, inputs or {})),
         market=unit_market(
             tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
         ),

@@ -11,21 +11,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels.charge import charge_amount, charge_tallies
+from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
-from gpumargin_kernels.records import Assets, Contracts, Tally, UnitMarket
-from gpumargin_kernels.scenario import ContractRisk
-
-
-class ContractSide(NamedTuple):
-    """What `tallies` may look at."""
-
-    contracts: Contracts  # [M]
-    risk: ContractRisk  # [M]
-    market: UnitMarket  # [M], of each contract's unit
-    numbers: dict[str, Leaf]  # [M], the component's numbers for each contract's unit
+from gpumargin_kernels.records import Assets, Tally, UnitMarket
 
 
 class RowSide(NamedTuple):
@@ -35,7 +26,7 @@ class RowSide(NamedTuple):
     unit: Array  # [R]
     market: UnitMarket  # [R]
     weight: Leaf  # [R, S]
-    numbers: dict[str, Leaf]  # [R]
+    numbers: dict[str, Leaf]  # [R], the component's and the model's; tables [R, T, 2]
     assets: Assets  # [C]
     charges: dict[str, "Charge"]  # of the components before this one
 
@@ -54,20 +45,9 @@ class Kind(NamedTuple):
     charge: Callable[[Component, Model, RowSide], Charge]
 
 
-def _underlying_size(contracts: Contracts) -> Array:
-    """Units of the underlying in one contract, `[M]`; the size of an inverse future is an amount of quote currency."""
-    is_amount = contracts.is_inverse & ~contracts.is_option
-    return jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
-
-
-def _unit_tally(*columns: Array, is_absolute: bool = False) -> Tally:
-    block = jnp.stack(columns, axis=1)
-    return Tally(columns=block, terms=block[:, :0], is_absolute=is_absolute)
-
-
-def _discounted_pnl(sums: Array, terms: Array, one: Array) -> Array:
+def _discounted_pnl(sums: dict[str, Array], terms: Array, one: Array) -> Array:
     """P&L of an expiry whose net shocked value is discounted by its sign: pnl + (d - 1) * value."""
-    pnl, value = sums[:, :-1], sums[:, -1:]
+    pnl, value = sums["net"][:, :-1], sums["net"][:, -1:]
     shocked = pnl + value
     return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked * one
 
@@ -79,20 +59,20 @@ class _TurnedExpiry:
     skew: tuple[int, ...]  # columns within the set
     has_discount: bool
 
-    def __call__(self, sums: Array, terms: Array, one: Array) -> Array:
-        pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums
+    def __call__(self, sums: dict[str, Array], terms: Array, one: Array) -> Array:
+        pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums["net"]
         turns = jnp.array([column in self.skew for column in range(pnl.shape[1])])
         return jnp.where(turns[None, :], -jnp.abs(pnl), pnl)
 
 
-def _discount_terms(model: Model, side: ContractSide) -> Array:
+def _discount_terms(component: Component, model: Model, side: ContractSide) -> Array:
     """What a positive and a negative net value of each contract's expiry counts beyond 1, `[M, 2]`; 0 for no option."""
     contracts, numbers = side.contracts, side.numbers
     rate = jnp.maximum(contracts.rate, 0)
     yearly = rate * numbers["rate_multiplier"] + numbers["rate_addend"]
     positive = numbers["static"] * jnp.exp(-contracts.years * yearly) - 1
     negative = jnp.zeros_like(positive)
-    if "negative_static" in numbers:
+    if "negative_static" in model.numbers.get(component.name, {}):
         grown = rate * numbers["negative_rate_multiplier"] + numbers["negative_rate_addend"]
         # A debt is never marked up beyond its undiscounted price.
         most = jnp.exp(contracts.years * rate) if model.rules.is_discounted else 1
@@ -106,12 +86,14 @@ def _scenario_tallies(component: Component, model: Model, side: ContractSide) ->
     has_discount = bool(component.choice("has_discount"))
     skew = tuple(column - columns.start for column in model.rules.skew if columns.start <= column < columns.stop)
     if not has_discount and not skew:
-        return (Tally(columns=pnl, terms=pnl[:, :0]),)
+        return (Tally(columns={"net": pnl}, terms=pnl[:, :0]),)
     close = _TurnedExpiry(skew, has_discount) if skew else _discounted_pnl
     if not has_discount:
-        return (Tally(columns=pnl, terms=pnl[:, :0], level="expiry", close=close),)
+        return (Tally(columns={"net": pnl}, terms=pnl[:, :0], level="expiry", close=close),)
     with_value = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
-    return (Tally(columns=with_value, terms=_discount_terms(model, side), level="expiry", close=close),)
+    return (
+        Tally(columns={"net": with_value}, terms=_discount_terms(component, model, side), level="expiry", close=close),
+    )
 
 
 def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> Array:
@@ -120,9 +102,10 @@ def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> 
     if post is None:
         return pnl
     columns = model.columns(component.choice("scenarios"))
-    numbers = {name: value[:, None] for name, value in row.numbers.items() if name != "accounting"}
-    values = numbers | {"pnl": pnl, "move": model.spot[row.unit][:, columns] - 1, "spot": row.market.spot[:, None]}
-    if "accounting" in row.numbers:
+    move = model.spot[row.unit][:, columns] - 1
+    values = {name: value[:, None] for name, value in row.numbers.items()}
+    values |= {"pnl": pnl, "move": move, "spot": row.market.spot[:, None]}
+    if "accounting" in model.numbers[component.name]:
         values["dollar"] = 1 / row.assets.price[row.numbers["accounting"]][:, None]
     return jnp.broadcast_to(evaluate(post, values), pnl.shape)  # type: ignore[arg-type]
 
@@ -135,16 +118,17 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(-jnp.min(pnl, axis=1), worst + columns.start)
 
 
-def _worst_of_expiry(sums: Array, terms: Array, one: Array) -> Array:
+def _worst_of_expiry(sums: dict[str, Array], terms: Array, one: Array) -> Array:
     del one
-    return jnp.minimum(jnp.min(sums, axis=1, keepdims=True), 0) * terms
+    return jnp.minimum(jnp.min(sums["net"], axis=1, keepdims=True), 0) * terms
 
 
 def _expiry_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     is_option = side.contracts.is_option[:, None]
     pnl = side.risk.scenario_pnl[:, model.columns(component.choice("scenarios"))]
     factor = side.numbers["addend"] + side.numbers["multiplier"] * side.contracts.years
-    return (Tally(columns=jnp.where(is_option, pnl, 0), terms=factor[:, None], level="expiry", close=_worst_of_expiry),)
+    columns = {"net": jnp.where(is_option, pnl, 0)}
+    return (Tally(columns=columns, terms=factor[:, None], level="expiry", close=_worst_of_expiry),)
 
 
 def _expiry_loss(component: Component, model: Model, row: RowSide) -> Charge:
@@ -153,69 +137,18 @@ def _expiry_loss(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(-row.sums[0][:, 0])
 
 
-def _leg_mask(component: Component, contracts: Contracts) -> Array:
-    masks: dict[str, Array] = {
-        "perpetual": contracts.is_perpetual,
-        "base": contracts.is_base,
-        "option": contracts.is_option,
-    }
-    return masks[str(component.choice("legs"))]
-
-
-def _size_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
+def _charge_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     del model
-    size = jnp.where(_leg_mask(component, side.contracts), _underlying_size(side.contracts), 0)
-    return (_unit_tally(size, is_absolute=True),)
+    return charge_tallies(component, side)
 
 
-def _size_charge(component: Component, model: Model, row: RowSide) -> Charge:
-    """Rate * spot * size of the legs of one sort, longs and shorts alike."""
-    del component, model
-    return Charge(row.sums[0][:, 0] * row.market.spot * row.numbers["rate"])
-
-
-def _net_short(sums: Array, terms: Array, one: Array) -> Array:
-    del terms, one
-    return jnp.maximum(-sums, 0)
-
-
-def _net_short_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    del component, model
-    size = jnp.where(side.contracts.is_option, side.contracts.size, 0)[:, None]
-    return (Tally(columns=size, terms=size[:, :0], level="strike", close=_net_short),)
-
-
-def _confidence_gap(confidence: Array, threshold: Array) -> Array:
-    return jnp.where(confidence < threshold, 1 - confidence, 0)
-
-
-def _confidence_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    del component, model
-    contracts, market = side.contracts, side.market
-    without = jnp.minimum(contracts.confidence, market.spot_confidence)
-    together = jnp.minimum(without, market.perpetual_confidence)
-    threshold = side.numbers["threshold"]
-    size = _underlying_size(contracts)
-    held = jnp.where(contracts.is_perpetual, size, 0)
-    return (
-        _unit_tally(
-            size * _confidence_gap(without, threshold),
-            size * _confidence_gap(together, threshold),
-            held,
-            is_absolute=True,
-        ),
-    )
-
-
-def _confidence_charge(component: Component, model: Model, row: RowSide) -> Charge:
-    """Rate * spot * (1 - confidence) * size where a feed's confidence is below its threshold.
-
-    The perpetual's feed counts only in rows that hold the perpetual.
-    """
-    del component, model
-    without, together, perpetuals = (row.sums[0][:, i] for i in range(3))
-    size = jnp.where(perpetuals > 0, together, without)
-    return Charge(size * row.market.spot * row.numbers["rate"])
+def _charge(component: Component, model: Model, row: RowSide) -> Charge:
+    """Sums over groups of legs, and expressions of them."""
+    known = {name: jnp.asarray(value) for name, value in row.market._asdict().items()}
+    known |= {name: jnp.asarray(values) for name, values in row.numbers.items()}
+    known |= {name: jnp.asarray(charge.amount) for name, charge in row.charges.items()}
+    del model
+    return Charge(charge_amount(component, row.sums[0], known))
 
 
 def _shortfall_charge(component: Component, model: Model, row: RowSide) -> Charge:
@@ -249,9 +182,7 @@ def _no_tallies(component: Component, model: Model, side: ContractSide) -> tuple
 KINDS: dict[str, Kind] = {
     "scenario_loss": Kind(_scenario_tallies, _scenario_loss),
     "expiry_loss": Kind(_expiry_tallies, _expiry_loss),
-    "size_charge": Kind(_size_tallies, _size_charge),
-    "net_short_charge": Kind(_net_short_tallies, _size_charge),
-    "confidence_charge": Kind(_confidence_tallies, _confidence_charge),
+    "charge": Kind(_charge_tallies, _charge),
     "price_shortfall": Kind(_no_tallies, _shortfall_charge),
     "largest": Kind(_no_tallies, _largest),
 }

@@ -15,7 +15,8 @@ from jax import Array
 from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat, take
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
-from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
+from gpumargin_kernels.components import KINDS, Charge, RowSide
+from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.health import Health, account_health
@@ -96,32 +97,52 @@ def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
         greeks.theta / 365,
     ]
     block = jnp.stack(columns, axis=1)
-    return Tally(columns=block, terms=block[:, :0])
+    return Tally(columns={"net": block}, terms=block[:, :0])
 
 
-def contract_stage(contracts: Contracts, market: UnitMarket, model: Model) -> ContractTable:
+def _own_numbers(model: Model, component: str) -> dict[str, Leaf]:
+    """Parameters of the model and numbers of one component, `[U]` each."""
+    return model.parameters | model.numbers.get(component, {})
+
+
+class _ContractColumns(NamedTuple):
+    """What is computed of contracts, `[M]` each."""
+
+    risk: ContractRisk
+    totals: Tally
+    tallies: dict[str, tuple[Tally, ...]]
+
+
+def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) -> _ContractColumns:
+    """The contract stage for one chunk of contracts."""
+    # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
+    own_market = take(market, contracts.unit)
+    risk = barrier(contract_risk(contracts, model, own_market.spot))
+
+    def side(name: str) -> ContractSide:
+        return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
+
+    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components}
+    return barrier(_ContractColumns(risk, _money_columns(contracts, risk), tallies))
+
+
+def contract_stage(
+    contracts: Contracts, market: UnitMarket, model: Model, *, chunk: int | None = None
+) -> ContractTable:
     """Prices every contract once and tabulates what each component adds up over legs.
 
     Args:
-      contracts: `[M]`, the last row being padding: size 0, so that everything it yields is 0.
+      contracts: `[M]`, ending in padding: size 0, so that everything it yields is 0.
       market: `[U]`.
       model: bound to the units of the book.
+      chunk: contracts priced together; None = all of them (GPU). M must be a multiple, or at most one chunk.
 
     Returns:
-      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract.
+      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract; what arises on the way is
+      held for one chunk only.
     """
-    own_market = take(market, contracts.unit)
-    risk = contract_risk(contracts, model, own_market.spot)
-
-    def side(name: str) -> ContractSide:
-        return ContractSide(contracts, risk, own_market, take(model.numbers.get(name, {}), contracts.unit))
-
-    return ContractTable(
-        contracts,
-        risk,
-        _money_columns(contracts, risk),
-        {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components},
-    )
+    columns = in_chunks(partial(_contract_columns, market, model), contracts, chunk)
+    return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
 
 
 def _charges(
@@ -134,7 +155,7 @@ def _charges(
             market=take(market, unit),
             unit=unit,
             weight=model.weight[unit],
-            numbers=take(model.numbers.get(component.name, {}), unit),
+            numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
             charges=charges,
         )

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels._moves import Option
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels.digital import digital_greeks, digital_value
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Contracts
@@ -28,6 +30,24 @@ def _mark_vol(contracts: Contracts) -> Array:
     """Mark vol of options, from SVI where no mark is given; 0 for everything else."""
     vol = jnp.where(jnp.isnan(contracts.vol), svi_vol(contracts.svi, contracts.strike), contracts.vol)
     return jnp.where(contracts.is_option, vol, 0)
+
+
+def _greeks(contracts: Contracts, forward: Array, vol: Array) -> BlackGreeks:
+    """Value and Greeks per unit of underlying, of digital options per unit of payment, `[M]` each."""
+    terms = Option(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    vanilla = black_greeks(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    if contracts.is_digital is None:
+        return vanilla
+    digital = BlackGreeks(**digital_greeks(terms, BlackGreeks._fields))
+    return BlackGreeks(*(jnp.where(contracts.is_digital, d, v) for d, v in zip(digital, vanilla, strict=True)))
+
+
+def _shocked_value(contracts: Contracts, forward: Array, stdev: Array) -> Array:
+    """Value per unit of underlying, of digital options per unit of payment, at `[M, S]` forwards and stdevs."""
+    terms = forward, contracts.strike[:, None], stdev, contracts.is_call[:, None]
+    if contracts.is_digital is None:
+        return black_value(*terms)
+    return jnp.where(contracts.is_digital[:, None], digital_value(*terms), black_value(*terms))
 
 
 def _conversion(contracts: Contracts, forward: Array) -> Array:
@@ -60,7 +80,7 @@ def _discount(contracts: Contracts, years: Array) -> Array:
 
 def _unshocked(contracts: Contracts, model: Model, vol: Array) -> BlackGreeks:
     forward = contracts.forward_fixed + contracts.forward_variable
-    greeks = black_greeks(forward, contracts.strike, vol, contracts.years, contracts.is_call)
+    greeks = _greeks(contracts, forward, vol)
     if not model.rules.is_discounted:
         return greeks
     discounted = BlackGreeks(*(g * _discount(contracts, contracts.years) for g in greeks))
@@ -72,8 +92,7 @@ def _option_pnl(contracts: Contracts, model: Model, vol: Array, value: Array) ->
     spot = model.spot[contracts.unit]
     forward = (contracts.forward_fixed + contracts.forward_variable)[:, None]
     shocked_forward = contracts.forward_fixed[:, None] + contracts.forward_variable[:, None] * spot
-    stdev = shocked_stdev(contracts, model, vol)
-    shocked = black_value(shocked_forward, contracts.strike[:, None], stdev, contracts.is_call[:, None])
+    shocked = _shocked_value(contracts, shocked_forward, shocked_stdev(contracts, model, vol))
     if model.rules.is_discounted:
         shocked = shocked * _discount(contracts, years_left(contracts, model))
     # Coin-settled: Black(F') / F' coins at S * spot. With no fixed part spot / F' = 1 / F: the conversion is unchanged.
@@ -96,9 +115,9 @@ def _linear_pnl(contracts: Contracts, model: Model, exposure: Array, index: Arra
 def contract_risk(contracts: Contracts, model: Model, index: Array) -> ContractRisk:
     """Risk array of every contract.
 
-    Options are priced by Black-76 on forward_fixed + forward_variable * spot level with a shocked vol; everything else
-    is linear in spot. Scenario P&L is model value minus model value, so that a venue mark that differs from the model
-    does not appear as a scenario loss.
+    Options are priced by Black-76, digital ones as cash-or-nothing options of the same law, on forward_fixed +
+    forward_variable * spot level with a shocked vol; everything else is linear in spot. Scenario P&L is model value
+    minus model value, so that a venue mark that differs from the model does not appear as a scenario loss.
 
     Args:
       contracts: `[M]`.
@@ -110,8 +129,10 @@ def contract_risk(contracts: Contracts, model: Model, index: Array) -> ContractR
 
     Limits: years 0 or vol 0 gives intrinsic value on the forward. Coin-settled options revalue the coin at the shocked
     price, or, where P&L is counted in coins, at the unshocked one, and then no scenario may take spot to 0; their
-    forward must be positive.
-    Source: Derive v2-core, PMRMLib.sol and PMRMLib_2.sol (commit 7736900d); Black-76 as `black_value`.
+    forward must be positive. A digital option takes the vol at its strike: the slope of the smile there, which moves
+    the price of a tight spread, is left out.
+    Source: Derive v2-core, PMRMLib.sol and PMRMLib_2.sol (commit 7736900d); Black-76 as `black_value`; digital as
+    `digital_greeks`.
     """
     vol = _mark_vol(contracts)
     greeks = _unshocked(contracts, model, vol)

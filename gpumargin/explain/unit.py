@@ -1,4 +1,4 @@
-"""What explaining a component looks at, and what it gives: one account's legs of a unit, and a charge in lines."""
+"""One account's legs of one risk unit, and what a component says of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gpumargin.explain.figures import Figure
+from gpumargin.explain.figures import Figure, exact
 from gpumargin.explain.market import Floats, Market
 from gpumargin.modelfile import DEFAULT
 
@@ -47,6 +47,7 @@ class UnitSide:
       scenarios: `[S]` scenarios of this unit in column order.
       market: prices and confidences.
       charges: of the components before this one, by name.
+      parameters: of the model, by name and unit.
     """
 
     unit: str
@@ -55,6 +56,7 @@ class UnitSide:
     scenarios: pl.DataFrame
     market: Market
     charges: Mapping[str, Charge]
+    parameters: Mapping[str, Mapping[str, float]]
 
     @property
     def spot(self) -> float:
@@ -62,13 +64,33 @@ class UnitSide:
         return self.market.price.get(self.unit, math.nan) / self.market.dollar
 
     @property
-    def size(self) -> Floats:
-        """Signed size of each leg in units of the underlying, `[N]`."""
+    def unit_size(self) -> Floats:
+        """Size of one contract of each leg in units of the underlying, `[N]`.
+
+        The size of an inverse future and of a digital option is an amount of quote currency.
+        """
         is_amount = self.legs["inverse"].fill_null(value=False).to_numpy() & ~self.is_kind("option")
-        divisor = np.where(
-            is_amount, self.column("mark"), 1.0
-        )  # an inverse future's size is an amount of quote currency
-        return self.column("quantity") * self.column("contract_size") / divisor
+        forward = np.where(self.column("forward") == 0, np.inf, self.column("forward"))
+        divisor = np.where(self.is_digital, forward, np.where(is_amount, self.column("mark"), 1.0))
+        return self.column("contract_size") / divisor
+
+    @property
+    def is_digital(self) -> np.ndarray:
+        """Which legs are digital options, `[N]`."""
+        return (self.legs["payoff"] == "digital").fill_null(value=False).to_numpy()
+
+    @property
+    def is_call(self) -> np.ndarray:
+        """Which legs are calls."""
+        return (self.legs["option_type"].cast(pl.String) == "call").fill_null(value=False).to_numpy()
+
+    def unit_values(self) -> dict[str, Figure]:
+        """Price and confidences of the unit."""
+        return {
+            "spot": exact(self.spot),
+            "spot_confidence": exact(self.market.confidence.get(self.unit, 1.0)),
+            "perpetual_confidence": exact(self.market.perpetual_confidence.get(self.unit, 1.0)),
+        }
 
     def number(self, by_name: Mapping[str, float]) -> float:
         """The unit's own value in a table of numbers by name, or the default."""
@@ -91,9 +113,16 @@ class UnitSide:
         days = self.legs["expiry"].dt.strftime("%Y-%m-%d %H:%M")
         return runs([day or name for day, name in zip(days, self.legs["instrument_id"], strict=True)])
 
+    def strikes(self) -> dict[str, np.ndarray]:
+        """Options by expiry, strike and payoff."""
+        days, strikes = self.legs["expiry"].dt.strftime("%Y-%m-%d %H:%M").to_list(), self.legs["strike"].to_list()
+        chosen, digital = np.flatnonzero(self.is_kind("option")), self.is_digital
+        labels = [f"{days[i]} {strikes[i]:g}{' digital' if digital[i] else ''}" for i in chosen]
+        return {label: chosen[group] for label, group in runs(labels).items()}
+
 
 def runs(labels: list[Any]) -> dict[Any, np.ndarray]:
-    """Places of each label, in the order of their first."""
+    """Indexes of equal labels, in the order in which they first appear."""
     return {label: np.flatnonzero([other == label for other in labels]) for label in dict.fromkeys(labels)}
 
 
