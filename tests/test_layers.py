@@ -69,8 +69,9 @@ LAYERS = {
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
-    "gpumargin.cli": _at(8, "polars", "pyarrow", "rich", "typer"),
-    "gpumargin.__main__": _at(9),
+    "gpumargin.compare": _at(8, "polars"),
+    "gpumargin.cli": _at(9, "polars", "pyarrow", "rich", "typer"),
+    "gpumargin.__main__": _at(10),
 }
 # A method that hands over to a higher floor, imported where it is called.
 HANDED_UP = {("gpumargin.runs", "gpumargin.explain")}
