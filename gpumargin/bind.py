@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from gpumargin.bind_account import bind_account, brackets_by_name, by_name
 from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile import (
-    DEFAULT,
-    ChargeTable,
-    CollateralTable,
-    ModelFile,
-    PriceShortfall,
-    ScenarioLoss,
-    ScenarioRow,
-)
+from gpumargin.modelfile import ChargeTable, ModelFile, PriceShortfall, ScenarioLoss, ScenarioRow
 from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES
 from gpumargin.pack.columns import Bools, Floats
-from gpumargin.pack.contracts import USD
+from gpumargin.schema import USD
 from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Component, Model, ScenarioRules, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.model import AccountModel, Component, Model, ScenarioRules, ScenarioSet, VolShock
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
 _SMALLEST_K_STAR = 1e-12  # what expires now has no other and would divide by 0
 _SHORTEST_DAYS = 1e-9  # a floor of 0 would make the shock of what expires now infinite
-
-
-def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """A table of numbers as an array over `names`, the default where a name is not listed."""
-    return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
-
-
-def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
-    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
-    rows = [tables.get(name, tables[DEFAULT]) for name in names]
-    longest = max(map(len, tables.values()))
-    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -183,14 +164,6 @@ def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     return tuple((name, parse_expression(text, known)) for name, text in file.margin.items())
 
 
-def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) -> Weights:
-    """Weights of every asset, `[C]`; `base` marks assets that are legs of a unit."""
-    asset = by_name(table.assets, assets)
-    if table.base is not None:
-        asset = np.where(base, table.base, asset)
-    return Weights(asset, by_name(table.liability, assets))
-
-
 def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np.ndarray]:
     """Correlation `[U, U]` between the units of a book, and which of them the model lists."""
     rows = file.aggregation.units
@@ -218,7 +191,7 @@ def without_scenarios(units: int) -> Model:
         vol_shock=VolShock(*(ones for _ in VolShock._fields)),
         parameters={},
         numbers={},
-        collateral={},
+        account=AccountModel((), False, (), (), False, (), (), {}, {}, {}),
         correlation=np.eye(units),
         is_correlated=np.zeros(units, bool),
     )
@@ -251,7 +224,7 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         scenario_numbers=_scenario_numbers(file, rows, units),
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
-        collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},
+        account=bind_account(file, assets, base),
         correlation=correlation,
         is_correlated=listed,
     )

@@ -28,6 +28,7 @@ _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
 _BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
 _SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
+_CONTRACT_SPECS = (_BLOCK, _BLOCK, _SHARED, _SHARED)
 
 
 def computed(function: Callable[..., Any], arguments: tuple[Any, ...], device: DeviceChoice) -> Any:
@@ -106,8 +107,8 @@ class Engine:
         chunk = contract_chunk(self.devices[0])
         rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
-        block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
-        return _contract_program(self._mesh, chunk)(block, self._market, self._model)
+        block = jax.device_put((even, _settles(contracts, rows)), NamedSharding(self._mesh, _BLOCK))
+        return _contract_program(self._mesh, chunk)(*block, self._market, self._model)
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -152,11 +153,25 @@ class Engine:
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
 
 
+def _settles(contracts: ContractSet, rows: int) -> np.ndarray | None:
+    """Which column each of an even number of contracts settles in, `[rows, J]`; None if that is not asked for."""
+    settlement = contracts.assets.settlement
+    if settlement is None:
+        return None
+    column = np.full(rows, -1, np.int32)
+    column[: len(settlement.of_contract)] = settlement.of_contract
+    found: np.ndarray = column[:, None] == np.arange(len(settlement.ratio))
+    return found
+
+
 @cache
 def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., ContractTable]:
     """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
-    local = partial(contract_stage, chunk=chunk)
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(_BLOCK, _SHARED, _SHARED), out_specs=_BLOCK, check_vma=False)
+
+    def local(contracts: Any, settles: Any, market: Any, model: Any) -> ContractTable:
+        return contract_stage(contracts, market, model, settles, chunk=chunk)
+
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=_CONTRACT_SPECS, out_specs=_BLOCK, check_vma=False)
     return cast("Callable[..., ContractTable]", jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED)))
 
 

@@ -1,7 +1,10 @@
 """What a model file may say: the schema of the TOML files under `models/`."""
 
 from gpumargin.modelfile.account import Aggregation as Aggregation
-from gpumargin.modelfile.account import CollateralTable as CollateralTable
+from gpumargin.modelfile.account import account_expressions as account_expressions
+from gpumargin.modelfile.account import asset_columns as asset_columns
+from gpumargin.modelfile.balances import BalanceChargeTable as BalanceChargeTable
+from gpumargin.modelfile.balances import CollateralTable as CollateralTable
 from gpumargin.modelfile.components import ChargeTable as ChargeTable
 from gpumargin.modelfile.components import Discount as Discount
 from gpumargin.modelfile.components import DiscountRate as DiscountRate

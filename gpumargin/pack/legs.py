@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from gpumargin.pack.account_columns import account_categories, account_owners
 from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
@@ -57,6 +58,10 @@ class LegBook:
     asset: np.ndarray  # [B] int32
     amount: Floats  # [B]
     is_collateral: Bools  # [B]
+    category: np.ndarray | None = None  # [A] int32, 0 = none; None = the model has no categories
+    owner: np.ndarray | None = None  # [A] int index into `owner_ids`, -1 = none; None = the book names no owners
+    owner_ids: pa.Array | None = None
+    settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -203,6 +208,7 @@ def leg_book(
     included: Bools,
     keep_empty: bool,
     inputs: Collection[str] = (),
+    categories: Mapping[str, int] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -214,6 +220,7 @@ def leg_book(
       keep_empty: whether cash due on a position of size 0 counts.
       inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
         that has orders but no position becomes a leg of quantity 0.
+      categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
 
     Returns:
       `LegBook` over the included accounts.
@@ -226,7 +233,50 @@ def leg_book(
     if not included.all():
         rows = rows.take(included[rows.account])
     rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)
-    return _assembled(rows, accounts, contracts, _balance_columns(balances, accounts, contracts, included), included)
+    held = _balance_columns(balances, accounts, contracts, included)
+    if contracts.settlement is not None:
+        held = _with_settlements(held, rows, contracts)
+    book = _assembled(rows, accounts, contracts, held, included)
+    owner, owner_ids = account_owners(tables, accounts)
+    return replace(
+        book,
+        owner=None if owner is None else owner[included],
+        owner_ids=owner_ids,
+        category=account_categories(tables, accounts, categories)[included] if categories else None,
+        settlement=_settlement_places(book.asset, contracts),
+    )
+
+
+def _settlement_places(asset: np.ndarray, contracts: ContractSet) -> np.ndarray | None:
+    """Settlement column of every balance, -1 where nothing settles in its asset."""
+    if contracts.settlement is None:
+        return None
+    column = np.full(len(contracts.asset_ids), -1, np.int32)
+    column[contracts.settlement] = np.arange(len(contracts.settlement))
+    places: np.ndarray = column[asset]
+    return places
+
+
+def _with_settlements(
+    held: tuple[Ints, np.ndarray, Floats, Bools], rows: _Rows, contracts: ContractSet
+) -> tuple[Ints, np.ndarray, Floats, Bools]:
+    """Balances, and empty ones where an account has legs that settle in an asset it has no balance of."""
+    account, asset, amount, is_collateral = held
+    count, of_leg = len(contracts.asset_ids), contracts.assets.settlement
+    if contracts.settlement is None or of_leg is None or len(contracts.settlement) == 0:
+        return held
+    own = account * np.int64(count) + asset
+    column = of_leg.of_contract[rows.contract]
+    pays = column >= 0
+    due = np.unique(rows.account[pays] * np.int64(count) + contracts.settlement[column[pays]])
+    new = due[~np.isin(due, own)]
+    order = np.argsort(np.concatenate([own, new]), kind="stable")
+    return (
+        np.concatenate([account, new // count])[order],
+        np.concatenate([asset, (new % count).astype(np.int32)])[order],
+        np.concatenate([amount, np.zeros(len(new))])[order],
+        np.concatenate([is_collateral, np.ones(len(new), bool)])[order],
+    )
 
 
 def _balance_columns(

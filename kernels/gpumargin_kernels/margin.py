@@ -6,37 +6,31 @@ account_stage    units to accounts, collateral, health                          
 """
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat, take
-from gpumargin_kernels._safe import safe_divide
-from gpumargin_kernels.collateral import CollateralValue, collateral_value
+from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, take
+from gpumargin_kernels.account import (
+    AccountRows,
+    MoneyGreeks,
+    UnitRows,
+    account_stage,
+    account_units,
+    balance_side,
+    cash_sums,
+    with_counted,
+)
+from gpumargin_kernels.collateral import collateral_value
 from gpumargin_kernels.components import KINDS, Charge, RowSide
 from gpumargin_kernels.contract_values import ContractSide
-from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.expression import evaluate
-from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
-from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket, UnitSlots
+from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import leg_sums
-
-
-class MoneyGreeks(NamedTuple):
-    """Greeks of a row in money.
-
-    Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
-    """
-
-    delta: Leaf
-    gamma: Leaf
-    vega: Leaf
-    theta: Leaf
 
 
 class ContractTable(NamedTuple):
@@ -46,33 +40,6 @@ class ContractTable(NamedTuple):
     risk: ContractRisk
     totals: Tally  # option value and money Greeks
     tallies: dict[str, tuple[Tally, ...]]  # by component
-
-
-class UnitRows(NamedTuple):
-    """Result per unit row, `[R]` each."""
-
-    unit: Leaf  # int32
-    charges: dict[str, Leaf]  # by component
-    worst_scenario: Leaf  # int32 code, see `Charge`
-    worst_loss: Leaf
-    margin: dict[str, Leaf]  # by margin type
-    option_value: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountRows(NamedTuple):
-    """Result per account, `[A]` each."""
-
-    equity: Leaf
-    unrealised_pnl: Leaf
-    option_value: Leaf
-    collateral_value: dict[str, Leaf]
-    balance: dict[str, Leaf]
-    margin: dict[str, Leaf]
-    health: Health
-    worst_scenario: Leaf  # int32 code of the account's only unit, -1 if it has none or several
-    worst_loss: Leaf
-    greeks: MoneyGreeks
 
 
 class PartResult(NamedTuple):
@@ -86,8 +53,8 @@ class PartResult(NamedTuple):
     accounts: AccountRows
 
 
-def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
-    """Option value and money Greeks of one long contract, `[M, 5]`."""
+def _money_columns(contracts: Contracts, risk: ContractRisk, settles: Array | None) -> Tally:
+    """Option value and money Greeks of one long contract, `[M, 5]`; then, if they settle, its value by column."""
     forward, greeks = contracts.forward_variable, risk.greeks
     columns = [
         risk.value,
@@ -97,6 +64,8 @@ def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
         greeks.theta / 365,
     ]
     block = jnp.stack(columns, axis=1)
+    if settles is not None:
+        block = jnp.concatenate([block, jnp.where(settles, risk.value[:, None], 0)], axis=1)
     return Tally(columns={"net": block}, terms=block[:, :0])
 
 
@@ -113,9 +82,10 @@ class _ContractColumns(NamedTuple):
     tallies: dict[str, tuple[Tally, ...]]
 
 
-def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) -> _ContractColumns:
+def _contract_columns(market: UnitMarket, model: Model, chunk: tuple[Contracts, Array | None]) -> _ContractColumns:
     """The contract stage for one chunk of contracts."""
     # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
+    contracts, settles = chunk
     own_market = take(market, contracts.unit)
     risk = barrier(contract_risk(contracts, model, own_market.spot))
 
@@ -123,11 +93,16 @@ def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) ->
         return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
     tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components}
-    return barrier(_ContractColumns(risk, _money_columns(contracts, risk), tallies))
+    return barrier(_ContractColumns(risk, _money_columns(contracts, risk, settles), tallies))
 
 
 def contract_stage(
-    contracts: Contracts, market: UnitMarket, model: Model, *, chunk: int | None = None
+    contracts: Contracts,
+    market: UnitMarket,
+    model: Model,
+    settles: Array | None = None,
+    *,
+    chunk: int | None = None,
 ) -> ContractTable:
     """Prices every contract once and tabulates what each component adds up over legs.
 
@@ -135,13 +110,14 @@ def contract_stage(
       contracts: `[M]`, ending in padding: size 0, so that everything it yields is 0.
       market: `[U]`.
       model: bound to the units of the book.
+      settles: `[M, J]` which column each contract settles in, if that is to be known of its option value.
       chunk: contracts priced together; None = all of them (GPU). M must be a multiple, or at most one chunk.
 
     Returns:
       `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract; what arises on the way is
       held for one chunk only.
     """
-    columns = in_chunks(partial(_contract_columns, market, model), contracts, chunk)
+    columns = in_chunks(partial(_contract_columns, market, model), (contracts, settles), chunk)
     return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
 
 
@@ -191,6 +167,7 @@ def _unit_rows(
         worst_loss=binding.amount,
         margin=_requirements(model, charges, legs.unit),
         option_value=totals[:, 0],
+        option_columns=totals[:, 5:],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
     )
 
@@ -223,89 +200,6 @@ def leg_stage(
     return in_row_order([in_chunks(function, bucket, chunk) for bucket in legs.buckets], legs.place)
 
 
-def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
-    """P&L of futures and perpetuals not yet in the balance, unsettled cash included, `[R]`."""
-
-    def add_slot(slot: Array, total: Array) -> Array:
-        contract, entry = legs.contract[:, slot], legs.entry[:, slot]
-        own = take(contracts, contract)
-        is_open = ~jnp.isnan(entry)
-        safe_entry = jnp.where(is_open, entry, own.mark)
-        linear = own.mark - safe_entry
-        inverse = safe_divide(own.mark - safe_entry, own.mark * safe_entry, 0)
-        gain = jnp.where(is_open, jnp.where(own.is_inverse, inverse, linear), 0)
-        cash: Array = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
-        return jnp.add(total, cash * own.settlement_ratio)
-
-    return repeat(legs.contract.shape[1], add_slot, jnp.broadcast_to(zero, legs.contract.shape[:1]))
-
-
-class UnitSums(NamedTuple):
-    """Sums over the units of each account, `[A]` each."""
-
-    margin: dict[str, Leaf]
-    option_value: Leaf
-    unrealised_pnl: Leaf
-    worst_loss: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountUnits(NamedTuple):
-    """Units of each account brought together, `[A]` each."""
-
-    sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
-    worst_scenario: Leaf
-
-
-def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account brought together, `[A]`."""
-    source = UnitSums(units.margin, units.option_value, pnl, units.worst_loss, units.greeks)
-
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
-        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-        more = jax.tree.map(lambda x: jnp.where(is_held, x[row], 0), source)
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, more))
-
-    start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, units.worst_scenario[slots.row[:, 0]], -1)
-    margin = sums.margin
-    if model.aggregation == "correlated":
-        margin = {
-            name: correlated_margin(
-                jnp.where(slots.is_held, of_unit[slots.row], 0),
-                units.unit[slots.row],
-                model.correlation,
-                model.is_correlated,
-                zero,
-            )
-            for name, of_unit in units.margin.items()
-        }
-    return AccountUnits(sums, margin, worst)
-
-
-def account_stage(units: AccountUnits, collateral: CollateralValue) -> AccountRows:
-    """Equity, balances, requirements and health of every account, `[A]` each."""
-    sums = units.sums
-    floating = sums.unrealised_pnl + sums.option_value
-    equity = collateral.full + floating
-    balance = {name: value + floating for name, value in collateral.weighted.items()}
-    return AccountRows(
-        equity=equity,
-        unrealised_pnl=sums.unrealised_pnl,
-        option_value=sums.option_value,
-        collateral_value=collateral.weighted,
-        balance=balance,
-        margin=units.margin,
-        health=account_health(equity, balance, units.margin),
-        worst_scenario=units.worst_scenario,
-        worst_loss=sums.worst_loss,
-        greeks=sums.greeks,
-    )
-
-
 def part_margin(
     table: ContractTable,
     market: UnitMarket,
@@ -332,14 +226,18 @@ def part_margin(
     """
     units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk)
     pnl = in_row_order(
-        [_unrealised_pnl(table.contracts, bucket, zero) for bucket in book.cash_legs.buckets], book.cash_legs.place
+        [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
+        book.cash_legs.place,
     )
     units, pnl = barrier((units, pnl))
+    counted = with_counted(model, units, pnl, assets.settlement)
     together = in_row_order(
-        [_account_units(model, units, pnl, zero, bucket) for bucket in book.unit_slots.buckets], book.unit_slots.place
+        [account_units(model, counted, market, zero, bucket) for bucket in book.unit_slots.buckets],
+        book.unit_slots.place,
     )
+    side = balance_side(model.account, together)
     collateral = in_row_order(
-        [collateral_value(bucket, assets, model.collateral, zero) for bucket in book.balances.buckets],
+        [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    return PartResult(units, pnl, account_stage(*barrier((together, collateral))))
+    return PartResult(units, pnl.total, account_stage(model.account, *barrier((together, collateral))))

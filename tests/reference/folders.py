@@ -30,7 +30,6 @@ NOT_YET = {
             "deribit_sm_linear",
             "drift_margin",
             "dydx_margin",
-            "lending_health",
             "mango_health",
             "okx_pm_unit_btc",
             "paradex_margin",
@@ -44,7 +43,7 @@ NOT_YET = {
     },
     **{
         f"risk_vectors/{name}.json": "the model is not shipped yet"
-        for name in ("collateral_tiers", "haircut", "simm_equity_vol_published", "simm_like", "span", "tims")
+        for name in ("simm_equity_vol_published", "simm_like", "span", "tims")
     },
     **{
         f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
