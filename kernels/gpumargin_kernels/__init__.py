@@ -1,6 +1,7 @@
 """Pure JAX kernels of gpumargin: arrays in, arrays out, no I/O. Start reading at `margin`."""
 
 from gpumargin_kernels._moves import Option
+from gpumargin_kernels.account import account_stage
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value, option_greeks
 from gpumargin_kernels.coin import coin_greeks
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
@@ -9,11 +10,22 @@ from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.digital import digital_greeks
 from gpumargin_kernels.expression import Expression, evaluate
 from gpumargin_kernels.forward import ForwardSplit, forward_split
+from gpumargin_kernels.haircut import Haircut, Holding, Stress, collateral_haircut
 from gpumargin_kernels.health import STATUSES, Health, account_health
 from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
 from gpumargin_kernels.interpolation import VolGrid, surface_vol
-from gpumargin_kernels.margin import account_stage, contract_stage, leg_stage, part_margin
-from gpumargin_kernels.model import Component, Model, ScenarioRules, ScenarioSet, VolShock, Weights
+from gpumargin_kernels.lending import discounted_collateral
+from gpumargin_kernels.margin import contract_stage, leg_stage, part_margin
+from gpumargin_kernels.model import (
+    AccountModel,
+    BalanceCharge,
+    BalanceRule,
+    Component,
+    Model,
+    ScenarioRules,
+    ScenarioSet,
+    VolShock,
+)
 from gpumargin_kernels.normal import (
     normal_cdf,
     normal_density,
@@ -22,6 +34,7 @@ from gpumargin_kernels.normal import (
     normal_survival,
 )
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.shocked_vol import skew_multiplier, vol_multiplier, vol_points
@@ -35,7 +48,10 @@ __all__ = [
     "KINDS",
     "STATUSES",
     "STATUS_WORDS",
+    "AccountModel",
     "Assets",
+    "BalanceCharge",
+    "BalanceRule",
     "BlackGreeks",
     "Book",
     "Charge",
@@ -45,7 +61,9 @@ __all__ = [
     "Contracts",
     "Expression",
     "ForwardSplit",
+    "Haircut",
     "Health",
+    "Holding",
     "ImpliedVol",
     "Kind",
     "Model",
@@ -53,25 +71,29 @@ __all__ = [
     "ParityForward",
     "ScenarioRules",
     "ScenarioSet",
+    "Stress",
     "SviFit",
     "SviSlice",
     "Tally",
     "UnitMarket",
     "VolGrid",
     "VolShock",
-    "Weights",
     "account_health",
     "account_stage",
     "black_greeks",
     "black_value",
+    "bracket",
     "butterfly_violation",
     "calendar_violation",
     "coin_greeks",
+    "collateral_haircut",
     "collateral_value",
     "contract_risk",
     "contract_stage",
     "correlated_margin",
     "digital_greeks",
+    "discounted_collateral",
+    "effective_rate",
     "evaluate",
     "filled_vol",
     "fit_svi",
@@ -79,6 +101,7 @@ __all__ = [
     "implied_vol",
     "leg_stage",
     "leg_sums",
+    "marginal",
     "normal_cdf",
     "normal_density",
     "normal_inverse_cdf",

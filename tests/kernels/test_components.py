@@ -102,7 +102,7 @@ def charges(
     held = [(np.array(sorted(row), np.int32), np.array([row[k] for k in sorted(row)])) for row in rows]
     market = UnitMarket(np.array([SPOT]), np.array([feeds[0]]), np.array([feeds[1]]), np.ones(1))
     legs = padded_legs(held, 8, len(rows), PADDING)
-    assets = Assets(np.array([1.0, price]), np.array([1.0, price]))
+    assets = Assets(np.array([1.0, price]), np.array([1.0, price]), {})
     found = _charges(some, book(), legs, market, assets, np.zeros(()), tuple(c.name for c in some.components))
     return jax.tree.map(np.asarray, found)
 

@@ -30,7 +30,6 @@ NOT_YET = {
             "deribit_sm_linear",
             "drift_margin",
             "dydx_margin",
-            "lending_health",
             "mango_health",
             "okx_pm_unit_btc",
             "paradex_margin",
@@ -42,7 +41,6 @@ NOT_YET = {
         f"exchange_vectors/{name}.json": "liquidation and auctions are not part of this version"
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
-    **{f"risk_vectors/{name}.json": "the model is not shipped yet" for name in ("collateral_tiers", "haircut")},
     **{
         f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
         for name in ("merkle_published", "merkle_sum_tree", "reverse_stress", "cover2")
