@@ -42,14 +42,22 @@ def _price(side: UnitSide) -> Floats:
     return np.where(side.is_kind("option"), per_unit, side.column("mark") * side.column("quote_ratio"))
 
 
+def _in_underlying(side: UnitSide, greek: str) -> Floats:
+    """A slope of value to the forward in units of the underlying; coin-settled options count as their futures do."""
+    slope, is_inverse = side.column(greek), side.legs["inverse"].fill_null(value=False).to_numpy()
+    return np.where(
+        is_inverse, slope * side.column("forward") / side.column("ratio"), slope / side.column("quote_ratio")
+    )
+
+
 def _delta(side: UnitSide) -> Floats:
-    of_option = side.column("delta") / side.column("quote_ratio")
-    return np.where(side.is_kind("option"), of_option, side.unit_size)
+    return np.where(side.is_kind("option"), _in_underlying(side, "delta"), side.unit_size)
 
 
 def _venue_delta(side: UnitSide) -> Floats:
     given = side.column(MARK_COLUMNS["venue_delta"] + "_of_mark")
-    return np.where(np.isnan(given), _delta(side), given * side.column("contract_size"))
+    size = np.where(side.is_kind("option"), side.column("contract_size"), side.unit_size)
+    return np.where(np.isnan(given), _delta(side), given * size)
 
 
 def _column(column: str, side: UnitSide) -> Floats:
@@ -72,7 +80,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "delta": _delta,
     "venue_delta": _venue_delta,
     "composite_delta": lambda side: side.column("composite_delta"),
-    "gamma": lambda side: side.column("gamma") / side.column("quote_ratio") ** 2,
+    "gamma": lambda side: _in_underlying(side, "gamma") / side.column("quote_ratio"),
     "vega": lambda side: side.column("vega"),
     "theta": lambda side: side.column("theta"),
     "rho": lambda side: side.column("rho"),

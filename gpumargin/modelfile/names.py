@@ -51,6 +51,7 @@ UNIT_NAMES = {
     "spot": "index price of the underlying",
     "spot_confidence": "its confidence",
     "perpetual_confidence": "least confidence of the perpetuals' marks",
+    "dollar": "accounting units per USD",
 }
 # Of one position, at level position only.
 POSITION_NAMES = {

@@ -172,5 +172,8 @@ def unit_market(
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(
-        spot=_lookup(price, units) / dollar, spot_confidence=of_spot, perpetual_confidence=perpetual
+        spot=_lookup(price, units) / dollar,
+        spot_confidence=of_spot,
+        perpetual_confidence=perpetual,
+        dollar=np.full(len(units), 1.0 / dollar),
     )
