@@ -73,7 +73,8 @@ def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> di
     for name, component in file.components.items():
         bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
         if isinstance(component, ChargeTable):
-            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
+            tables = file.tables | component.tables
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
     return bound
@@ -84,7 +85,7 @@ def _components(file: ModelFile) -> tuple[Component, ...]:
     bound = []
     for name, component in file.components.items():
         if isinstance(component, ChargeTable):
-            choices: dict[str, object] = {"charge": _charge_choices(component, file.parameters, earlier)}
+            choices: dict[str, object] = {"charge": _charge_choices(component, file, earlier)}
         else:
             choices = {key: value for key, value in component.choices().items() if key != "asset"}
         bound.append(Component(name, component.kind, tuple(choices.items())))
@@ -92,8 +93,8 @@ def _components(file: ModelFile) -> tuple[Component, ...]:
     return tuple(bound)
 
 
-def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
-    parsed = table.parsed(parameters, earlier)
+def _charge_choices(table: ChargeTable, file: ModelFile, earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(file.shared_names(), earlier)
     return ChargeChoices(
         legs=tuple(table.legs),
         level=table.level,

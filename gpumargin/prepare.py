@@ -106,7 +106,7 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.mark_inputs(),
+        inputs=file.mark_inputs() | file.term_inputs(),
     )
     filled = market.filling.filled
     return contracts if filled is None else with_filled(contracts, filled)
@@ -122,6 +122,7 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         included=included,
         keep_empty=file.unsettled_without_position,
         inputs=file.leg_inputs(),
+        settable=file.settable,
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(market.book)[file.accounting_asset]

@@ -69,7 +69,9 @@ def _scenario_pnl(legs: pl.DataFrame) -> Floats:
 def _unit_result(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.DataFrame, market: Market) -> UnitResult:
     own = scenarios.filter(pl.col("unit") == unit).sort("column") if "unit" in scenarios.columns else scenarios
     charges: dict[str, Charge] = {}
-    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters)
+    side = UnitSide(
+        unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters, file.shared_names(), file.tables
+    )
     for name, component in file.components.items():
         charges[name] = _explained_kind(component.kind)(component, side)
     margins = _margins(file, side)

@@ -27,7 +27,7 @@ from gpumargin.tables import read_book
 
 _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
-_ORDERS = "orders"
+_OWN_OPTIONAL = ("orders", "account_parameters")
 _FORMATS: Mapping[str, ds.FileFormat] = {
     ".parquet": ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -86,7 +86,7 @@ class _InMemory:
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
         tables = self.run.book.tables
-        given = (*_OWN, *({_ORDERS} & set(tables)))
+        given = (*_OWN, *(name for name in _OWN_OPTIONAL if name in tables))
         own = {name: _of_account(ds.dataset(tables[name]), account) for name in given}
         return {name: tables[name] for name in _MARKET} | own
 
@@ -106,7 +106,7 @@ class _InFolder:
     def book(self, account: str) -> Mapping[str, pa.Table]:
         folder = self._book_folder()
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
-        wanted = (*_OWN, _ORDERS) if _files(folder, _ORDERS) else _OWN
+        wanted = (*_OWN, *(name for name in _OWN_OPTIONAL if _files(folder, name)))
         given |= {name: _own_rows(folder, name, account) for name in wanted}
         return read_book(None, extra_columns="ignore", **given).tables
 
@@ -243,7 +243,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     row = _account_row(results, account, pool)
     label = str(row["model"])
     tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
-    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, _ORDERS) if name in tables}
+    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, *_OWN_OPTIONAL) if name in tables}
     return AccountSources(
         account=row,
         units=_unit_rows(results, account, pool),

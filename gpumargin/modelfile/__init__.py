@@ -9,6 +9,7 @@ from gpumargin.modelfile.components import Largest as Largest
 from gpumargin.modelfile.components import ParsedCharge as ParsedCharge
 from gpumargin.modelfile.components import PriceShortfall as PriceShortfall
 from gpumargin.modelfile.components import ScenarioLoss as ScenarioLoss
+from gpumargin.modelfile.components import SharedNames as SharedNames
 from gpumargin.modelfile.file import Grade as Grade
 from gpumargin.modelfile.file import ModelFile as ModelFile
 from gpumargin.modelfile.file import Provenance as Provenance

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import Aggregation, CollateralTable
-from gpumargin.modelfile.components import SUM_WORDS, ChargeTable, ComponentTable, Largest, ParsedCharge
-from gpumargin.modelfile.names import MARK_COLUMNS
-from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
+from gpumargin.modelfile.components import SUM_WORDS, ChargeTable, ComponentTable, Largest, ParsedCharge, SharedNames
+from gpumargin.modelfile.names import (
+    CONTRACT_NAMES,
+    MARK_COLUMNS,
+    MARK_NAMES,
+    POSITION_NAMES,
+    TERM_NAMES,
+    UNIT_NAMES,
+)
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict
 from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
@@ -22,6 +29,8 @@ _RESERVED = {
     "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
     "worst_scenario",
 }  # fmt: skip
+
+_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
 
 class Provenance(Strict):
@@ -54,6 +63,8 @@ class ModelFile(Strict):
     vol_shock: VolShockTable = VolShockTable()
     components: dict[str, ComponentTable]
     parameters: dict[str, Number] = {}
+    settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
+    tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     margin: dict[str, str]
     aggregation: Aggregation = Aggregation()
     collateral: CollateralTable | dict[str, CollateralTable]
@@ -75,8 +86,12 @@ class ModelFile(Strict):
         earlier: list[str] = []
         for name, component in self.components.items():
             if isinstance(component, ChargeTable):
-                yield name, component.parsed(self.parameters, earlier)
+                yield name, component.parsed(self.shared_names(), earlier)
             earlier.append(name)
+
+    def shared_names(self) -> SharedNames:
+        """What every charge may name of the model."""
+        return SharedNames(self.parameters, self.settable, self.tables)
 
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
@@ -87,6 +102,11 @@ class ModelFile(Strict):
         """Columns of `marks` that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
         return {name: column for name, column in MARK_COLUMNS.items() if name in named}
+
+    def term_inputs(self) -> dict[str, str]:
+        """Columns of `instruments` that charges name as they are, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: name for name in TERM_NAMES if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -111,6 +131,10 @@ def _check_names(model: ModelFile) -> None:
         used |= names_in(parse_expression(text, known))
         known.add(name)
     used |= set().union(*(charge.names() for _, charge in model.charges()))
+    if set(model.tables) - used:
+        _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
+    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION}:
+        _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -129,13 +153,13 @@ def _check_components(model: ModelFile) -> None:
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
         if isinstance(component, ChargeTable):
-            _check_charge(name, component, model.parameters, earlier)
+            _check_charge(name, component, model, earlier)
         earlier.append(name)
 
 
-def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+def _check_charge(name: str, charge: ChargeTable, model: ModelFile, earlier: Collection[str]) -> None:
     try:
-        charge.parsed(parameters, earlier)
+        charge.parsed(model.shared_names(), earlier)
     except ValueError as error:
         _fail(f"components.{name}: {error}")
 

@@ -138,7 +138,7 @@ def contract_set(
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit.
-      inputs: columns of `marks` that the model names, by that name.
+      inputs: columns of `marks` and terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
     Returns:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
+from gpumargin.schema import MARKS
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
 
@@ -89,11 +90,11 @@ def listed_contracts(
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
-        inputs={name: floats(marks, column) for name, column in inputs.items()},
+        inputs={name: _input(marks, listed.table, column) for name, column in inputs.items()},
         quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
-        is_call=texts(listed.table, "option_type").astype(str) == "call",
+        is_call=_is_call(listed.table),
         is_perpetual=listed.kind == "perpetual",
         is_inverse=flags(listed.table, "inverse", default=False),
         size=floats(listed.table, "contract_size", 1.0),
@@ -109,6 +110,18 @@ def listed_contracts(
         svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
         is_digital=is_option & (texts(listed.table, "payoff").astype(str) == "digital"),
     )
+
+
+def _is_call(terms: pa.Table) -> np.ndarray:
+    """Which instruments are calls; none in a book that lists no options at all."""
+    if "option_type" not in terms.column_names:
+        return np.zeros(terms.num_rows, bool)
+    return np.array(texts(terms, "option_type").astype(str) == "call")
+
+
+def _input(marks: pa.Table, terms: pa.Table, column: str) -> Floats:
+    """A column of marks, NaN where null, or a term of instruments, 0 where an instrument has none."""
+    return floats(marks, column) if column in MARKS.by_name else floats(terms, column, 0.0)
 
 
 def _least_confidence(forwards: pa.Table) -> Floats:

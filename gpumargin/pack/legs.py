@@ -11,8 +11,9 @@ import pyarrow as pa
 from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
+from gpumargin.pack.settings import Settings, values_by_unit
 
-_HAS_POOLS = ("positions", "balances", "accounts", "orders")
+_HAS_POOLS = ("positions", "balances", "accounts", "orders", "account_parameters")
 ENTRY = "entry"  # the leg input that is no order
 
 
@@ -26,6 +27,7 @@ class Accounts:
     of_balances: Ints  # [B]
     of_accounts: Ints  # rows of the accounts table
     of_orders: Ints  # rows of the orders table
+    of_parameters: Ints  # rows of the account_parameters table
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -79,7 +81,7 @@ def _begins(keys: Ints) -> Bools:
 
 
 def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
-    """Every margin account that positions, balances, orders or the accounts table name.
+    """Every margin account that positions, balances or a table about accounts names.
 
     Args:
       tables: the book's tables in canonical types.
@@ -103,6 +105,7 @@ def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
         of_balances=rows["balances"],
         of_accounts=rows.get("accounts", np.zeros(0, np.int64)),
         of_orders=rows.get("orders", np.zeros(0, np.int64)),
+        of_parameters=rows.get("account_parameters", np.zeros(0, np.int64)),
     )
 
 
@@ -181,7 +184,7 @@ def _with_inputs(
     """Adds what else the model names of a leg; orders without a position become legs of quantity 0."""
     found: dict[str, Floats] = {}
     if orders is not None and {*names} & {*ORDER_INPUTS}:
-        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids)
+        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids, np.asarray(contracts.contracts.mark))
         account, contract = book.without_leg(rows.account, rows.contract)
         rows = rows.and_empty(account, contract, np.zeros(len(account)))
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
@@ -189,6 +192,23 @@ def _with_inputs(
     if ENTRY in names:
         found[ENTRY] = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
     return replace(rows, inputs=found)
+
+
+def _with_settings(
+    rows: _Rows,
+    parameters: pa.Table | None,
+    accounts: Accounts,
+    contracts: ContractSet,
+    settable: Mapping[str, Mapping[str, float]],
+) -> _Rows:
+    """Adds the numbers that accounts may set, each leg's own: by its underlying, else by its account, else default."""
+    found = {name: values_by_unit(values, contracts.units) for name, values in settable.items()}
+    unit = contracts.contracts.unit[rows.contract]
+    settings = {name: values[unit] for name, values in found.items()}
+    if parameters is not None and settings:
+        own = Settings.of(parameters, accounts.of_parameters, contracts.units)
+        settings = {name: own.applied(name, values, rows.account, unit) for name, values in settings.items()}
+    return replace(rows, inputs={**rows.inputs, **settings})
 
 
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
@@ -203,6 +223,7 @@ def leg_book(
     included: Bools,
     keep_empty: bool,
     inputs: Collection[str] = (),
+    settable: Mapping[str, Mapping[str, float]] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -214,6 +235,7 @@ def leg_book(
       keep_empty: whether cash due on a position of size 0 counts.
       inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
         that has orders but no position becomes a leg of quantity 0.
+      settable: numbers by unit that accounts may set for themselves in `account_parameters`.
 
     Returns:
       `LegBook` over the included accounts.
@@ -223,6 +245,7 @@ def leg_book(
     rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
     rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
     rows = _with_inputs(rows, tables.get("orders"), accounts, contracts, inputs)
+    rows = _with_settings(rows, tables.get("account_parameters"), accounts, contracts, settable or {})
     if not included.all():
         rows = rows.take(included[rows.account])
     rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)

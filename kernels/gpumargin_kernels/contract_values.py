@@ -89,6 +89,7 @@ CONTRACT_VALUES: dict[str, Callable[[ContractSide], Array]] = {
     "size": lambda side: underlying_size(side.contracts),
     "price": _price,  # mark of one unit of the underlying; of an option its value per unit
     "value": lambda side: side.risk.value,  # of an option; 0 for what settles its P&L
+    "quote": lambda side: jnp.asarray(side.contracts.quote_ratio),  # one unit of quote currency
     "forward": _forward,
     "strike": lambda side: jnp.multiply(side.contracts.strike, side.contracts.quote_ratio),
     "otm": lambda side: _out_of_the_money(side, jnp.asarray(side.market.spot)),  # out of the money by, against spot
