@@ -85,7 +85,11 @@ def test_groups_are_runs_and_end_where_expiry_or_strike_changes() -> None:
 
 def test_the_padding_contract_is_the_last_row_and_worth_nothing() -> None:
     rows = some().contracts.contracts
-    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in ("svi", "inputs", "confidence", "is_digital")}
+    last = {
+        name: getattr(rows, name)[-1]
+        for name in rows._fields
+        if name not in ("svi", "inputs", "confidence", "is_digital")
+    }
     assert all(not value for name, value in last.items() if not name.endswith("_group"))
     assert all(np.isfinite(field[-1]) for field in rows.svi)
 
@@ -264,7 +268,7 @@ def test_contracts_behind_the_padding_contract_are_like_it() -> None:
     count = len(before.unit)
     after = padded_contracts(before, count + 5)
     assert after.is_digital is before.is_digital is None
-    for name in set(before._fields) - {"svi", "is_digital"}:
+    for name in set(before._fields) - {"svi", "inputs", "is_digital"}:
         old, new = getattr(before, name), getattr(after, name)
         assert_same_bits(new[:count], old)
         assert_same_bits(new[count:], np.repeat(old[-1:], 5))

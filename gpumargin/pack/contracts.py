@@ -66,7 +66,7 @@ def _joined(*parts: records.Contracts) -> records.Contracts:
 def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
     """Contracts and, behind them, as many worth nothing as `rows` asks for."""
     missing = rows - len(contracts.unit)
-    return _joined(contracts, blank_contracts(missing)) if missing > 0 else contracts
+    return _joined(contracts, blank_contracts(missing, contracts.inputs)) if missing > 0 else contracts
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
