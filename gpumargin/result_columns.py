@@ -71,6 +71,7 @@ _INSTRUMENTS = {
     ),
     "vanna": Meaning(f"{_MONEY} per 1.00 of forward and of vol", "signed", "derivative of vega to the forward"),
     "volga": Meaning(f"{_MONEY} per 1.00 of vol, twice", "signed", "derivative of vega to vol"),
+    "composite_delta": Meaning("units of underlying", "signed", "delta averaged over the model's price points"),
     "scenario_pnl": Meaning(_MONEY, "positive = gain", "P&L of one long contract per scenario column, before weights"),
 }
 _POINT = "vol point"

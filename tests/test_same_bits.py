@@ -21,7 +21,7 @@ from tests.explained import with_digitals
 ACCOUNTS = 1_500
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm"])
+@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims"])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,12 +11,11 @@ from typing import Any
 import polars as pl
 
 from gpumargin.errors import InternalError
+from gpumargin.explain.aggregation import Aggregated, aggregated
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, account_legs, account_market, base_assets
 from gpumargin.explain.requirements import (
-    Aggregated,
     UnitResult,
-    aggregated,
     component_tables,
     requirement_table,
     unit_results,

@@ -12,6 +12,7 @@ import polars as pl
 from gpumargin.explain.figures import Figure, Table, evaluate, exact, total
 from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
+from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
 from gpumargin.modelfile.names import MARK_COLUMNS, MARK_NAMES, TERM_NAMES
 
@@ -71,6 +72,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "confidence": lambda side: side.column("confidence"),
     "delta": _delta,
     "venue_delta": _venue_delta,
+    "composite_delta": lambda side: side.column("composite_delta"),
     "gamma": lambda side: side.column("gamma") / side.column("quote_ratio") ** 2,
     "vega": lambda side: side.column("vega"),
     "theta": lambda side: side.column("theta"),
@@ -124,7 +126,7 @@ class _Legs:
     def _term(self, leg: int, word: str, expression: Any) -> Figure:
         quantity = float(self.side.column("quantity")[leg])
         weight = _WORDS[word](np.array([quantity]))[0] if word in _WORDS else self.side.column(word)[leg]
-        column = evaluate(expression, self.of_leg(leg, list(_VALUES)), self.tables)
+        column = evaluate(expression, self.of_leg(leg, sorted(names_in(expression))), self.tables)
         return Figure(float(weight) * column.amount, abs(float(weight)) * column.gross)
 
 

@@ -29,6 +29,8 @@ class Market:
       perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
       accounting: price of the accounting asset.
       dollar: price at which charges on spot are turned into the accounting asset; 1 if the model takes it at par.
+      ranges: the model's scenario_range by unit.
+      discounts: whether the model discounts the value of options.
     """
 
     price: Mapping[str, float]
@@ -37,6 +39,8 @@ class Market:
     perpetual_confidence: Mapping[str, float]
     accounting: float
     dollar: float
+    ranges: Mapping[str, float]
+    discounts: bool
 
 
 def _column(frame: pl.DataFrame, key: str, value: str) -> dict[str, float]:
@@ -56,6 +60,8 @@ def account_market(sources: AccountSources) -> Market:
         perpetual_confidence=_column(least, "underlying", "confidence"),
         accounting=price[sources.file.accounting_asset],
         dollar=1.0 if sources.file.dollar_at_par else price[sources.file.accounting_asset],
+        ranges=sources.file.scenario_range,
+        discounts=sources.file.discounted_marks,
     )
 
 

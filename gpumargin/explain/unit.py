@@ -46,7 +46,7 @@ class UnitSide:
       pnl: `[N, S]` P&L of each position in each scenario column, before weights.
       scenarios: `[S]` scenarios of this unit in column order.
       market: prices and confidences.
-      charges: of the components before this one, by name.
+      charges: of the components before this one, by name; components that look across units come last.
       parameters: of the model, by name and unit.
       shared: what charges may name of the model; numbers that accounts set are columns of `legs`.
       tables: bracket tables of the model, by name and unit.
@@ -57,7 +57,7 @@ class UnitSide:
     pnl: Floats
     scenarios: pl.DataFrame
     market: Market
-    charges: Mapping[str, Charge]
+    charges: dict[str, Charge]
     parameters: Mapping[str, Mapping[str, float]]
     shared: SharedNames
     tables: Mapping[str, Any]

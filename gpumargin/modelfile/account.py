@@ -1,20 +1,12 @@
-"""What a model file says of whole accounts: how units combine, and what balances count."""
+"""What a model file says of whole accounts: what balances count."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from gpumargin.modelfile.numbers import DEFAULT, NotNegativeNumber, Share, Strict
-
-
-class Aggregation(Strict):
-    """How the requirements of an account's units combine: their sum, or sqrt(m' R m) over the listed units."""
-
-    kind: Literal["sum", "correlated"] = "sum"
-    units: list[str] = []
-    correlation: list[list[float]] = []
 
 
 class CollateralTable(Strict):

@@ -9,8 +9,19 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import Aggregation, CollateralTable
-from gpumargin.modelfile.components import SUM_WORDS, ChargeTable, ComponentTable, Largest, ParsedCharge, SharedNames
+from gpumargin.modelfile.account import CollateralTable
+from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
+from gpumargin.modelfile.components import (
+    SUM_WORDS,
+    ChargeTable,
+    ComponentTable,
+    Largest,
+    ParsedCharge,
+    ScenarioLoss,
+    ScenarioMean,
+    SharedNames,
+    SpreadCredit,
+)
 from gpumargin.modelfile.names import (
     CONTRACT_NAMES,
     MARK_COLUMNS,
@@ -20,7 +31,16 @@ from gpumargin.modelfile.names import (
     UNIT_NAMES,
 )
 from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict
-from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
+from gpumargin.modelfile.scenarios import (
+    CompositeDeltaTable,
+    ScenarioRow,
+    ScenarioRulesTable,
+    SkewTable,
+    VolShockTable,
+    check_rows,
+    names_in_weights,
+    unmoved,
+)
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
 ContractKind = Literal["option", "future", "perpetual"]
@@ -53,20 +73,24 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind] = Field(min_length=1)
     requires: list[str] = []
-    base_legs: bool = False
+    base_legs: bool | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
+    discounted_marks: bool = False
     vol_limit: float = 5.0
     tenor_limit_years: float = 10.0
     scenario_range: Number = {DEFAULT: 1.0}
     scenarios: dict[str, list[ScenarioRow]] = {}
+    scenario_rules: ScenarioRulesTable = ScenarioRulesTable()
     vol_shock: VolShockTable = VolShockTable()
+    skew: SkewTable | None = None
+    composite_delta: CompositeDeltaTable | None = None
     components: dict[str, ComponentTable]
     parameters: dict[str, Number] = {}
     settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
     tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     margin: dict[str, str]
-    aggregation: Aggregation = Aggregation()
+    aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
     provenance: Provenance
 
@@ -74,7 +98,11 @@ class ModelFile(Strict):
     def _is_coherent(self) -> Self:
         _check_components(self)
         _check_names(self)
-        _check_defaults(self.model_dump(), "")
+        with_scenarios = [name for name, c in self.components.items() if isinstance(c, ScenarioLoss)]
+        check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
+        _check_base_legs(self)
+        check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
+        _check_defaults(self.model_dump(exclude={"aggregation"}), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
@@ -130,11 +158,14 @@ def _check_names(model: ModelFile) -> None:
     for name, text in model.margin.items():
         used |= names_in(parse_expression(text, known))
         known.add(name)
+    used |= names_in_weights(model.scenarios, model.parameters)
     used |= set().union(*(charge.names() for _, charge in model.charges()))
     if set(model.tables) - used:
         _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
     if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION}:
         _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
+    if "composite_delta" in used and model.composite_delta is None:
+        _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -148,13 +179,46 @@ def _check_components(model: ModelFile) -> None:
         wanted = getattr(component, "scenarios", None)
         if wanted is not None and not model.scenarios.get(wanted):
             _fail(f"components.{name}.scenarios: no scenario set {wanted!r}; known: {sorted(model.scenarios)}")
+        if isinstance(component, ScenarioLoss):
+            _check_post(name, component)
         if isinstance(component, Largest):
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
         if isinstance(component, ChargeTable):
             _check_charge(name, component, model, earlier)
+        if isinstance(component, ScenarioMean):
+            _check_mean(model, name, component, earlier)
+        if isinstance(component, SpreadCredit):
+            for text in component.inputs().values():
+                parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
+
+
+def _check_mean(model: ModelFile, name: str, component: ScenarioMean, earlier: list[str]) -> None:
+    """It follows a component with scenarios, of which some leave spot unmoved if it asks for these."""
+    source = model.components.get(component.of)
+    if component.of not in earlier or not isinstance(source, ScenarioLoss):
+        _fail(f"components.{name}.of: {component.of!r} is no component of kind scenario_loss before it")
+    elif component.which == "unmoved" and not unmoved(model.scenarios[source.scenarios]):
+        _fail(f"components.{name}.which: no scenario of {source.scenarios!r} leaves spot where it is")
+
+
+def _check_post(name: str, component: ScenarioLoss) -> None:
+    try:
+        component.post_expression()
+    except ValueError as error:
+        _fail(f"components.{name}.post: {error}")
+
+
+def _check_base_legs(model: ModelFile) -> None:
+    """An asset is a leg of one unit at most."""
+    if isinstance(model.base_legs, bool):
+        return
+    assets = [asset for listed in model.base_legs.values() for asset in listed]
+    twice = sorted({asset for asset in assets if assets.count(asset) > 1})
+    if twice:
+        _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
 
 
 def _check_charge(name: str, charge: ChargeTable, model: ModelFile, earlier: Collection[str]) -> None:

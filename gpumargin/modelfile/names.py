@@ -18,6 +18,7 @@ CONTRACT_NAMES = {
     "confidence": "least confidence of the feeds of the expiry",
     "delta": "delta in units of the underlying",
     "venue_delta": "the venue's own delta where marks give one, else delta; units of the underlying",
+    "composite_delta": "delta averaged over the price points of [composite_delta], units of the underlying",
     "gamma": "change of delta per unit of price",
     "vega": "change of value per 1.00 of vol",
     "theta": "change of value per year",

@@ -110,10 +110,24 @@ def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) ->
     return np.array([found.get(asset, -1) for asset in assets], np.int64)
 
 
-def _assets(prices: pa.Table, price: Mapping[str, float], names: tuple[str, ...], accounting: str) -> records.Assets:
-    """Assets at their collateral price, which is the price where no other is given."""
+def _held(
+    units: tuple[str, ...], assets: tuple[str, ...], *, base_legs: Mapping[str, Collection[str]] | bool
+) -> dict[str, str]:
+    """Assets whose balances are legs, and the unit that each is a leg of."""
+    if isinstance(base_legs, bool):
+        return {unit: unit for unit in units if base_legs and unit in assets}
+    return {asset: unit for unit in units for asset in base_legs.get(unit, ()) if asset in assets}
+
+
+def _collateral_prices(prices: pa.Table, price: Mapping[str, float]) -> dict[str, float]:
+    """Price of each asset as collateral, which is its price where no other is given."""
     other = _prices(prices, "collateral_price") if "collateral_price" in prices.column_names else {}
-    collateral = {**price, **{asset: value for asset, value in other.items() if not np.isnan(value)}}
+    return {**price, **{asset: value for asset, value in other.items() if not np.isnan(value)}}
+
+
+def _assets(prices: pa.Table, price: Mapping[str, float], names: tuple[str, ...], accounting: str) -> records.Assets:
+    """Assets at their collateral price."""
+    collateral = _collateral_prices(prices, price)
     return records.Assets(
         ratio=np.array([collateral[name] / price[accounting] for name in names]),
         price=np.array([price[name] for name in names]),
@@ -126,7 +140,7 @@ def contract_set(
     *,
     kinds: Collection[str],
     accounting: str,
-    base_legs: bool,
+    base_legs: bool | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
     inputs: Mapping[str, str] | None = None,
 ) -> ContractSet:
@@ -137,7 +151,8 @@ def contract_set(
       as_of: microseconds since 1970.
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
-      base_legs: whether a balance in a unit's own asset becomes a leg of the unit.
+      base_legs: whether a balance in a unit's own asset becomes a leg of the unit; or the assets that move with each
+        unit, at the price that collateral is valued at.
       inputs: columns of `marks` and terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
 
@@ -148,10 +163,11 @@ def contract_set(
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
     units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
-    held = tuple(unit for unit in units if base_legs and unit in assets)
+    held = _held(units, assets, base_legs=base_legs)
+    own_price = price if base_legs is True else _collateral_prices(tables["prices"], price)
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
-        base_contracts(held, units=units, price=price, accounting=accounting, inputs=inputs or {}),
+        base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
     ids = np.array([*listed.ids.tolist(), *held], dtype=str)
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)

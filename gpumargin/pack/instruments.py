@@ -148,17 +148,17 @@ def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contract
 
 
 def base_contracts(
-    held: tuple[str, ...],
+    held: Mapping[str, str],
     *,
     units: tuple[str, ...],
     price: Mapping[str, float],
     accounting: str,
     inputs: Collection[str],
 ) -> records.Contracts:
-    """One contract per unit of `held`: its own asset, held as balance."""
+    """One contract per asset of `held`, which says what unit it moves with: one unit of the asset, held as balance."""
     blank = blank_contracts(len(held), inputs)
     return blank._replace(
-        unit=np.array([units.index(unit) for unit in held], np.int32),
+        unit=np.array([units.index(unit) for unit in held.values()], np.int32),
         is_base=np.ones(len(held), bool),
         size=np.ones(len(held)),
         mark=_lookup(price, held),

@@ -100,6 +100,7 @@ CONTRACT_VALUES: dict[str, Callable[[ContractSide], Array]] = {
     "confidence": lambda side: jnp.asarray(side.contracts.confidence),
     "delta": _delta,  # units of the underlying
     "venue_delta": _venue_delta,
+    "composite_delta": lambda side: jnp.asarray(side.risk.composite_delta),  # averaged over price points
     "gamma": lambda side: safe_divide(side.risk.greeks.gamma, jnp.square(side.contracts.quote_ratio), 0),
     "vega": lambda side: jnp.asarray(side.risk.greeks.vega),  # per 1.00 of vol
     "theta": lambda side: jnp.asarray(side.risk.greeks.theta),  # per year

@@ -6,37 +6,24 @@ account_stage    units to accounts, collateral, health                          
 """
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat, take
 from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels.aggregation import CROSS_KINDS, cross_components
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
 from gpumargin_kernels.components import KINDS, Charge, RowSide
 from gpumargin_kernels.contract_values import ContractSide
-from gpumargin_kernels.correlation import correlated_margin
-from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
-from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket, UnitSlots
+from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import leg_sums
-
-
-class MoneyGreeks(NamedTuple):
-    """Greeks of a row in money.
-
-    Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
-    """
-
-    delta: Leaf
-    gamma: Leaf
-    vega: Leaf
-    theta: Leaf
+from gpumargin_kernels.units import AccountUnits, MoneyGreeks, UnitRows, account_units, across_units, requirements
 
 
 class ContractTable(NamedTuple):
@@ -46,18 +33,6 @@ class ContractTable(NamedTuple):
     risk: ContractRisk
     totals: Tally  # option value and money Greeks
     tallies: dict[str, tuple[Tally, ...]]  # by component
-
-
-class UnitRows(NamedTuple):
-    """Result per unit row, `[R]` each."""
-
-    unit: Leaf  # int32
-    charges: dict[str, Leaf]  # by component
-    worst_scenario: Leaf  # int32 code, see `Charge`
-    worst_loss: Leaf
-    margin: dict[str, Leaf]  # by margin type
-    option_value: Leaf
-    greeks: MoneyGreeks
 
 
 class AccountRows(NamedTuple):
@@ -116,13 +91,13 @@ class _ContractColumns(NamedTuple):
 def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) -> _ContractColumns:
     """The contract stage for one chunk of contracts."""
     # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
-    risk = barrier(contract_risk(contracts, model))
     own_market = take(market, contracts.unit)
+    risk = barrier(contract_risk(contracts, model, own_market.spot))
 
     def side(name: str) -> ContractSide:
         return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
-    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components}
+    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS}
     return barrier(_ContractColumns(risk, _money_columns(contracts, risk), tallies))
 
 
@@ -150,9 +125,12 @@ def _charges(
 ) -> dict[str, Charge]:
     charges: dict[str, Charge] = {}
     for component in model.components:
+        if component.kind in CROSS_KINDS:
+            continue
         row = RowSide(
             sums=sums[component.name],
             market=take(market, unit),
+            unit=unit,
             weight=model.weight[unit],
             numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
@@ -160,14 +138,6 @@ def _charges(
         )
         charges[component.name] = KINDS[component.kind].charge(component, model, row)
     return charges
-
-
-def _requirements(model: Model, charges: dict[str, Charge], unit: Array) -> dict[str, Array]:
-    """Requirement of each unit row by margin type; later types may use earlier ones."""
-    values = take(model.parameters, unit) | {name: charge.amount for name, charge in charges.items()}
-    for name, expression in model.margins:
-        values[name] = jnp.broadcast_to(evaluate(expression, values), unit.shape)
-    return {name: values[name] for name, _ in model.margins}
 
 
 def _unit_rows(
@@ -181,16 +151,18 @@ def _unit_rows(
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
     charges = _charges(model, sums, legs.unit, market, assets)
+    amounts = {name: charge.amount for name, charge in charges.items()}
     no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
     binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
     return UnitRows(
         unit=legs.unit,
-        charges={name: charge.amount for name, charge in charges.items()},
+        charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
-        margin=_requirements(model, charges, legs.unit),
+        margin={} if cross_components(model) else requirements(model, amounts, legs.unit),
         option_value=totals[:, 0],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
+        pnl={name: charges[name].pnl for name in model.aggregation.scenario_inputs},
     )
 
 
@@ -237,52 +209,6 @@ def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
         return jnp.add(total, cash * own.settlement_ratio)
 
     return repeat(legs.contract.shape[1], add_slot, jnp.broadcast_to(zero, legs.contract.shape[:1]))
-
-
-class UnitSums(NamedTuple):
-    """Sums over the units of each account, `[A]` each."""
-
-    margin: dict[str, Leaf]
-    option_value: Leaf
-    unrealised_pnl: Leaf
-    worst_loss: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountUnits(NamedTuple):
-    """Units of each account brought together, `[A]` each."""
-
-    sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
-    worst_scenario: Leaf
-
-
-def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account brought together, `[A]`."""
-    source = UnitSums(units.margin, units.option_value, pnl, units.worst_loss, units.greeks)
-
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
-        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-        more = jax.tree.map(lambda x: jnp.where(is_held, x[row], 0), source)
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, more))
-
-    start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, units.worst_scenario[slots.row[:, 0]], -1)
-    margin = sums.margin
-    if model.aggregation == "correlated":
-        margin = {
-            name: correlated_margin(
-                jnp.where(slots.is_held, of_unit[slots.row], 0),
-                units.unit[slots.row],
-                model.correlation,
-                model.is_correlated,
-                zero,
-            )
-            for name, of_unit in units.margin.items()
-        }
-    return AccountUnits(sums, margin, worst)
 
 
 def account_stage(units: AccountUnits, collateral: CollateralValue) -> AccountRows:
@@ -334,11 +260,13 @@ def part_margin(
         [_unrealised_pnl(table.contracts, bucket, zero) for bucket in book.cash_legs.buckets], book.cash_legs.place
     )
     units, pnl = barrier((units, pnl))
+    if cross_components(model):
+        units = barrier(across_units(units, model, market, book.unit_slots, zero))
     together = in_row_order(
-        [_account_units(model, units, pnl, zero, bucket) for bucket in book.unit_slots.buckets], book.unit_slots.place
+        [account_units(model, units, pnl, zero, bucket) for bucket in book.unit_slots.buckets], book.unit_slots.place
     )
     collateral = in_row_order(
         [collateral_value(bucket, assets, model.collateral, zero) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    return PartResult(units, pnl, account_stage(*barrier((together, collateral))))
+    return PartResult(units._replace(pnl={}), pnl, account_stage(*barrier((together, collateral))))

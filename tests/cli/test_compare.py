@@ -69,6 +69,6 @@ def test_the_verb_shows_totals_and_writes_every_account(call: Call, tmp_path: Pa
     assert done.exit_code == 0, done.stderr
     assert "correlated-pm@2025-10-22" in done.stdout
     written = pl.read_parquet(tmp_path / "found" / "accounts.parquet")
-    assert written.height == 2 * written["account_id"].n_unique()
+    assert written.height == 2 * written.select("account_id", "pool").n_unique()
     assert pl.read_parquet(tmp_path / "found" / "totals.parquet").height == 2
     assert not list((tmp_path / "found").glob(".staging*"))

@@ -57,7 +57,6 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "scenario_sets": (),
         "components": (),
         "margins": (),
-        "aggregation": "sum",
         "spot": np.ones((1, 0), dtype),
         "vol_direction": np.zeros(0, np.int32),
         "weight": np.ones((1, 0), dtype),
@@ -65,8 +64,6 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "parameters": {},
         "numbers": {},
         "collateral": {},
-        "correlation": np.eye(1, dtype=dtype),
-        "is_correlated": np.zeros(1, bool),
     }
     return Model(**(empty | given))
 
