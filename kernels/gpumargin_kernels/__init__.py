@@ -22,6 +22,7 @@ from gpumargin_kernels.normal import (
     normal_survival,
 )
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.ranking import risk_order
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.shocked_vol import skew_multiplier, vol_multiplier, vol_points
@@ -87,6 +88,7 @@ __all__ = [
     "option_greeks",
     "parity_forward",
     "part_margin",
+    "risk_order",
     "skew_multiplier",
     "surface_vol",
     "svi_vol",
