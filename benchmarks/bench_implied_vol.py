@@ -1,8 +1,7 @@
-"""Implied vol of Black-76 options against fast-vollib, py_lets_be_rational and a numba loop; float64.
+"""Implied vol of Black-76 options against a numba loop and, in float64, against the libraries of `libraries.py`.
 
 Undiscounted out-of-the-money options within 3 deviations, vol 20 % to 150 %, one day to two years: all opponents can
-solve them. Answers are compared with the vol that made the prices before anything is timed. py_lets_be_rational takes
-one option per call, so it gets the first few and its time is scaled.
+solve them. Answers are compared with the vol that made the prices before anything is timed.
 Usage: python benchmarks/bench_implied_vol.py [--options N] [--save NAME]
 """
 
@@ -29,17 +28,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 from scipy.special import ndtr
 
 from benchmarks.harness import alternating, machine, save
+from benchmarks.libraries import SCALAR, SCALAR_OPTIONS, SOLVERS
 from gpumargin.device import ACCOUNT_AXIS, account_mesh
 from gpumargin_kernels._buckets import in_chunks
 from gpumargin_kernels.implied_vol import implied_vol
 
 CHUNK = 4_096
-SCALAR_OPTIONS = 2_000  # for opponents that take one option per call
-ROOM = 1e-9  # a well-conditioned price in float64, priced by plain differences, determines its vol to this
+# What a well-conditioned price, priced by plain differences and rounded to its type, determines its vol to.
+ROOM = {"float64": 1e-9, "float32": 1e-3}
 
 
 class Options(NamedTuple):
-    """Columns of float64, `is_call` of bool, `[N]`."""
+    """Columns of one float type, `is_call` of bool, `[N]`."""
 
     value: Any
     forward: Any
@@ -103,7 +103,7 @@ def _halley_all(value: Any, forward: Any, strike: Any, years: Any, out: Any) -> 
 
 def numba_solver(options: Options) -> Solver:
     """A fused loop over all cores, for out-of-the-money options alone."""
-    out = np.empty(len(options.value))
+    out = np.empty_like(options.value)
 
     def solve() -> Any:
         _halley_all(options.value, options.forward, options.strike, options.years, out)
@@ -112,80 +112,58 @@ def numba_solver(options: Options) -> Solver:
     return solve
 
 
-def fast_vollib_solver(options: Options) -> Solver:
-    """Its default solver (Halley, then bisection) in its numba backend."""
-    from fast_vollib.backends import numba_backend
-
-    flag, rate = np.where(options.is_call, "c", "p"), np.zeros(len(options.value))
-    columns = (options.value, options.forward, options.strike, options.years, rate, flag)
-    return lambda: numba_backend.implied_volatility("black", *columns, on_error="ignore")
+OURS: dict[str, Callable[[Options], Solver]] = {"gpumargin": gpumargin_solver, "numba halley": numba_solver}
 
 
-def fast_vollib_jaeckel_solver(options: Options) -> Solver:
-    """Its solver after Jaeckel (numba where it finds it)."""
-    from fast_vollib.jackel import jackel_iv_black
-
-    return lambda: jackel_iv_black(options.value, options.forward, options.strike, options.years, options.is_call)
-
-
-def lets_be_rational_solver(options: Options) -> Solver:
-    """The reference algorithm in plain Python (numba 0.68 cannot compile its release 1.1.2); one call per option."""
-    from py_lets_be_rational.lets_be_rational import implied_volatility_from_a_transformed_rational_guess as solve
-
-    columns = (options.value, options.forward, options.strike, options.years, np.where(options.is_call, 1.0, -1.0))
-    rows = list(zip(*(column[:SCALAR_OPTIONS].tolist() for column in columns), strict=True))
-    return lambda: np.array([solve(*row) for row in rows])
-
-
-SOLVERS: dict[str, Callable[[Options], Solver]] = {
-    "gpumargin": gpumargin_solver,
-    "numba halley": numba_solver,
-    "fast-vollib numba": fast_vollib_solver,
-    "fast-vollib jaeckel": fast_vollib_jaeckel_solver,
-    "py_lets_be_rational": lets_be_rational_solver,
-}
-
-
-def ready(options: Options, vol: Any) -> dict[str, Solver]:
+def ready(options: Options, vol: Any, dtype: str) -> dict[str, Solver]:
     """Solvers that import and run, each with its errors printed; ours must be right."""
     found: dict[str, Solver] = {}
-    for name, make in SOLVERS.items():
+    for name, make in (OURS | (SOLVERS if dtype == "float64" else {})).items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 solver = make(options)
-                answer = np.asarray(solver())
+                answer = np.asarray(solver(), np.float64)
         except ImportError as error:
             print(f"{name}: left out, {error}")
             continue
         error = np.abs(answer / vol[: len(answer)] - 1)
-        share = np.mean(~(error <= ROOM))
+        share = np.mean(~(error <= ROOM[dtype]))
         print(f"{name:20s} vol error median {np.nanmedian(error):.1e} max {np.nanmax(error):.1e}; wrong {share:.2%}")
         if name == "gpumargin" and share > 0:
-            message = f"{share:.2%} of our vols are off by more than {ROOM:.0e}; nothing was timed"
+            message = f"{share:.2%} of our vols are off by more than {ROOM[dtype]:.0e}; nothing was timed"
             raise SystemExit(message)
         found[name] = solver
     return found
 
 
+def measure(rows: int, dtype: str) -> dict[str, Any]:
+    """Seconds of every solver in one precision, printed as options per second with ratios."""
+    options, vol = make_options(rows)
+    narrow = Options(*(x.astype(dtype) if x.dtype.kind == "f" else x for x in options))
+    seconds = alternating(ready(narrow, vol, dtype))
+    solved = {name: SCALAR_OPTIONS if name in SCALAR else rows for name in seconds}
+    rate = {name: solved[name] / figures["median"] for name, figures in seconds.items()}
+    for name, per_second in rate.items():
+        ratio = rate["gpumargin"] / per_second
+        print(f"{dtype} {name:20s} {per_second:14,.0f} options per second; gpumargin is {ratio:.2f} times as fast")
+    return {"options": solved, "seconds": seconds, "per_second": rate}
+
+
 def main() -> None:
-    """Compares, measures, prints options per second and ratios."""
+    """Compares and measures both precisions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--options", type=int, default=2**20)
     parser.add_argument("--save", help="name under benchmarks/results")
     arguments = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
     unit = CHUNK * len(jax.devices("cpu"))
     rows = -(-arguments.options // unit) * unit
-    solvers = ready(*make_options(rows))
-    seconds = alternating(solvers)
-    solved = {name: SCALAR_OPTIONS if name == "py_lets_be_rational" else rows for name in seconds}
-    rate = {name: solved[name] / figures["median"] for name, figures in seconds.items()}
-    for name, per_second in rate.items():
-        ratio = rate["gpumargin"] / per_second
-        print(f"{name:20s} {per_second:14,.0f} options per second; gpumargin is {ratio:.2f} times as fast")
+    report: dict[str, Any] = {"machine": machine()}
+    for dtype in ROOM:
+        with jax.enable_x64(dtype == "float64"):
+            report[dtype] = measure(rows, dtype)
     if arguments.save:
-        print(save(arguments.save, {"machine": machine(), "options": solved, "seconds": seconds, "per_second": rate}))
+        print(save(arguments.save, report))
 
 
 if __name__ == "__main__":

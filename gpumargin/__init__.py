@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gpumargin.catalogue import MarginModel as MarginModel
     from gpumargin.catalogue import load_model as load_model
     from gpumargin.checks import check_book as check_book
+    from gpumargin.compare import compare_models as compare_models
     from gpumargin.errors import GpumarginError as GpumarginError
     from gpumargin.errors import InputError as InputError
     from gpumargin.errors import InternalError as InternalError
@@ -33,6 +34,7 @@ _HOME = {
     "Run": "gpumargin.runs",
     "UsageError": "gpumargin.errors",
     "check_book": "gpumargin.checks",
+    "compare_models": "gpumargin.compare",
     "load_model": "gpumargin.catalogue",
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
@@ -49,6 +51,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "check_book",
+    "compare_models",
     "load_model",
     "margin",
     "read_book",

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from gpumargin.bind_account import bind_account, by_name
-from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import ModelFile, PriceShortfall, ScenarioRow
+from gpumargin.bind_account import bind_account, no_account
+from gpumargin.bind_aggregation import bound_aggregation, spread_table
+from gpumargin.evaluate import number_of
+from gpumargin.expressions import names_in, parse_expression
+from gpumargin.modelfile import (
+    ChargeTable,
+    ModelFile,
+    PriceShortfall,
+    ScenarioLoss,
+    ScenarioMean,
+    ScenarioRow,
+    SpreadCredit,
+)
+from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES, counterparts, unmoved
 from gpumargin.pack.columns import Bools, Floats
+from gpumargin.pack.numbers import brackets_by_name, by_name
+from gpumargin.schema import USD
+from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
-from gpumargin_kernels.model import Component, Model, ScenarioSet, VolShock
+from gpumargin_kernels.model import (
+    Component,
+    DeltaPoints,
+    Model,
+    ScenarioRules,
+    ScenarioSet,
+    VolShock,
+)
 
-_DIRECTIONS = {"up": 1, "none": 0, "down": -1}
+_DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
 
 
@@ -29,6 +50,52 @@ def spot_levels(file: ModelFile, row: ScenarioRow, units: Sequence[str]) -> Floa
     return 1 + (row.move or 0.0) * by_name(file.scenario_range, units)
 
 
+def scenario_weights(file: ModelFile, row: ScenarioRow, units: Sequence[str]) -> Floats:
+    """Share of one scenario's P&L that counts, `[U]`."""
+    if not isinstance(row.weight, str):
+        return by_name(row.weight, units)
+    expression = parse_expression(row.weight, {*WEIGHT_NAMES, *file.parameters})
+    moves, ranges = spot_levels(file, row, units) - 1, by_name(file.scenario_range, units)
+    numbers = {name: by_name(values, units) for name, values in file.parameters.items()}
+    return np.array(
+        [
+            number_of(
+                expression,
+                {name: float(values[i]) for name, values in numbers.items()}
+                | {"move": float(moves[i]), "range": float(ranges[i])},
+            )
+            for i in range(len(units))
+        ]
+    )
+
+
+def _rules(file: ModelFile, rows: Sequence[ScenarioRow]) -> ScenarioRules:
+    return ScenarioRules(
+        is_additive=file.vol_shock.rule == "additive",
+        is_parallel=file.scenario_rules.shock_base == "parallel",
+        is_index_based=file.scenario_rules.shock_base == "index",
+        is_coin_pnl=file.scenario_rules.pnl_currency == "coin",
+        is_discounted=file.discounted_marks,
+        skew=tuple(i for i, row in enumerate(rows) if row.vol in SKEWS),
+    )
+
+
+def _scenario_numbers(file: ModelFile, rows: Sequence[ScenarioRow], units: Sequence[str]) -> dict[str, Floats]:
+    """Numbers of vols and times in scenarios, only those that differ from doing nothing."""
+    found: dict[str, Floats] = {}
+    bounds = {"min_up": file.vol_shock.min_up, "max_up": file.vol_shock.max_up}
+    found |= {name: by_name(values, units) for name, values in bounds.items() if values is not None}
+    for name, nothing in (("vol_factor", 1.0), ("vol_shift", 0.0)):
+        values = [getattr(row, name) for row in rows]
+        if any(set(value.values()) != {nothing} for value in values):
+            found[name] = _columns([by_name(value, units) for value in values], units)
+    if any(row.days for row in rows):
+        found["years_ahead"] = np.array([row.days for row in rows]) / _DAYS_PER_YEAR
+    if any(row.vol in SKEWS for row in rows) and file.skew is not None:
+        found |= {name: by_name(values, units) for name, values in file.skew}
+    return found
+
+
 def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
     ends = np.cumsum([len(rows) for rows in file.scenarios.values()]).tolist()
     return tuple(
@@ -37,8 +104,9 @@ def _scenario_sets(file: ModelFile) -> tuple[ScenarioSet, ...]:
 
 
 def _columns(values: Iterable[Floats], units: Sequence[str]) -> Floats:
+    """Columns side by side, `[U, S]`; none of them, or no units, give an empty block."""
     columns = [*values]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(units), 0))
+    return np.stack(columns, axis=1) if units and columns else np.zeros((len(units), 0))
 
 
 def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
@@ -58,18 +126,79 @@ def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
 def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     bound: dict[str, dict[str, np.ndarray]] = {}
     for name, component in file.components.items():
-        bound[name] = {number: by_name(values, units) for number, values in component.numbers().items()}
+        bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
+        if isinstance(component, ChargeTable):
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
+        if isinstance(component, ScenarioLoss) and component.post is not None:
+            bound[name] |= _post_numbers(file, component.post_expression(), units, assets)
     return bound
 
 
-def _components(file: ModelFile) -> tuple[Component, ...]:
-    def choices(component: object) -> tuple[tuple[str, object], ...]:
-        chosen = component.choices()  # type: ignore[attr-defined]
-        return tuple((key, value) for key, value in chosen.items() if key != "asset")
+def _post_numbers(
+    file: ModelFile, post: Expression | None, units: Sequence[str], assets: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What an expression of P&L names of the model: the unit's range, and the asset that says what a dollar is."""
+    used = set() if post is None else names_in(post)
+    found: dict[str, np.ndarray] = {"range": by_name(file.scenario_range, units)} if "range" in used else {}
+    if "dollar" in used:
+        dollar = USD if file.dollar_at_par else file.accounting_asset
+        found["accounting"] = np.full(len(units), assets.index(dollar), np.int32)
+    return found
 
-    return tuple(Component(name, c.kind, choices(c)) for name, c in file.components.items())
+
+def _components(file: ModelFile) -> tuple[Component, ...]:
+    earlier: list[str] = []
+    bound = []
+    for name, component in file.components.items():
+        bound.append(Component(name, component.kind, tuple(_choices(file, component, earlier).items())))
+        earlier.append(name)
+    return tuple(bound)
+
+
+def _choices(file: ModelFile, component: object, earlier: Collection[str]) -> dict[str, object]:
+    """What of a component shapes the program."""
+    match component:
+        case ChargeTable():
+            return {"charge": _charge_choices(component, file.parameters, earlier)}
+        case SpreadCredit():
+            known = {*earlier, "spot"}
+            return {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
+        case ScenarioMean():
+            return component.choices() | {"members": _members(file, component)}
+    return {key: value for key, value in component.choices().items() if key != "asset"}  # type: ignore[attr-defined]
+
+
+def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(parameters, earlier)
+    return ChargeChoices(
+        legs=tuple(table.legs),
+        level=table.level,
+        sums=tuple(Summed(name, word, expression) for name, (word, expression) in parsed.sums.items()),
+        terms=tuple(parsed.terms),
+        each=tuple(parsed.each.items()),
+        amount=parsed.amount,
+    )
+
+
+def _members(file: ModelFile, component: ScenarioMean) -> tuple[int, ...]:
+    """Scenarios whose mean is taken, or the pair of each scenario, as indexes within the set."""
+    source = file.components[component.of]
+    rows = file.scenarios[source.scenarios]  # type: ignore[union-attr]
+    return tuple(unmoved(rows) if component.which == "unmoved" else counterparts(rows))
+
+
+def _delta_points(file: ModelFile, units: Sequence[str]) -> DeltaPoints | None:
+    table = file.composite_delta
+    if table is None:
+        return None
+    ranges = by_name(file.scenario_range, units)
+    return DeltaPoints(
+        spot=_columns([1 + point.move * ranges for point in table.points], units),
+        weight=np.array([point.weight for point in table.points], np.float64),
+        years_ahead=np.array(table.days / _DAYS_PER_YEAR),
+    )
 
 
 def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
@@ -78,17 +207,21 @@ def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     return tuple((name, parse_expression(text, known)) for name, text in file.margin.items())
 
 
-def correlation_table(file: ModelFile, units: Sequence[str]) -> tuple[Floats, np.ndarray]:
-    """Correlation `[U, U]` between the units of a book, and which of them the model lists."""
-    rows = file.aggregation.units
-    listed = np.array([unit in rows for unit in units], bool)
-    table = np.eye(len(units))
-    given = np.array(file.aggregation.correlation, dtype=np.float64)
-    inside = [i for i, is_listed in enumerate(listed) if is_listed]
-    source = [rows.index(units[i]) for i in inside]
-    if inside:
-        table[np.ix_(inside, inside)] = given[np.ix_(source, source)]
-    return table, listed
+def without_scenarios(units: int) -> Model:
+    """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
+    ones = np.ones(units)
+    return Model(
+        scenario_sets=(),
+        components=(),
+        margins=(),
+        spot=np.ones((units, 0)),
+        vol_direction=np.zeros(0, np.int32),
+        weight=np.ones((units, 0)),
+        vol_shock=VolShock(*(ones for _ in VolShock._fields)),
+        parameters={},
+        numbers={},
+        account=no_account(),
+    )
 
 
 def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Bools) -> Model:
@@ -104,19 +237,20 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
       `Model` with numpy leaves; its static part depends on the file alone, never on the book.
     """
     rows = [row for _, row in scenario_rows(file)]
-    correlation, listed = correlation_table(file, units)
     return Model(
         scenario_sets=_scenario_sets(file),
         components=_components(file),
         margins=margin_expressions(file),
-        aggregation=file.aggregation.kind,
         spot=_columns([spot_levels(file, row, units) for row in rows], units),
         vol_direction=np.array([_DIRECTIONS[row.vol] for row in rows], np.int32),
-        weight=_columns([by_name(row.weight, units) for row in rows], units),
+        weight=_columns([scenario_weights(file, row, units) for row in rows], units),
         vol_shock=_vol_shock(file, units),
+        rules=_rules(file, rows),
+        scenario_numbers=_scenario_numbers(file, rows, units),
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
         account=bind_account(file, assets, base),
-        correlation=correlation,
-        is_correlated=listed,
+        aggregation=bound_aggregation(file, units),
+        delta_points=_delta_points(file, units),
+        spreads={n: spread_table(c, units) for n, c in file.components.items() if isinstance(c, SpreadCredit)},
     )

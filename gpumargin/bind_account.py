@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, account_expressions
 from gpumargin.pack.columns import Bools, Floats
+from gpumargin.pack.numbers import brackets_by_name, by_name
 from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule
-
-
-def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """A table of numbers as an array over `names`, the default where a name is not listed."""
-    return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
-
-
-def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
-    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
-    rows = [tables.get(name, tables[DEFAULT]) for name in names]
-    longest = max(map(len, tables.values()))
-    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
 
 
 def category_codes(file: ModelFile) -> dict[str, int]:
@@ -65,6 +54,11 @@ def _charge_numbers(file: ModelFile, assets: Sequence[str]) -> dict[str, dict[st
 
 def _rule(table: CollateralTable) -> BalanceRule:
     return BalanceRule(*table.parsed())
+
+
+def no_account() -> AccountModel:
+    """A model that says nothing of accounts: for pricing contracts alone."""
+    return AccountModel((), False, (), (), False, (), (), {}, {}, {})
 
 
 def bind_account(file: ModelFile, assets: Sequence[str], base: Bools) -> AccountModel:

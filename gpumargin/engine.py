@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gpumargin.device import ACCOUNT_AXIS, DeviceChoice, account_mesh, choose_devices, chunk_rows
+from gpumargin.device import ACCOUNT_AXIS, DeviceChoice, account_mesh, choose_devices, chunk_rows, contract_chunk
 from gpumargin.errors import ResourceError
-from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, make_plan, pack_shard
-from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
+from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
 from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
@@ -28,6 +28,18 @@ _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
 _BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
 _SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
+
+
+def computed(function: Callable[..., Any], arguments: tuple[Any, ...], device: DeviceChoice) -> Any:
+    """What a kernel makes of numpy arguments, numpy, in 64 bits on the first device; compiled once per shape."""
+    with jax.enable_x64(True):
+        placed = jax.device_put(arguments, choose_devices(device)[0])
+        return jax.tree.map(np.asarray, _program(function)(*placed))
+
+
+@cache
+def _program(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function)
 
 
 class EngineResult(NamedTuple):
@@ -83,14 +95,19 @@ class Engine:
         with jax.enable_x64(True):
             self._mesh = account_mesh(self.devices)
             shared = NamedSharding(self._mesh, _SHARED)
-            held = (contracts.contracts, contracts.market, contracts.assets, model)
-            cast_contracts, *rest = _cast(held, settings.dtype)
-            self._market, self._assets, self._model = jax.device_put(tuple(rest), shared)
+            held = (contracts.market, contracts.assets, model)
+            self._market, self._assets, self._model = jax.device_put(_cast(held, settings.dtype), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
-            self.table: ContractTable = _contract_program()(
-                jax.device_put(cast_contracts, shared), self._market, self._model, self._assets.settlement
-            )
+            self.table = self._price(contracts)
             self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
+
+    def _price(self, contracts: ContractSet) -> ContractTable:
+        """The contract stage, sharded over the devices."""
+        chunk = contract_chunk(self.devices[0])
+        rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
+        even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
+        block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
+        return _contract_program(self._mesh, chunk)(block, self._market, self._model, self._assets.settlement)
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -136,8 +153,13 @@ class Engine:
 
 
 @cache
-def _contract_program() -> Callable[..., ContractTable]:
-    return cast("Callable[..., ContractTable]", jax.jit(contract_stage))
+def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., ContractTable]:
+    """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
+    local = partial(contract_stage, chunk=chunk)
+    sharded = jax.shard_map(
+        local, mesh=mesh, in_specs=(_BLOCK, _SHARED, _SHARED, _SHARED), out_specs=_BLOCK, check_vma=False
+    )
+    return cast("Callable[..., ContractTable]", jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED)))
 
 
 @cache

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.modelfile import Aggregation, PriceShortfall, asset_columns
+from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
 from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, texts
 from gpumargin.pack.legs import Accounts
 from gpumargin.schema import USD
@@ -20,7 +20,7 @@ _EXAMPLES = 20
 _SYMMETRY = 1e-12
 _SMALLEST_EIGENVALUE = -1e-10
 # Columns of a book that change its numbers and that no component of this version reads: refused, never ignored.
-_UNPRICED = {"payoff": "vanilla", "premium": "upfront"}
+_UNPRICED = {"premium": "upfront"}
 
 
 def require_usable(model: MarginModel, book: Book) -> None:
@@ -34,6 +34,28 @@ def require_usable(model: MarginModel, book: Book) -> None:
     failures += _categories(model, book)
     if failures:
         raise input_error(failure_frame(failures))
+
+
+def require_priceable(book: Book, money: str) -> None:
+    """Checks that the contracts of a market can be priced and stated in `money`.
+
+    Raises:
+      InputError: GM105 or GM109, no positive price of `money`; GM112 a contract feature that is not priced.
+    """
+    failures = [*_statable(book, money), *_features(book)]
+    if failures:
+        raise input_error(failure_frame(failures))
+
+
+def _statable(book: Book, money: str) -> Iterator[Failure]:
+    prices = book.tables["prices"]
+    price = dict(zip(map(str, texts(prices, "asset")), floats(prices, "price"), strict=True)).get(money)
+    if price is None and money != USD:
+        message = f"contracts are to be stated in {money!r}, and the prices table has no price of it"
+        yield Failure("GM105", "prices", "", None, "asset", money, message, f"add a row for {money!r} to prices")
+    elif price == 0:
+        message = f"no amount can be stated in {money!r}, whose price is 0"
+        yield Failure("GM109", "prices", "", None, "price", money, message, f"give {money!r} a positive price")
 
 
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
@@ -66,35 +88,50 @@ def _model_failure(model: MarginModel, code: str, column: str, value: object, me
 
 
 def _correlation(model: MarginModel) -> Iterator[Failure]:
-    table = model.file.aggregation
-    if table.kind != "correlated":
-        return
-    problem = correlation_problem(table)
-    if problem is not None:
-        value, message = problem
-        remedy = "give a symmetric positive semidefinite matrix with ones on its diagonal, one row per unit listed"
-        yield _model_failure(model, "GM114", "aggregation.correlation", value, message, remedy)
+    remedy = "give a symmetric positive semidefinite matrix, correlations with ones on the diagonal, one row per name"
+    for key, names, rows, diagonal in _matrices(model.file.aggregation):
+        problem = matrix_problem(names, rows, diagonal=diagonal, word=key)
+        if problem is not None:
+            value, message = problem
+            yield _model_failure(model, "GM114", f"aggregation.{key}", value, message, remedy)
 
 
-def correlation_problem(table: Aggregation) -> tuple[object, str] | None:
-    """What keeps a table from being a correlation matrix: the offending value and why; None if it is one."""
-    size = len(table.units)
-    if [len(row) for row in table.correlation] != [size] * size:
-        return len(table.correlation), f"correlation is not {size} x {size}, one row and column per unit"
-    matrix = np.array(table.correlation, dtype=np.float64)
-    if len(set(table.units)) != size:
-        return table.units, "a unit is listed twice"
+def _matrices(rule: Aggregation) -> Iterator[tuple[str, list[str], list[list[float]], float | None]]:
+    """Every matrix of an aggregation: its key, the names of its rows, the rows, and what its diagonal must be."""
+    match rule:
+        case Correlated():
+            yield "correlation", rule.units, rule.correlation, 1.0
+        case Covariance():
+            yield "covariance", rule.units, rule.covariance, None
+        case Sensitivities():
+            yield "across", list(rule.buckets), rule.across, 1.0
+
+
+def matrix_problem(
+    names: list[str], rows: list[list[float]], *, diagonal: float | None = 1.0, word: str = "correlation"
+) -> tuple[object, str] | None:
+    """What keeps a table from being a correlation matrix: the offending value and why; None if it is one.
+
+    `diagonal` None asks for a covariance matrix instead: no bound on its entries.
+    """
+    size = len(names)
+    if [len(row) for row in rows] != [size] * size:
+        return len(rows), f"{word} is not {size} x {size}, one row and column per name"
+    matrix = np.array(rows, dtype=np.float64)
+    if len(set(names)) != size:
+        return names, "a name is listed twice"
     if not np.all(np.isfinite(matrix)):
-        return "NaN", "correlation has an entry that is not finite"
-    if np.abs(matrix - matrix.T).max(initial=0) > _SYMMETRY:
-        return float(np.abs(matrix - matrix.T).max()), "correlation is not symmetric"
-    if np.any(np.diag(matrix) != 1):
-        return float(np.diag(matrix).min()), "correlation has a diagonal entry other than 1"
-    if np.abs(matrix).max(initial=0) > 1:
-        return float(np.abs(matrix).max()), "a correlation is outside -1 to 1"
+        return "NaN", f"{word} has an entry that is not finite"
+    largest = float(np.abs(matrix).max(initial=0))
+    if np.abs(matrix - matrix.T).max(initial=0) > _SYMMETRY * max(largest, 1):
+        return float(np.abs(matrix - matrix.T).max()), f"{word} is not symmetric"
+    if diagonal is not None and np.any(np.diag(matrix) != diagonal):
+        return float(np.diag(matrix).min()), f"{word} has a diagonal entry other than {diagonal:g}"
+    if diagonal is not None and largest > 1:
+        return largest, "a correlation is outside -1 to 1"
     smallest = float(np.linalg.eigvalsh(matrix).min()) if size else 0.0
-    if smallest < _SMALLEST_EIGENVALUE:
-        return smallest, f"correlation is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
+    if smallest < _SMALLEST_EIGENVALUE * max(largest, 1):
+        return smallest, f"{word} is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
     return None
 
 
@@ -147,6 +184,7 @@ def _features(book: Book) -> Iterator[Failure]:
         for word in sorted(words - {plain}):
             row = int(np.flatnonzero(texts(instruments, column) == word)[0])
             yield _feature(book, row, column, word)
+    yield from _odd_payoffs(book)
     if "price_cap" in instruments.column_names:
         capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
         yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
@@ -155,6 +193,14 @@ def _features(book: Book) -> Iterator[Failure]:
         message = "overrides of single accounts are not applied by this version"
         remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
         yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
+
+
+def _odd_payoffs(book: Book) -> Iterator[Failure]:
+    """A payoff is a term of options: on anything else it would be ignored."""
+    instruments = book.tables["instruments"]
+    odd = (texts(instruments, "payoff").astype(str) != "vanilla") & (texts(instruments, "kind").astype(str) != "option")
+    for row in np.flatnonzero(odd)[:1].tolist():
+        yield _feature(book, row, "payoff", instruments["payoff"][row])
 
 
 def _feature(book: Book, row: int, column: str, value: object) -> Failure:

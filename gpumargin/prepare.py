@@ -13,10 +13,12 @@ from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
+from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.modelfile import asset_columns
+from gpumargin.modelfile import ModelFile, asset_columns
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
+from gpumargin.pack.filled import with_filled
 from gpumargin.pack.legs import Accounts, LegBook, find_accounts, leg_book
 from gpumargin.results import Naming
 from gpumargin.tables import Book
@@ -51,6 +53,7 @@ class Pass:
     legs: LegBook
     engine: Engine
     naming: Naming
+    filling: Filling  # the same for every pass
 
     @property
     def money(self) -> str:
@@ -85,47 +88,66 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
     return [(model, included) for model, included in chosen.values() if included.any()]
 
 
-def _prepared(
-    book: Book, model: MarginModel, included: Bools, accounts: Accounts, instant: datetime, settings: Settings
-) -> Pass:
-    file = model.file
+@dataclass(frozen=True)
+class _Market:
+    """What every pass of a run shares."""
+
+    book: Book
+    accounts: Accounts
+    instant: datetime
+    filling: Filling
+
+
+def _contracts(market: _Market, file: ModelFile) -> ContractSet:
+    """The contracts that a model margins, with the forwards and vols that were filled."""
     contracts = contract_set(
-        book.tables,
-        _as_of_microseconds(instant),
+        market.book.tables,
+        _as_of_microseconds(market.instant),
         kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
+        inputs=file.mark_inputs(),
         asset_columns=asset_columns(file),
         settles=file.pnl_settles,
     )
+    filled = market.filling.filled
+    return contracts if filled is None else with_filled(contracts, filled)
+
+
+def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Settings) -> Pass:
+    file, tables = model.file, market.book.tables
+    contracts = _contracts(market, file)
     legs = leg_book(
-        book.tables,
-        accounts,
+        tables,
+        market.accounts,
         contracts,
         included=included,
         keep_empty=file.unsettled_without_position,
+        inputs=file.leg_inputs(),
         categories=category_codes(file),
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
-    decimals = asset_decimals(book)[file.accounting_asset]
+    decimals = asset_decimals(market.book)[file.accounting_asset]
     naming = Naming.of(file, model.label, contracts, decimals)
-    return Pass(model, contracts, legs, Engine(bound, contracts, settings), naming)
+    return Pass(model, contracts, legs, Engine(bound, contracts, settings), naming, market.filling)
 
 
 def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> list[Pass]:
     """Checks a book and packs it for every model that its accounts name.
 
     Raises:
-      InputError: the book breaks the input contract, or lacks what a model needs; no kernel has run.
+      InputError: the book breaks the input contract, or lacks what a model needs and what cannot be filled; no account
+        has been margined.
     """
     with clock.stage("check"):
         instant = resolve_as_of(book, options.as_of)
         models = _models(book, model)
+        vol_limit = max(each.file.vol_limit for each in models.values())
         require_valid(
             book,
             as_of=options.as_of,
-            vol_limit=max(each.file.vol_limit for each in models.values()),
+            vol_limit=vol_limit,
             tenor_limit_years=max(each.file.tenor_limit_years for each in models.values()),
         )
         accounts = find_accounts(book.tables)
@@ -133,5 +155,8 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
         for each, included in parts:
             require_usable(each, book)
             require_margined(each, book, accounts, included)
+    with clock.stage("fill"):
+        filling = fill_market(book, instant, device=options.settings.device, vol_limit=vol_limit)
     with clock.stage("pack"):
-        return [_prepared(book, each, included, accounts, instant, options.settings) for each, included in parts]
+        market = _Market(book, accounts, instant, filling)
+        return [_prepared(market, each, included, options.settings) for each, included in parts]

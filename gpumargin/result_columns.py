@@ -56,7 +56,7 @@ _INSTRUMENTS = {
     "strike": Meaning("quote currency", "", "strike price"),
     "forward": Meaning("quote currency", "", "forward price of the expiry"),
     "years": Meaning("years of 365 days", "", "time to expiry"),
-    "contract_size": Meaning("units of underlying", "", "size of one contract"),
+    "contract_size": Meaning("units of underlying", "", "size of one contract; inverse future, digital option: quote"),
     "model": _ACCOUNTS["model"],
     "value": Meaning(_MONEY, "signed", "value of one long contract"),
     "implied_vol": Meaning("decimal per sqrt-year", "", "vol the contract was priced with"),
@@ -64,11 +64,27 @@ _INSTRUMENTS = {
     "gamma": Meaning(f"{_MONEY} per 1.00 of forward, twice", "signed", "second derivative to the forward"),
     "vega": Meaning(f"{_MONEY} per 1.00 of vol", "signed", "derivative to vol"),
     "theta": Meaning(f"{_MONEY} per year", "signed", "derivative to calendar time, forward held"),
-    "rho": Meaning(f"{_MONEY} per 1.00 of rate", "signed", "derivative to the discount rate, forward held"),
+    "rho": Meaning(
+        f"{_MONEY} per 1.00 of rate",
+        "signed",
+        "derivative of Black-76 to the discount rate, forward held: -years * model value",
+    ),
     "vanna": Meaning(f"{_MONEY} per 1.00 of forward and of vol", "signed", "derivative of vega to the forward"),
     "volga": Meaning(f"{_MONEY} per 1.00 of vol, twice", "signed", "derivative of vega to vol"),
+    "composite_delta": Meaning("units of underlying", "signed", "delta averaged over the model's price points"),
     "scenario_pnl": Meaning(_MONEY, "positive = gain", "P&L of one long contract per scenario column, before weights"),
 }
+_POINT = "vol point"
+_MARKET_INSTRUMENTS = _INSTRUMENTS | {
+    "vega": Meaning(f"{_MONEY} per {_POINT}", "signed", "change of value for vol +0.01, linear"),
+    "theta": Meaning(f"{_MONEY} per calendar day", "signed", "change of value as a day passes, forward held"),
+    "rho": Meaning(f"{_MONEY} per 1 % of rate", "signed", "Black-76, forward held: change of value for rate +0.01"),
+    "vanna": Meaning(f"{_MONEY} per 1.00 of forward and {_POINT}", "signed", "change of delta for vol +0.01"),
+    "volga": Meaning(f"{_MONEY} per {_POINT}, twice", "signed", "change of vega (per vol point) for vol +0.01"),
+}
+MARKET_UNITS = {"vega": 1e2, "theta": 365.0, "rho": 1e2, "vanna": 1e2, "volga": 1e4}
+"""What Greeks per 1.00 and per year are divided by for market units; delta and gamma stay per 1.00 of forward."""
+
 _SCENARIOS = {
     "id": Meaning("", "", "id of the scenario, as in worst_scenario"),
     "column": Meaning("index", "", "place in scenario_pnl"),
@@ -99,6 +115,7 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "owners": _OWNERS,
     "positions": _POSITIONS,
     "instruments": _INSTRUMENTS,
+    "market_instruments": _MARKET_INSTRUMENTS,
     "scenarios": _SCENARIOS,
 }
 _COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
@@ -124,7 +141,7 @@ def described(table: pa.Table, name: str, money: str) -> pa.Table:
 
     Args:
       table: a result table.
-      name: `accounts`, `units`, `owners`, `positions`, `instruments` or `scenarios`.
+      name: one of `TABLES`.
       money: the accounting asset.
     """
     return table.cast(pa.schema(_fields(table.schema, name, money), metadata={"accounting_asset": money}))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.bind import scenario_rows, spot_levels
+from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
@@ -146,7 +146,10 @@ def contract_value(contracts: ContractSet, risk: ContractRisk) -> Floats:
 
 
 def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
-    """One row per contract: value, Greeks per 1.00 and per year, and the risk array if the model has scenarios."""
+    """One row per contract: value, Greeks per 1.00 and per year, and the risk array; base assets included.
+
+    Without scenarios there is no column of the risk array: neither Parquet nor polars has lists of length 0.
+    """
     c, count = contracts.contracts, contracts.padding
     forward = (c.forward_fixed + c.forward_variable)[:count]
     linear = np.asarray(risk.exposure)
@@ -155,41 +158,44 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
     scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
-    return pa.table(
+    composite = {} if risk.composite_delta is None else {"composite_delta": _nullable(risk.composite_delta)}
+    table = pa.table(
         {
             "instrument_id": contracts.ids,
             "kind": pa.array(contracts.kinds).dictionary_encode(),
             "unit": _words(c.unit[:count], contracts.units),
             "expiry": expiry,
             "strike": pa.array(c.strike[:count], mask=~c.is_option[:count]),
-            "forward": pa.array(forward, mask=~c.is_option[:count]),
+            "forward": _nullable(np.where(c.is_option[:count], forward, np.nan)),
             "years": _numbers(c.years[:count]),
             "contract_size": _numbers(c.size[:count]),
             "value": _nullable(contract_value(contracts, risk)),
-            "implied_vol": pa.array(np.asarray(risk.implied_vol, np.float64), mask=~c.is_option[:count]),
+            "implied_vol": _nullable(np.where(c.is_option[:count], risk.implied_vol, np.nan)),
             "delta": _nullable(np.where(c.is_option[:count], greeks.delta, linear / np.where(price == 0, 1, price))),
             "gamma": _nullable(greeks.gamma),
             "vega": _nullable(greeks.vega),
             "theta": _nullable(greeks.theta),
-            "rho": _nullable(-c.years[:count] * np.asarray(greeks.value)),
+            "rho": _nullable(0.0 - c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
-            **({"scenario_pnl": _fixed_lists(scenario_pnl)} if scenario_pnl.shape[1] else {}),
+            **composite,
         }
     )
+    return table.append_column("scenario_pnl", _fixed_lists(scenario_pnl)) if scenario_pnl.shape[1] else table
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
+    """One list per row; Arrow has no lists of fixed size 0, so without columns they are empty lists of any size."""
+    if block.shape[1] == 0:
+        return pa.array([[]] * len(block), pa.list_(pa.float64()))
+    """A list per row, of nulls where nothing is known."""
+    return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
 
 def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
     """One row per scenario and unit, in the column order of `scenario_pnl`."""
     rows = scenario_rows(file)
     ids = scenario_ids(file)
-
-    def per_unit(values: Mapping[str, float], unit: str) -> float:
-        return values.get(unit, values["default"])
 
     records = [
         {
@@ -199,7 +205,7 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
             "unit": unit,
             "spot_move": float(spot_levels(file, row, [unit])[0]) - 1,
             "vol_rule": row.vol,
-            "weight": per_unit(row.weight, unit),
+            "weight": float(scenario_weights(file, row, [unit])[0]),
             "dampening": 1.0,
         }
         for index, (name, row) in enumerate(rows)

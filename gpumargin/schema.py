@@ -179,7 +179,7 @@ INSTRUMENTS = Table(
         _number(
             "contract_size",
             "per contract",
-            "underlying (inverse future: quote) in one",
+            "underlying (inverse future, digital: quote) in one",
             allowed=POSITIVE_SIZE,
             default=1.0,
         ),

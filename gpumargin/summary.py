@@ -56,6 +56,7 @@ def summary_of(book: Book, passes: list[Pass], options: Options, progress: Progr
         "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
         "balances": balance_totals(book),
         "rows": {"read": {n: t.num_rows for n, t in book.tables.items()}, "quarantined": 0, "written": progress.rows},
+        "filled": passes[0].filling.summary,
         "device": [str(device) for device in passes[0].engine.devices],
         "dtype": options.settings.dtype,
         "seconds": {name: round(value, 4) for name, value in progress.clock.seconds.items()},

@@ -12,7 +12,7 @@ from gpumargin.catalogue import load_model
 from gpumargin.prepare import Options
 from gpumargin.run import margin, margin_to_folder
 from gpumargin.tables import Book, read_book
-from tests.books import AS_OF, FAR, tiny_book, with_row, write_book
+from tests.books import AS_OF, FAR, NEAR, tiny_book, with_row, write_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +42,31 @@ def in_folder(tables: Mapping[str, pl.DataFrame], scratch: Path, model: str = "d
     return margin_to_folder(
         read_book(book), load_model(model), scratch / "runs", Options(as_of=AS_OF, book_path=str(book))
     )
+
+
+def with_digitals() -> dict[str, pl.DataFrame]:
+    """The tiny book with three digital options: a marked one, one at the strike of a vanilla, a settled one."""
+    book = tiny_book()
+    book["marks"] = book["marks"].with_columns(settlement_price=pl.lit(None, pl.Float64))
+    common = {"kind": "option", "underlying": "BTC", "settlement": "USDC", "payoff": "digital"}
+    contracts = [
+        ("BTC-DIG-70000-C", NEAR, 70_000.0, "call", 10.0, 0.41, 0.56, None),
+        ("BTC-DIG-80000-P", FAR, 80_000.0, "put", 1.0, None, 0.6, None),
+        ("BTC-OLD-DIG", EXPIRED, 66_000.0, "call", 1.0, None, None, 66_000.5),
+    ]
+    for name, expiry, strike, side, size, mark, vol, settled in contracts:
+        terms = {"expiry": expiry, "strike": strike, "option_type": side, "contract_size": size}
+        book = with_row(book, "instruments", instrument_id=name, **common, **terms)
+        book = with_row(book, "marks", instrument_id=name, mark_price=mark, mark_iv=vol, settlement_price=settled)
+    for account, name, quantity in (
+        ("alice", "BTC-DIG-70000-C", -4_000.0),
+        ("alice", "BTC-DIG-80000-P", -25_000.0),
+        ("bob", "BTC-DIG-80000-P", 30_000.0),
+        ("carol", "BTC-OLD-DIG", 5_000.0),
+    ):
+        book = with_row(book, "positions", account_id=account, pool="cross", instrument_id=name, quantity=quantity)
+    plain = pl.col("payoff").fill_null("vanilla"), pl.col("contract_size").fill_null(1.0)
+    return {**book, "instruments": book["instruments"].with_columns(plain)}
 
 
 def coin_margined() -> dict[str, pl.DataFrame]:

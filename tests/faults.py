@@ -85,6 +85,9 @@ def cell_fault(code: str, table: str, number: int, column: str, value: object) -
 inverse_perpetual = chain(
     cell("instruments", 5, "inverse", True), each("instruments", quote="USDC"), each("instruments", settlement="BTC")
 )
+no_vol_of_bitcoin = chain(
+    *(cell("marks", number, "mark_iv", None) for number in range(3)), cell("marks", 1, "mark_price", None)
+)
 TOO_FAR = datetime(2037, 1, 1, tzinfo=UTC)
 NAN, INF = float("nan"), float("inf")
 ORDER = {"account_id": "bob", "order_id": "1", "side": "buy", "quantity": 1.0, "price": 1.0}
@@ -139,7 +142,15 @@ FAULTS = [
     ),
     Fault("mark-missing", without("marks", "instrument_id", "ETH-PERP"), "GM107", "instruments", 6, "instrument_id"),
     cell_fault("GM107", "marks", 5, "mark_price", None),
-    cell_fault("GM107", "marks", 2, "mark_iv", None),
+    Fault("no-vol-of-its-underlying", no_vol_of_bitcoin, "GM107", "marks", 0, "mark_iv"),
+    Fault(
+        "no-mark-and-no-vol-of-its-underlying",
+        chain(no_vol_of_bitcoin, without("marks", "instrument_id", "BTC-20260327-60000-P")),
+        "GM107",
+        "instruments",
+        0,
+        "instrument_id",
+    ),
     Fault("forward-missing", without("forwards", "expiry", FAR), "GM107", "instruments", 2, "expiry"),
     Fault("mark-of-the-future", lambda book: book, "GM108", "marks", 0, "timestamp", {"as_of": AS_OF - timedelta(1)}),
     cell_fault("GM109", "prices", 1, "price", -1.0),

@@ -29,9 +29,10 @@ provenance = { default = "estimated" }
 """
 SIZE = """
 [components.size]
-kind = "size_charge"
-legs = "perpetual"
-rate = 0.1
+kind = "charge"
+legs = ["perpetual"]
+gross = { held = "size" }
+amount = "held * spot * 0.1"
 [margin]
 maintenance = "size * 0.5"
 initial = "size"

@@ -71,6 +71,8 @@ LEGAL = {
     "vol-under-a-wider-limit": (cell("marks", 0, "mark_iv", 7.0), {"vol_limit": 8.0}),
     "dead-coin": (cell("prices", 2, "price", 0.0), {"accounting": "USDC"}),
     "option-priced-from-vol": (cell("marks", 1, "mark_price", None), {}),
+    "vol-from-others": (cell("marks", 2, "mark_iv", None), {}),
+    "held-option-without-mark": (without("marks", "instrument_id", "BTC-20260626-80000-C"), {}),
     "vol-from-svi": (chain(cell("marks", 0, "mark_iv", None), each("forwards", **SVI)), {}),
     "unheld-without-mark": (
         chain(without("positions", "account_id", "bob"), without("marks", "instrument_id", "ETH-20260327-2000-P")),

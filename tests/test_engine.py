@@ -57,9 +57,10 @@ def expected() -> Any:
 
 def programs() -> int:
     """Compiled variants of the engine's two programs so far."""
-    devices = choose_devices("auto")
-    part = engine._part_program(device.account_mesh(devices), device.chunk_rows(devices[0]))
-    return int(engine._contract_program()._cache_size() + part._cache_size())  # type: ignore[attr-defined]
+    first, mesh = choose_devices("auto")[0], device.account_mesh(choose_devices("auto"))
+    contract = engine._contract_program(mesh, device.contract_chunk(first))
+    part = engine._part_program(mesh, device.chunk_rows(first))
+    return int(contract._cache_size() + part._cache_size())  # type: ignore[attr-defined]
 
 
 def assert_whole(parts: list[EngineResult], book: LegBook) -> None:

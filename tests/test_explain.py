@@ -10,6 +10,8 @@ import pytest
 
 from gpumargin.catalogue import load_model
 from gpumargin.explain import explain_account
+from gpumargin.explain.across_units import KINDS as ACROSS_UNITS
+from gpumargin.explain.aggregation import KINDS as AGGREGATIONS
 from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact
 from gpumargin.explain.requirements import with_values
@@ -19,8 +21,9 @@ from gpumargin.prepare import Options
 from gpumargin.run import margin, margin_to_folder
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
+from gpumargin_kernels.aggregation import KINDS as AGGREGATION_KERNELS
 from tests.books import AS_OF, FAR, tiny_book, with_cell, with_row, write_book
-from tests.explained import coin_margined, every, in_folder, tiny_run
+from tests.explained import coin_margined, every, in_folder, tiny_run, with_digitals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +44,15 @@ def test_coin_settled_expired_and_unsettled_legs_add_up() -> None:
     due = legs.filter(pl.col("quantity") == 0)
     assert due["unrealised_pnl"].to_list() == [0.5 * 68_000.0]
     assert {"BTC-INV-FUT", "BTC-OLD-PUT"} <= set(legs["instrument_id"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_digital_legs_add_up(model: str) -> None:
+    run = margin(Book(**with_digitals()), model, as_of=AS_OF)
+    legs = pl.concat([e.tables["legs"] for e in every(run) if "legs" in e.tables], how="vertical_relaxed")
+    held = dict(legs.filter(pl.col("instrument_id").str.contains("DIG")).select("instrument_id", "value").iter_rows())
+    assert held["BTC-DIG-70000-C"] == pytest.approx(-4_000 * 10 * 0.41)
+    assert held["BTC-OLD-DIG"] == 5_000.0
 
 
 @pytest.mark.parametrize(
@@ -90,8 +102,8 @@ def test_each_account_is_explained_by_its_own_model(tmp_path: Path) -> None:
 
 
 def test_changed_model_numbers_are_taken_from_the_run() -> None:
-    model = load_model("derive-pm1").replace({"components.perp.rate": 0.07, "parameters.im_factor": 1.5})
-    table = margin(Book(**tiny_book()), model, as_of=AS_OF).explain("carol").tables["BTC perp"]
+    model = load_model("derive-pm1").replace({"components.perp.numbers.rate": 0.07, "parameters.im_factor": 1.5})
+    table = margin(Book(**tiny_book()), model, as_of=AS_OF).explain("carol").tables["BTC perp amount"]
     assert table["rate"][0] == 0.07
 
 
@@ -173,23 +185,23 @@ def test_a_lost_peg_shows_and_adds_up() -> None:
 
 def test_low_confidence_charges_the_expiry_it_belongs_to() -> None:
     book = with_cell(tiny_book(), "forwards", row=1, column="rate_confidence", value=0.5)
-    table = margin(Book(**book), "derive-pm1", as_of=AS_OF).explain("alice").tables["BTC oracle"]
-    charges = dict(table.select("expiry", "charge").iter_rows())
-    assert charges["2026-06-26 08:00"] == pytest.approx(10 * 68_000 * 0.5)
-    assert charges["2026-03-27 08:00"] == 0
+    tables = margin(Book(**book), "derive-pm1", as_of=AS_OF).explain("alice").tables
+    doubt = tables["BTC oracle"].filter(pl.col("apart") > 0)
+    assert all("26JUN26" in name or "20260626" in name for name in doubt["instrument_id"].to_list()[:-1])
+    assert tables["BTC oracle amount"]["charge"].to_list() == [pytest.approx(10 * 68_000 * 0.5)]
 
 
 def test_a_doubtful_perpetual_mark_counts_only_where_the_perpetual_is_held() -> None:
     book = with_cell(tiny_book(), "marks", row=6, column="confidence", value=0.4)
     run = margin(Book(**book), "derive-pm1", as_of=AS_OF)
-    assert run.explain("alice").tables["ETH oracle"]["charge"][-1] == 0
-    assert run.explain("bob").tables["ETH oracle"]["charge"][-1] == pytest.approx((30 + 12) * 2_200 * 0.6)
+    assert run.explain("alice").tables["ETH oracle amount"]["charge"][0] == 0
+    assert run.explain("bob").tables["ETH oracle amount"]["charge"][0] == pytest.approx((30 + 12) * 2_200 * 0.6)
 
 
 def test_low_spot_confidence_charges_every_leg() -> None:
     book = with_cell(tiny_book(), "prices", row=1, column="confidence", value=0.3)
     table = margin(Book(**book), "derive-pm1", as_of=AS_OF).explain("alice").tables["BTC oracle"]
-    assert (table["charge"][:-1] > 0).all()
+    assert (table["apart"][:-1] > 0).all()
 
 
 def test_balances_that_are_no_collateral_count_nothing_and_are_no_legs() -> None:
@@ -209,7 +221,12 @@ def test_an_account_without_positions_has_no_units() -> None:
 
 def test_every_kind_of_component_in_the_schema_can_be_explained() -> None:
     schema = ModelFile.model_json_schema()["properties"]["components"]["additionalProperties"]
-    assert set(schema["discriminator"]["mapping"]) == set(KINDS)
+    assert set(schema["discriminator"]["mapping"]) == {*KINDS, *ACROSS_UNITS}
+
+
+def test_every_kind_of_aggregation_in_the_schema_can_be_explained_and_computed() -> None:
+    schema = ModelFile.model_json_schema()["properties"]["aggregation"]
+    assert set(schema["discriminator"]["mapping"]) == set(AGGREGATIONS) == set(AGGREGATION_KERNELS)
 
 
 def test_expressions_follow_the_grammar_of_model_files() -> None:

@@ -6,16 +6,21 @@ from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pytest
 
 from gpumargin import catalogue
-from gpumargin.bind import bind, by_name, correlation_table, spot_levels
+from gpumargin.bind import bind, spot_levels
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.errors import UsageError
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.model_checks import correlation_problem
-from gpumargin.modelfile import Aggregation
+from gpumargin.model_checks import matrix_problem
+from gpumargin.modelfile import Correlated
+from gpumargin.modelfile.names import CONTRACT_NAMES, UNIT_NAMES
+from gpumargin.pack.numbers import by_name
+from gpumargin_kernels.contract_values import CONTRACT_VALUES
+from gpumargin_kernels.records import UnitMarket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,8 +94,8 @@ def test_every_shipped_number_says_where_it_comes_from(label: str) -> None:
 @pytest.mark.parametrize("label", LABELS)
 def test_every_shipped_correlation_is_one(label: str) -> None:
     aggregation = load_model(label).file.aggregation
-    if aggregation.kind == "correlated":
-        assert correlation_problem(aggregation) is None
+    if isinstance(aggregation, Correlated):
+        assert matrix_problem(aggregation.units, aggregation.correlation) is None
         assert np.linalg.eigvalsh(np.array(aggregation.correlation)).min() >= 0
 
 
@@ -98,8 +103,7 @@ def test_every_shipped_correlation_is_one(label: str) -> None:
 def test_every_shipped_model_binds_and_its_static_part_does_not_depend_on_the_book(label: str) -> None:
     file = load_model(label).file
     first, second = bind(file, UNITS, ASSETS, BASE), bind(file, UNITS[:1], ASSETS, BASE)
-    for name in ("scenario_sets", "components", "margins", "aggregation"):
-        assert getattr(first, name) == getattr(second, name)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
     columns = first.columns_total()
     assert first.spot.shape == first.weight.shape == (len(UNITS), columns)
     assert first.vol_direction.shape == (columns,)
@@ -218,7 +222,10 @@ def test_every_problem_of_a_file_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_a_component_may_only_look_back(tmp_path: Path) -> None:
-    big, later = '{ kind = "largest", of = ["later"] }', '{ kind = "net_short_charge", rate = 1 }'
+    big, later = (
+        '{ kind = "largest", of = ["later"] }',
+        '{ kind = "price_shortfall", asset = "USDC", threshold = 1, factor = 1 }',
+    )
     forward = f"components.big = {big}\ncomponents.later = {later}\n"
     message = refusal(tmp_path, "parameters.im_factor", forward + "parameters.im_factor")
     for word in ("components.big.of", "later", "scan"):
@@ -227,9 +234,9 @@ def test_a_component_may_only_look_back(tmp_path: Path) -> None:
 
 def test_replaced_numbers_are_recorded_and_the_original_is_left_alone() -> None:
     model = load_model("derive-pm1")
-    changed = model.replace({"parameters.im_factor": 1.5}).replace({"components.perp.rate": 0.04})
+    changed = model.replace({"parameters.im_factor": 1.5}).replace({"components.perp.numbers.rate": 0.04})
     assert changed.file.parameters["im_factor"] == {"default": 1.5}
-    assert changed.overrides == {"parameters.im_factor": 1.5, "components.perp.rate": 0.04}
+    assert changed.overrides == {"parameters.im_factor": 1.5, "components.perp.numbers.rate": 0.04}
     assert changed.label == model.label
     assert model.file.parameters["im_factor"]["default"] == model.raw["parameters"]["im_factor"] == 1.25
     assert changed.raw["parameters"]["im_factor"] == 1.5
@@ -327,7 +334,8 @@ def test_a_move_is_a_multiple_of_the_units_range_and_a_level_is_a_level() -> Non
 
 def test_correlations_follow_the_units_of_the_book_and_unlisted_units_stand_alone() -> None:
     file = load_model("correlated-pm").file
-    table, listed = correlation_table(file, ("ETH", "ZZZ", "BTC"))
+    tables = bind(file, ("ETH", "ZZZ", "BTC"), ASSETS, BASE).aggregation.tables
+    table, listed = np.asarray(tables["matrix"]), np.asarray(tables["is_listed"])
     row, column = (file.aggregation.units.index(unit) for unit in ("ETH", "BTC"))
     rho = file.aggregation.correlation[row][column]
     np.testing.assert_array_equal(table, [[1, 0, rho], [0, 1, 0], [rho, 0, 1]])
@@ -341,8 +349,6 @@ def test_weights_of_base_assets_replace_those_of_the_table() -> None:
 
 
 def test_a_bound_model_holds_numpy_numbers_and_no_words_in_its_leaves() -> None:
-    import jax
-
     leaves = jax.tree.leaves(bind(load_model("derive-pm1").file, UNITS, ASSETS, BASE))
     assert leaves
     assert all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fib" for leaf in leaves)
@@ -362,12 +368,17 @@ def test_a_bound_model_holds_numpy_numbers_and_no_words_in_its_leaves() -> None:
     ],
 )
 def test_a_table_that_is_no_correlation_is_told_why(rows: list[list[float]], says: str | None) -> None:
-    problem = correlation_problem(Aggregation(kind="correlated", units=["A", "B"], correlation=rows))
+    problem = matrix_problem(["A", "B"], rows)
     assert (problem is None) if says is None else (problem is not None and says in problem[1])
 
 
 def test_three_correlations_that_cannot_be_true_together_are_refused() -> None:
     rows = [[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]
-    problem = correlation_problem(Aggregation(kind="correlated", units=["A", "B", "C"], correlation=rows))
+    problem = matrix_problem(["A", "B", "C"], rows)
     assert problem is not None
     assert "semidefinite" in problem[1]
+
+
+def test_expressions_of_charges_may_name_exactly_what_the_kernels_know() -> None:
+    assert set(CONTRACT_NAMES) == set(CONTRACT_VALUES)
+    assert set(UNIT_NAMES) == set(UnitMarket._fields)

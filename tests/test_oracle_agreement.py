@@ -15,6 +15,7 @@ from gpumargin.run import margin
 from gpumargin.runs import Run
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
+from tests.explained import with_digitals
 from tests.oracle import correlated, pm1
 from tests.oracle.params import PM1_CHAIN_2025_02
 
@@ -47,7 +48,7 @@ def correlated_params(file: ModelFile) -> dict[str, Any]:
             "long_term_power": shock.long_power["default"],
             "dte_floor_days": shock.floor_days["default"],
         },
-        "naked_option_rate": file.components["naked_options"].numbers()["rate"]["default"],
+        "naked_option_rate": file.components["naked_options"].numbers["rate"]["default"],
         "im_factor": file.parameters["im_factor"]["default"],
         "correlation": {"units": file.aggregation.units, "matrix": file.aggregation.correlation},
         "collateral": {
@@ -90,6 +91,13 @@ def assert_agree(ours: pl.DataFrame, theirs: list[dict[str, Any]], keys: tuple[s
         else:
             error = largest_error(ours[name].to_list(), expected)
             assert error <= RELATIVE, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])
+def test_the_oracle_agrees_on_digital_options_beside_vanilla_ones(model: str) -> None:
+    book = read_book(**with_digitals())
+    run, expected = margin(book, model), oracle_rows(book, model)
+    assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
 
 
 @pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])

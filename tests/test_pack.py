@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpumargin.pack import buckets
-from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, make_plan, pack_shard
-from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT
+from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, even_rows, make_plan, pack_shard
+from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT, padded_contracts
 from gpumargin.pack.legs import find_accounts
 from gpumargin.tables import Book
 from tests.asserts import assert_same_bits, assert_same_trees
@@ -85,7 +85,7 @@ def test_groups_are_runs_and_end_where_expiry_or_strike_changes() -> None:
 
 def test_the_padding_contract_is_the_last_row_and_worth_nothing() -> None:
     rows = some().contracts.contracts
-    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in ("svi", "confidence")}
+    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in ("svi", "confidence", "is_digital")}
     assert all(not value for name, value in last.items() if not name.endswith("_group"))
     assert all(np.isfinite(field[-1]) for field in rows.svi)
 
@@ -248,6 +248,26 @@ def test_bucket_sizes_are_few_and_never_fall() -> None:
     sizes = [buckets._rounded(rows) for rows in range(1, 100_000, 37)]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) < 60
+
+
+@pytest.mark.parametrize("rows", [1, 33, 2_001, 200_001])
+@pytest.mark.parametrize(("chunk", "devices"), [(16, 2), (256, 1), (256, 3)])
+def test_padded_contracts_shard_into_whole_chunks_at_least_two_each(rows: int, chunk: int, devices: int) -> None:
+    found = even_rows(rows, chunk, devices)
+    assert found % (chunk * devices) == 0
+    assert max(rows, 2 * chunk * devices) <= found <= max(GROWTH * rows + chunk * devices, 2 * chunk * devices)
+    assert rows <= even_rows(rows, None, devices) < rows + devices
+
+
+def test_contracts_behind_the_padding_contract_are_like_it() -> None:
+    before = some().contracts.contracts
+    count = len(before.unit)
+    after = padded_contracts(before, count + 5)
+    assert after.is_digital is before.is_digital is None
+    for name in set(before._fields) - {"svi", "is_digital"}:
+        old, new = getattr(before, name), getattr(after, name)
+        assert_same_bits(new[:count], old)
+        assert_same_bits(new[count:], np.repeat(old[-1:], 5))
 
 
 runs_of = st.lists(st.integers(0, 70), min_size=0, max_size=40)

@@ -134,7 +134,7 @@ def test_a_matrix_that_is_no_correlation_is_gm114(matrix: list[list[float]], why
 @pytest.mark.parametrize(
     ("column", "value"),
     [("payoff", "digital"), ("premium", "futures_style"), ("price_cap", 90_000.0)],
-    ids=["digital payoff", "futures-style premium", "price cap"],
+    ids=["digital payoff of a perpetual", "futures-style premium", "price cap"],
 )
 def test_contract_terms_that_are_not_priced_are_refused(column: str, value: object) -> None:
     tables = tiny_book()

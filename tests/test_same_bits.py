@@ -16,12 +16,13 @@ from gpumargin.run import margin
 from gpumargin.runs import Run
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
+from tests.explained import with_digitals
 
 ACCOUNTS = 1_500
 RULES = str(Path(__file__).with_name("rules.toml"))
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", RULES])
+@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims", RULES])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -80,6 +81,25 @@ def test_chunk_size_does_not_change_a_bit(
 ) -> None:
     monkeypatch.setattr(engine, "chunk_rows", lambda _: rows)
     assert hashes(margin(book, model)) == expected
+
+
+@pytest.mark.parametrize("contracts", [16, 64, None], ids=["chunks of 16", "chunks of 64", "no chunks"])
+def test_contracts_priced_together_do_not_change_a_bit(
+    book: Book, model: str, expected: dict[str, str], contracts: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = margin(book, model).tables["instruments"]
+    monkeypatch.setattr(engine, "contract_chunk", lambda _: contracts)
+    run = margin(book, model)
+    assert hashes(run) == expected
+    assert run.tables["instruments"].equals(usual)
+
+
+def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = margin(read_book(**with_digitals()), "correlated-pm")
+    monkeypatch.setattr(engine, "contract_chunk", lambda _: 2)
+    run = margin(read_book(**with_digitals()), "correlated-pm")
+    assert hashes(run) == hashes(usual)
+    assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
 def test_size_of_parts_does_not_change_a_bit(

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.checks.findings import Finding
-from gpumargin.schema import TABLES, USD
+from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
+from gpumargin.schema import USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,18 +24,17 @@ if TYPE_CHECKING:
     from gpumargin.checks.facts import Facts, Limits
 
 SECONDS_PER_YEAR = 365 * 86400
-SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
 _VOL_REMEDY = "give a decimal, 0.65 for 65 %, or widen the range in the model file"
+VOL_SOURCES = (
+    f"give mark_iv, mark_price or, in its forwards row, all of {', '.join(SVI_COLUMNS)}; or vol or price of another "
+    "option of its underlying and quote, best of five strikes of its expiry, which make a slice"
+)
+FORWARD_SOURCES = (
+    "add the row to forwards, with expiry the same instant and quote the same currency, or give mark_price of a call "
+    "and a put of one strike"
+)
 _FORWARD_KEY = ["underlying", "quote", "expiry"]
-_POLARS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "id": pl.String,
-    "enum": pl.String,
-    "number": pl.Float64,
-    "amount": pl.Float64,
-    "integer": pl.Int64,
-    "flag": pl.Boolean,
-    "time": pl.Datetime("us", "UTC"),
-}
+_TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +62,39 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
     """One row per instrument, with its mark and forward, whether it is held or ordered, and whether it has expired.
 
     Columns beside those of the three tables: `instruments_row`, `marks_row`, `forwards_row` (null = no such row),
-    `is_held` (by a position), `is_used` (by a position or an order), `is_expired`, and `is_priced_underlying`,
-    `is_priced_settlement` (the asset stands in prices).
+    `is_held` (by a position), `is_used` (by a position or an order), `is_expired`, `is_priced_underlying` and
+    `is_priced_settlement` (the asset stands in prices), and `forward_from` and `vol_from` (of options: what they are
+    filled from, as `fill_plan` names it; null for everything else).
     """
     assets = _known_assets(facts).implode()
-    held, ordered = (_used(facts, table).implode() for table in ("positions", "orders"))
+    held, ordered = (used_instruments(facts, table).implode() for table in ("positions", "orders"))
     frame = _whole(facts, "instruments").with_columns(
         pl.col("instrument_id").is_in(held).alias("is_held"),
         (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
-        (pl.col("expiry") <= pl.lit(limits.as_of, _POLARS["time"])).fill_null(value=False).alias("is_expired"),
+        (pl.col("expiry") <= pl.lit(limits.as_of, _TIME)).fill_null(value=False).alias("is_expired"),
         *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
     )
     marks = _whole(facts, "marks").unique("instrument_id", keep="first")
     forwards = _whole(facts, "forwards").unique(_FORWARD_KEY, keep="first")
     joined = frame.join(_alike(marks, frame, ["instrument_id"]), on="instrument_id", how="left", suffix="_of_mark")
-    return joined.join(_alike(forwards, frame, _FORWARD_KEY), on=_FORWARD_KEY, how="left", suffix="_of_forward")
+    joined = joined.join(_alike(forwards, frame, _FORWARD_KEY), on=_FORWARD_KEY, how="left", suffix="_of_forward")
+    return _with_sources(joined, facts, limits)
+
+
+def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
+    """Adds what forwards and vols are filled from; the plan is only made where a live option in use lacks one."""
+    lacks = pl.col("mark_iv").is_null() | pl.col("forwards_row").is_null()
+    if limits.as_of is None or frame.filter(_is_live() & (pl.col("kind") == "option") & lacks).is_empty():
+        return frame.with_columns(forward_from=pl.lit(GIVEN), vol_from=pl.lit(GIVEN))
+    options = live_options(facts.book, limits.as_of).unique("instrument_id", keep="first")
+    sources = options.select("instrument_id", forward_from="forward", vol_from="vol")
+    return frame.join(sources, on="instrument_id", how="left", maintain_order="left")
 
 
 def _form_rules(limits: Limits) -> tuple[Rule, ...]:
     kind = pl.col("kind")
     option, dated = kind == "option", kind.is_in(["option", "future"])
-    time_left = (pl.col("expiry") - pl.lit(limits.as_of, _POLARS["time"])).dt.total_seconds()
+    time_left = (pl.col("expiry") - pl.lit(limits.as_of, _TIME)).dt.total_seconds()
     too_far = time_left > limits.tenor_limit_years * SECONDS_PER_YEAR
     tenor = f"expires {{value}}, more than {limits.tenor_limit_years:g} years after the snapshot"
     rules = [
@@ -112,27 +124,29 @@ def _form_rules(limits: Limits) -> tuple[Rule, ...]:
 
 def _coverage_rules() -> tuple[Rule, ...]:
     option, live, has_mark = pl.col("kind") == "option", _is_live(), pl.col("marks_row").is_not_null()
-    has_svi = pl.all_horizontal(pl.col(name).is_not_null() for name in SVI)
-    without_vol = live & option & has_mark & pl.col("mark_iv").is_null() & ~has_svi
+    without_mark = live & ~option & ~has_mark
     without_price = live & ~option & has_mark & pl.col("mark_price").is_null()
-    without_forward = live & option & pl.col("forwards_row").is_null() & pl.col("expiry").is_not_null()
+    no_forward = live & option & (pl.col("forward_from") == MISSING)
+    no_vol = live & option & ~no_forward & (pl.col("vol_from") == MISSING)
+    nothing = "neither mark_iv, SVI parameters nor a mark_price, and there is no option that it could take a vol from"
     return (
-        Rule("GM107", "instrument_id", live & ~has_mark, "{value} is held but has no row in marks", "add its mark"),
+        Rule("GM107", "instrument_id", without_mark, "{value} is held but has no row in marks", "add its mark"),
         Rule("GM107", "mark_price", without_price, "no mark price for a held contract", "give mark_price", "marks"),
         Rule(
             "GM107",
-            "mark_iv",
-            without_vol,
-            "held option with neither mark_iv nor SVI parameters of its expiry",
-            f"give mark_iv, or all of {', '.join(SVI)} in its forwards row",
-            "marks",
+            "instrument_id",
+            no_vol & ~has_mark,
+            f"the held option {{value}} has no row in marks: {nothing}",
+            VOL_SOURCES,
         ),
+        Rule("GM107", "mark_iv", no_vol & has_mark, f"a held option has {nothing}", VOL_SOURCES, "marks"),
         Rule(
             "GM107",
             "expiry",
-            without_forward,
-            "held option without a forward for its (underlying, quote, expiry {value})",
-            "add the row to forwards; expiry must be the same instant and quote the same currency",
+            no_forward,
+            "held option without a forward for its (underlying, quote, expiry {value}), of which no strike has prices "
+            "of both its call and its put",
+            FORWARD_SOURCES,
         ),
     )
 
@@ -174,7 +188,7 @@ def _mark_rules(limits: Limits) -> tuple[Rule, ...]:
 
 
 def _forward_rules(limits: Limits) -> tuple[Rule, ...]:
-    given = pl.sum_horizontal(pl.col(name).is_not_null() for name in SVI)
+    given = pl.sum_horizontal(pl.col(name).is_not_null() for name in SVI_COLUMNS)
     years = pl.col("svi_years")
     too_long = years.is_finite() & (years > limits.tenor_limit_years)
     message = f"svi_years is {{value}}, expected at most {limits.tenor_limit_years:g}; looks like days"
@@ -182,9 +196,9 @@ def _forward_rules(limits: Limits) -> tuple[Rule, ...]:
         Rule(
             "GM102",
             "svi_a",
-            given.is_between(1, len(SVI) - 1),
+            given.is_between(1, len(SVI_COLUMNS) - 1),
             "only some of the SVI parameters",
-            f"give all of {', '.join(SVI)}, or none",
+            f"give all of {', '.join(SVI_COLUMNS)}, or none",
             "forwards",
         ),
         Rule("GM111", "svi_years", too_long, message, "give years, seconds / (365 * 86400)", "forwards"),
@@ -208,11 +222,8 @@ def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
 
 
 def _whole(facts: Facts, table: str) -> pl.DataFrame:
-    """A table with every column of the contract, absent ones null, and its row numbers as `<table>_row`."""
-    frame = facts.book.frame(table)
-    absent = [column for column in TABLES[table].columns if column.name not in frame.columns]
-    nulls = [pl.lit(None, _POLARS[column.kind]).alias(column.name) for column in absent]
-    return frame.with_columns(nulls).with_row_index(f"{table}_row")
+    """A table with every column of the contract and its row numbers as `<table>_row`."""
+    return facts.book.whole_frame(table).with_row_index(f"{table}_row")
 
 
 def _alike(frame: pl.DataFrame, other: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
@@ -220,7 +231,8 @@ def _alike(frame: pl.DataFrame, other: pl.DataFrame, columns: list[str]) -> pl.D
     return frame.cast({name: other.schema[name] for name in columns}) if frame.is_empty() else frame
 
 
-def _used(facts: Facts, table: str) -> pl.Series:
+def used_instruments(facts: Facts, table: str) -> pl.Series:
+    """Ids of the instruments that rows of `positions` or `orders` name, in the type of `instruments`."""
     words = facts.coded(table, "instrument_id").used_words() if facts.book.num_rows(table) else None
     kind = facts.book.frame("instruments").schema["instrument_id"]
     return pl.Series([], dtype=kind) if words is None else pl.Series(pl.from_arrow(words))

@@ -108,6 +108,8 @@ def _is_in(words: pa.Array, defined: pa.Array) -> np.ndarray:
 
 
 def _unknown_accounts(facts: Facts) -> Iterator[Finding]:
+    if not any(name in facts.book.tables for name in _HOLDINGS):
+        return  # a market alone
     if not any(map(facts.book.num_rows, _HOLDINGS)):
         message = "the book is empty: neither a position nor a balance"
         remedy = "add the accounts' positions or balances"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
     from rich.console import Console
 
 _ESCAPES = re.compile(
@@ -80,7 +81,7 @@ def emit(frame: pl.DataFrame, form: Format, *, document: object = None, keys: in
     elif form is Format.CSV:
         sys.stdout.write(csv_text(frame))
     elif form is Format.ARROW:
-        emit_arrow(frame)
+        emit_arrow(frame.to_arrow())
     else:
         from gpumargin.cli.tables import print_table
 
@@ -122,10 +123,9 @@ def _csv_cell(value: object) -> object:
     return f"'{text}" if value.startswith(_FORMULA) or text.startswith(_FORMULA) else text
 
 
-def emit_arrow(frame: pl.DataFrame) -> None:
-    """Writes an Arrow IPC stream to stdout, values as they are."""
+def emit_arrow(table: pa.Table) -> None:
+    """Writes an Arrow IPC stream to stdout, values and metadata as they are."""
     import pyarrow as pa
 
-    table = frame.to_arrow()
     with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as stream:
         stream.write_table(table)

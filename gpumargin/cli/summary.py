@@ -19,6 +19,7 @@ from gpumargin.runs import run_json, run_table
 
 _TOTALS = ("equity", "negative_equity", "initial_margin", "maintenance_margin")
 _MOST_NAMED = 12
+_LEAST_SHARE = 1e-6
 _NO_BREAK = "\u00a0"
 
 
@@ -76,6 +77,8 @@ def _lines(facts: RunFacts) -> Iterator[tuple[str, Text | Table | str]]:
     yield "balances", _amounts(summary["balances"])
     yield "under water", _worst(facts)
     yield "input", _rows(summary["rows"])
+    if filled := _filled(summary.get("filled", {})):
+        yield "filled", filled
     yield "computed", f"{len(summary['device'])} x {clean(facts.manifest['platform'])}, {summary['dtype']}"
     yield "seconds", _seconds(summary["seconds"])
     yield "folder", clean(facts.folder)
@@ -152,6 +155,25 @@ def _worst(facts: RunFacts) -> Text:
 def _rows(rows: Mapping[str, Any]) -> str:
     read = ", ".join(f"{count:,} {name}" for name, count in rows["read"].items())
     return f"{read}; {rows['quarantined']:,} quarantined"
+
+
+def _filled(filled: Mapping[str, Any]) -> str:
+    """From what missing forwards, vols and prices of options were filled; empty where none were missing."""
+    words = []
+    for name in ("forward", "vol", "price"):
+        counts = {method: count for method, count in filled.get(name, {}).items() if method != "missing"}
+        if counts:
+            words.append(f"{name}s: " + ", ".join(f"{n:,} from {m.replace('_', ' ')}" for m, n in counts.items()))
+    zero, unpriced, worst = filled.get("zero_vols"), filled.get("unpriced"), filled.get("parity", {}).get("worst")
+    words += [f"{zero:,} vols are 0, the price being intrinsic"] if zero else []
+    words += [f"{unpriced:,} options that nobody uses stay unpriced"] if unpriced else []
+    return "; ".join([*words, *([_parity(worst)] if worst else [])])
+
+
+def _parity(worst: Mapping[str, Any]) -> str:
+    """Within what share of the forward the calls and puts of the worst expiry agree on it, rounded up if tiny."""
+    where = clean(f"{worst['underlying']} {worst['expiry'][:10]}")
+    return f"parity holds within {100 * max(worst['share'], _LEAST_SHARE):.2g}% of the forward (least well: {where})"
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:

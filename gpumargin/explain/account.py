@@ -11,20 +11,19 @@ from typing import Any
 import polars as pl
 
 from gpumargin.errors import InternalError
+from gpumargin.explain.aggregation import Aggregated, aggregated
 from gpumargin.explain.balances import BalanceSide, balance_side, balance_table
-from gpumargin.explain.components import with_total
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, account_legs, account_market
 from gpumargin.explain.requirements import (
-    Aggregated,
     UnitResult,
-    aggregated,
     component_tables,
     requirement_table,
     unit_results,
     with_values,
 )
 from gpumargin.explain.sources import AccountSources, account_sources
+from gpumargin.explain.unit import with_total
 from gpumargin.expressions import parse_expression
 from gpumargin.modelfile import ModelFile, account_expressions
 from gpumargin.runs import Run

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gpumargin.explain.components import with_total
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, base_assets
 from gpumargin.explain.requirements import UnitResult
 from gpumargin.explain.sources import AccountSources
+from gpumargin.explain.unit import with_total
 from gpumargin.modelfile import DEFAULT, ModelFile, account_expressions, asset_columns
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gpumargin.explain.sources import AccountSources
+from gpumargin.modelfile.names import MARK_COLUMNS
 from gpumargin.schema import USD
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -27,6 +28,8 @@ class Market:
       perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
       accounting: price of the accounting asset.
       dollar: price at which charges on spot are turned into the accounting asset; 1 if the model takes it at par.
+      ranges: the model's scenario_range by unit.
+      discounts: whether the model discounts the value of options.
     """
 
     price: Mapping[str, float]
@@ -35,6 +38,8 @@ class Market:
     perpetual_confidence: Mapping[str, float]
     accounting: float
     dollar: float
+    ranges: Mapping[str, float]
+    discounts: bool
 
 
 def _column(frame: pl.DataFrame, key: str, value: str) -> dict[str, float]:
@@ -54,6 +59,8 @@ def account_market(sources: AccountSources) -> Market:
         perpetual_confidence=_column(least, "underlying", "confidence"),
         accounting=price[sources.file.accounting_asset],
         dollar=1.0 if sources.file.dollar_at_par else price[sources.file.accounting_asset],
+        ranges=sources.file.scenario_range,
+        discounts=sources.file.discounted_marks,
     )
 
 
@@ -72,6 +79,31 @@ def _positions(sources: AccountSources) -> pl.DataFrame:
         found = found.with_columns(entry_price=pl.lit(None, pl.Float64))
     counts = (pl.col("quantity") != 0) | (pl.lit(keeps_cash) & (pl.col("unsettled") != 0))
     return found.filter(counts).select("instrument_id", "quantity", "entry_price", "unsettled", is_base=pl.lit(False))
+
+
+def _orders(sources: AccountSources) -> pl.DataFrame:
+    """Open orders by instrument: contracts to buy, contracts to sell, how many."""
+    schema = {"instrument_id": pl.String, "buys": pl.Float64, "sells": pl.Float64, "orders": pl.Float64}
+    if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*schema}:
+        return pl.DataFrame(schema=schema)
+    is_buy, size = pl.col("side").cast(pl.String) == "buy", pl.col("quantity")
+    sides = [pl.when(is_buy).then(size).otherwise(0.0).sum().alias("buys")]
+    sides += [pl.when(is_buy).then(0.0).otherwise(size).sum().alias("sells"), pl.len().cast(pl.Float64).alias("orders")]
+    return sources.book["orders"].group_by(pl.col("instrument_id").cast(pl.String)).agg(sides)
+
+
+def _with_orders(sources: AccountSources, held: pl.DataFrame) -> pl.DataFrame:
+    """Adds the orders of each leg; instruments with orders but no position become legs of quantity 0."""
+    orders = _orders(sources)
+    blank = {"quantity": 0.0, "unsettled": 0.0, "is_base": False}
+    extra = orders.filter(~pl.col("instrument_id").is_in(held.filter(~pl.col("is_base"))["instrument_id"].implode()))
+    empty = extra.select("instrument_id").with_columns(pl.lit(v).alias(k) for k, v in blank.items())
+    every = pl.concat([held, empty.with_columns(entry_price=pl.lit(None, pl.Float64)).select(held.columns)])
+    joined = every.join(orders, on="instrument_id", how="left", maintain_order="left")
+    none = pl.col("is_base")
+    return joined.with_columns(
+        pl.when(none).then(0.0).otherwise(pl.col(name)).fill_null(0.0).alias(name) for name in orders.columns[1:]
+    )
 
 
 def _base_legs(sources: AccountSources) -> pl.DataFrame:
@@ -112,17 +144,19 @@ def _optional(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
 
 def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     """Adds `mark`, the price that P&L runs to: of an expired contract its settlement price, once there is one."""
-    marks = _optional(sources.book["marks"], "mark_price", "settlement_price")
+    marks = _optional(sources.book["marks"], "mark_price", "settlement_price", *MARK_COLUMNS.values())
     as_of = datetime.fromisoformat(str(sources.manifest["as_of"]))
+    named = [pl.col(column).alias(f"{column}_of_mark") for column in MARK_COLUMNS.values()]
     joined = legs.join(
-        marks.select("instrument_id", "mark_price", "settlement_price"),
+        marks.select("instrument_id", "mark_price", "settlement_price", *named),
         on="instrument_id",
         how="left",
         maintain_order="left",
     )
     has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
     settled = pl.when(has_expired).then(pl.col("settlement_price"))
-    return joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
+    marked = joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
+    return marked.with_columns(entry=pl.coalesce("entry_price", "mark"))
 
 
 def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
@@ -130,11 +164,14 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
 
     Returns:
       Frame with unit, expiry, strike, kind, instrument_id, quantity (contracts), contract_size, value (of the position,
-      options only), unrealised_pnl and its gross size, years, rate, confidence and scenario_pnl (of one contract).
+      options only), unrealised_pnl and its gross size, years, forward, payoff, rate, confidence and scenario_pnl (of
+      one contract).
     """
-    held = pl.concat([_positions(sources), _base_legs(sources)])
+    held = _with_orders(sources, pl.concat([_positions(sources), _base_legs(sources)]))
     contracts = sources.instruments.with_row_index("order").with_columns(is_base=pl.col("kind") == "base")
-    listed = sources.book["instruments"].select("instrument_id", "underlying", "settlement", "quote", "inverse")
+    listed = _optional(sources.book["instruments"], "option_type").select(
+        "instrument_id", "underlying", "settlement", "quote", "inverse", "option_type", pl.col("payoff").cast(pl.String)
+    )
     legs = (
         held.join(contracts, on=["instrument_id", "is_base"], how="inner")
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
@@ -146,7 +183,10 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
 def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
     """Adds value and P&L of the position in the accounting asset."""
     ratio = legs["settlement"].replace_strict(market.price, default=None, return_dtype=pl.Float64) / market.accounting
-    priced = legs.with_columns(ratio=ratio.fill_null(float("nan")))
+    quote = legs["quote"].replace_strict(market.price, default=None, return_dtype=pl.Float64).fill_null(1.0)
+    priced = legs.with_columns(
+        ratio=ratio.fill_null(float("nan")), quote_ratio=quote / market.accounting, contract_value=pl.col("value")
+    )
     is_option = pl.col("kind") == "option"
     has_pnl = ~is_option & ~pl.col("is_base") & pl.col("entry_price").is_not_null()
     start = pl.when("inverse").then(1 / pl.col("entry_price")).otherwise(pl.col("mark"))

@@ -27,6 +27,7 @@ from gpumargin.tables import read_book
 
 _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
+_ORDERS = "orders"
 _FORMATS: Mapping[str, ds.FileFormat] = {
     ".parquet": ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -86,7 +87,8 @@ class _InMemory:
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
         tables = self.run.book.tables
-        own = {name: _of_account(ds.dataset(tables[name]), account) for name in (*_OWN, "accounts") if name in tables}
+        given = [name for name in (*_OWN, _ORDERS, "accounts") if name in tables]
+        own = {name: _of_account(ds.dataset(tables[name]), account) for name in given}
         return {name: tables[name] for name in (*_MARKET, "assets") if name in tables} | own
 
 
@@ -105,11 +107,10 @@ class _InFolder:
     def book(self, account: str) -> Mapping[str, pa.Table]:
         folder = self._book_folder()
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
-        given |= {name: _own_rows(folder, name, account) for name in _OWN}
+        wanted = (*_OWN, *(name for name in (_ORDERS, "accounts") if _files(folder, name)))
+        given |= {name: _own_rows(folder, name, account) for name in wanted}
         if _files(folder, "assets"):
             given["assets"] = _market_path(folder, "assets")
-        if _files(folder, "accounts"):
-            given["accounts"] = _own_rows(folder, "accounts", account)
         return read_book(None, extra_columns="ignore", **given).tables
 
     def _book_folder(self) -> Path:
@@ -245,7 +246,8 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     row = _account_row(results, account, pool)
     label = str(row["model"])
     tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
-    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, "accounts") if name in tables}
+    names = [name for name in (*_OWN, _ORDERS, "accounts") if name in tables]
+    own = {name: tables[name].filter(pl.col("pool") == pool) for name in names}
     return AccountSources(
         account=row,
         units=_unit_rows(results, account, pool),

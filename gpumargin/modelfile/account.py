@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
 from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 # What `[counted]` may name of a unit, beside its components and the parameters.
 COUNTED_NAMES = ("unrealised_pnl", "option_value")
 EVERYTHING = "unrealised_pnl + option_value"
-
-
-class Aggregation(Strict):
-    """How the requirements of an account's units combine: their sum, or sqrt(m' R m) over the listed units."""
-
-    kind: Literal["sum", "correlated"] = "sum"
-    units: list[str] = []
-    correlation: list[list[float]] = []
 
 
 class StatusTable(Strict):

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from gpumargin.modelfile.numbers import NotNegativeNumber, Number, Strict
+from gpumargin.expressions import names_in, parse_expression
+from gpumargin.modelfile.names import CONTRACT_NAMES, GROUP_NAMES, MARK_NAMES, POSITION_NAMES, UNIT_NAMES
+from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
+
+if TYPE_CHECKING:
+    from gpumargin_kernels.expression import Expression
+
+if TYPE_CHECKING:
+    from gpumargin_kernels.expression import Expression
 
 
-class Discount(Strict):
-    """Share of a net long expiry's shocked value that counts: static * exp(-years (rate multiplier + addend))."""
+# What `post` may name besides the component's own numbers.
+POST_NAMES = ("pnl", "move", "range", "spot", "dollar")
+
+
+class DiscountRate(Strict):
+    """Share static * exp(-years (max(rate, 0) * rate_multiplier + rate_addend)); of negatives static * exp(+...)."""
 
     static: Number
     rate_multiplier: Number
     rate_addend: Number
 
 
+class Discount(DiscountRate):
+    """Share of an expiry's net shocked value that counts: of a positive one and, where given, of a negative one."""
+
+    negative: DiscountRate | None = None
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """Numbers of both sides by name."""
+        own = {name: value for name, value in self if isinstance(value, dict)}
+        return own | {f"negative_{name}": value for name, value in self.negative or ()}
+
+
 class _Component(Strict):
     """Fields holding numbers become leaves of the compiled model, all others its static choices."""
 
-    def numbers(self) -> dict[str, dict[str, float]]:
+    def leaves(self) -> dict[str, dict[str, float]]:
         """Numbers by name, each with a default and exceptions by unit."""
         return {name: value for name, value in self if isinstance(value, dict)}
 
@@ -34,19 +58,46 @@ class _Component(Strict):
 
 
 class ScenarioLoss(_Component):
-    """Largest loss of a unit over a scenario set, expiries optionally discounted when their net value is positive."""
+    """Largest loss of a unit over a scenario set.
+
+    Expiries are optionally discounted by the sign of their net value; `post` is an expression that turns the P&L of
+    each scenario before the least is taken.
+    """
 
     kind: Literal["scenario_loss"]
     scenarios: str
     discount: Discount | None = None
+    post: str | None = None
+    numbers: dict[str, Number] = {}
 
-    def numbers(self) -> dict[str, dict[str, float]]:
-        """The discount's numbers."""
-        return {} if self.discount is None else dict(self.discount)
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """The discount's numbers and those of `post`."""
+        return ({} if self.discount is None else self.discount.leaves()) | self.numbers
 
     def choices(self) -> dict[str, object]:
-        """The scenario set, and whether there is a discount."""
-        return {"scenarios": self.scenarios, "has_discount": self.discount is not None}
+        """The scenario set, whether there is a discount, and the expression of each scenario's P&L."""
+        return {
+            "scenarios": self.scenarios,
+            "has_discount": self.discount is not None,
+            "post": self.post_expression(),
+        }
+
+    def post_expression(self) -> Expression | None:
+        """The parsed `post`, None if there is none.
+
+        Raises:
+          ValueError: it is no expression, a name is unknown, unused or stands for two things.
+        """
+        if self.post is None and not self.numbers:
+            return None
+        discount = {} if self.discount is None else self.discount.leaves()
+        twice = set(self.numbers) & {*POST_NAMES, *discount}
+        expression = parse_expression(self.post or "pnl", {*POST_NAMES, *self.numbers})
+        unused = set(self.numbers) - names_in(expression)
+        if twice or unused:
+            message = f"numbers {sorted(twice | unused)} are not used by it, or name something else already"
+            raise ValueError(message)
+        return expression
 
 
 class ExpiryLoss(_Component):
@@ -58,27 +109,107 @@ class ExpiryLoss(_Component):
     multiplier: Number
 
 
-class SizeCharge(_Component):
-    """Rate * spot * size of all legs of one sort, longs and shorts alike."""
-
-    kind: Literal["size_charge"]
-    legs: Literal["perpetual", "base", "option"]
-    rate: NotNegativeNumber
-
-
-class NetShortCharge(_Component):
-    """Rate * spot * options short after netting calls and puts of one strike and expiry."""
-
-    kind: Literal["net_short_charge"]
-    rate: NotNegativeNumber
+Expressions = dict[Annotated[str, Field(pattern=NAME)], str]
+LegKind = Literal["option", "call", "put", "future", "perpetual", "base"]
+# What of a leg multiplies the columns of a sum; the words of the kernels' tallies.
+SUM_WORDS = ("net", "gross", "long", "short")
+# What a position may name of itself: size in units of the underlying, or an input of the leg as it is.
+POSITION_SIZES = {"quantity": "net", "buys": "buys", "sells": "sells"}
+POSITION_INPUTS = ("entry", "orders")
 
 
-class ConfidenceCharge(_Component):
-    """Rate * spot * (1 - confidence) * size where a price feed's confidence is below the threshold."""
+class ParsedCharge(NamedTuple):
+    """The expressions of a charge."""
 
-    kind: Literal["confidence_charge"]
-    threshold: Number
-    rate: NotNegativeNumber
+    sums: dict[str, tuple[str, Expression]]  # word and expression of the contract by name
+    terms: list[str]  # what `each` names of the contract and the component
+    each: dict[str, Expression]
+    amount: Expression
+
+    def names(self) -> set[str]:
+        """Every name that an expression uses."""
+        expressions = [*(e for _, e in self.sums.values()), *self.each.values(), self.amount]
+        return set().union(*map(names_in, expressions))
+
+
+class ChargeTable(_Component):
+    """Sums over groups of legs, expressions of each group's sums, and one expression of it all.
+
+    `net`, `gross`, `long` and `short` name sums of signed quantity, of its size, of longs and of shorts (as positive
+    numbers), times an expression of the contract. At level `unit` the amount names those sums. At the other levels
+    `each` names expressions of a group's sums; the amount names their totals, and if there is only one, is it.
+    """
+
+    kind: Literal["charge"]
+    legs: list[LegKind] = Field(min_length=1)
+    level: Literal["position", "strike", "expiry", "unit"] = "unit"
+    net: Expressions = {}
+    gross: Expressions = {}
+    long: Expressions = {}
+    short: Expressions = {}
+    each: Expressions = {}
+    amount: str | None = None
+    numbers: dict[str, Number] = {}
+    tables: dict[str, Brackets] = {}
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        if (self.level == "unit") == bool(self.each):
+            message = "each belongs to the levels position, strike and expiry, which cannot do without it"
+            raise ValueError(message)
+        if self.amount is None and len(self.each) != 1:
+            message = "amount is missing; only a single expression under each can stand for it"
+            raise ValueError(message)
+        names = [*self.sums(), *self.each, *self.numbers, *self.tables]
+        if len(set(names)) < len(names):
+            message = f"{sorted({n for n in names if names.count(n) > 1})} name two things"
+            raise ValueError(message)
+        return self
+
+    def sums(self) -> dict[str, tuple[str, str]]:
+        """Word and expression of every sum by its name."""
+        return {name: (word, text) for word in SUM_WORDS for name, text in getattr(self, word).items()}
+
+    @property
+    def amount_text(self) -> str:
+        """The amount, or the name of the only expression under each."""
+        return self.amount if self.amount is not None else next(iter(self.each))
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """The component's own numbers."""
+        return dict(self.numbers)
+
+    def parsed(self, parameters: Collection[str], earlier: Collection[str]) -> ParsedCharge:
+        """The expressions, with every name resolved.
+
+        Args:
+          parameters: names of the model's parameters.
+          earlier: components that stand before this one.
+
+        Raises:
+          ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
+        """
+        numbers = {*self.numbers, *parameters}
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *UNIT_NAMES, *numbers}
+        of_group = {
+            *self.sums(),
+            *UNIT_NAMES,
+            *numbers,
+            *(GROUP_NAMES.get(self.level) or of_contract | {*POSITION_NAMES}),
+        }
+        of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
+        each = {name: parse_expression(text, of_group, self.tables) for name, text in self.each.items()}
+        used = set().union(*map(names_in, each.values()))
+        own = _position_sums(used - set(self.sums()) if self.level == "position" else set())
+        sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
+        amount = parse_expression(self.amount_text, of_row, self.tables)
+        return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
+
+
+def _position_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+    """What a position says of itself, as sums over its one leg."""
+    sizes = {name: (word, "size") for name, word in POSITION_SIZES.items() if name in used}
+    return sizes | {name: (name, 1.0) for name in POSITION_INPUTS if name in used}
 
 
 class PriceShortfall(_Component):
@@ -97,7 +228,55 @@ class Largest(_Component):
     of: list[str] = Field(min_length=1)
 
 
+class ScenarioMean(_Component):
+    """Mean loss of an earlier component over the scenarios that leave spot unmoved, or over its worst and its pair.
+
+    The pair of a scenario differs from it by the direction of vol alone; a scenario without one is its own.
+    """
+
+    kind: Literal["scenario_mean"]
+    of: str
+    which: Literal["unmoved", "worst_and_pair"]
+
+
+class SpreadLeg(Strict):
+    """One unit of a spread between units."""
+
+    unit: str
+    ratio: Annotated[float, Field(gt=0)]  # net delta of this unit in one spread
+    side: Literal[1, -1]  # legs of different sign offset each other
+
+
+class Spread(Strict):
+    """Units whose deltas offset each other in fixed proportions."""
+
+    legs: list[SpreadLeg] = Field(min_length=2)
+    rate: Annotated[float, Field(ge=0, le=1)]
+
+
+class SpreadCredit(_Component):
+    """Share of price risk given back for deltas that offset other units', spreads formed in the order of the list.
+
+    `delta` and `price_risk` are expressions over earlier components and `spot`; price risk per unit of delta is at most
+    `cap` * spot.
+    """
+
+    kind: Literal["spread_credit"]
+    delta: str
+    price_risk: str
+    cap: NotNegativeNumber
+    spreads: list[Spread] = Field(min_length=1)
+
+    def inputs(self) -> dict[str, str]:
+        """Expressions by the word of the kind that they answer."""
+        return {"delta": self.delta, "price_risk": self.price_risk}
+
+    def choices(self) -> dict[str, object]:
+        """None: the expressions are read when the model is bound."""
+        return {}
+
+
 ComponentTable = Annotated[
-    ScenarioLoss | ExpiryLoss | SizeCharge | NetShortCharge | ConfidenceCharge | PriceShortfall | Largest,
+    ScenarioLoss | ExpiryLoss | ChargeTable | PriceShortfall | Largest | ScenarioMean | SpreadCredit,
     Field(discriminator="kind"),
 ]

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import Aggregation, StatusTable, check_account
+from gpumargin.modelfile.account import StatusTable, check_account
+from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
 from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
-from gpumargin.modelfile.components import ComponentTable, Largest
+from gpumargin.modelfile.components import (
+    SUM_WORDS,
+    ChargeTable,
+    ComponentTable,
+    Largest,
+    ParsedCharge,
+    ScenarioLoss,
+    ScenarioMean,
+    SpreadCredit,
+)
+from gpumargin.modelfile.names import MARK_COLUMNS
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
-from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
+from gpumargin.modelfile.scenarios import (
+    CompositeDeltaTable,
+    ScenarioRow,
+    ScenarioRulesTable,
+    SkewTable,
+    VolShockTable,
+    check_rows,
+    names_in_weights,
+    unmoved,
+)
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
 ContractKind = Literal["option", "future", "perpetual"]
@@ -47,18 +68,22 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind]
     requires: list[str] = []
-    base_legs: bool = False
+    base_legs: bool | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
+    discounted_marks: bool = False
     vol_limit: float = 5.0
     tenor_limit_years: float = 10.0
     scenario_range: Number = {DEFAULT: 1.0}
     scenarios: dict[str, list[ScenarioRow]] = {}
+    scenario_rules: ScenarioRulesTable = ScenarioRulesTable()
     vol_shock: VolShockTable = VolShockTable()
+    skew: SkewTable | None = None
+    composite_delta: CompositeDeltaTable | None = None
     components: dict[str, ComponentTable] = {}
     parameters: dict[str, Number] = {}
     margin: dict[str, str]
-    aggregation: Aggregation = Aggregation()
+    aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
     categories: dict[str, Category] = {}
     debt: Literal["balance", "requirement"] = "balance"
@@ -71,14 +96,36 @@ class ModelFile(Strict):
 
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
-        _check_names(self)
         _check_components(self)
-        _check_defaults(self.model_dump(), "")
+        _check_names(self)
+        with_scenarios = [name for name, c in self.components.items() if isinstance(c, ScenarioLoss)]
+        check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
+        _check_base_legs(self)
+        check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
+        _check_defaults(self.model_dump(exclude={"aggregation"}), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
         """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
         return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
+
+    def charges(self) -> Iterator[tuple[str, ParsedCharge]]:
+        """Every component of kind `charge` with its expressions resolved."""
+        earlier: list[str] = []
+        for name, component in self.components.items():
+            if isinstance(component, ChargeTable):
+                yield name, component.parsed(self.parameters, earlier)
+            earlier.append(name)
+
+    def leg_inputs(self) -> tuple[str, ...]:
+        """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
+        words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
+        return tuple(sorted(words - set(SUM_WORDS)))
+
+    def mark_inputs(self) -> dict[str, str]:
+        """Columns of `marks` that charges name, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -109,6 +156,10 @@ def _check_names(model: ModelFile) -> None:
     for name, text in model.margin.items():
         used |= names_in(parse_expression(text, known))
         known.add(name)
+    used |= names_in_weights(model.scenarios, model.parameters)
+    used |= set().union(*(charge.names() for _, charge in model.charges()))
+    if "composite_delta" in used and model.composite_delta is None:
+        _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
     used |= check_account(model)
@@ -123,11 +174,53 @@ def _check_components(model: ModelFile) -> None:
         wanted = getattr(component, "scenarios", None)
         if wanted is not None and not model.scenarios.get(wanted):
             _fail(f"components.{name}.scenarios: no scenario set {wanted!r}; known: {sorted(model.scenarios)}")
+        if isinstance(component, ScenarioLoss):
+            _check_post(name, component)
         if isinstance(component, Largest):
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
+        if isinstance(component, ChargeTable):
+            _check_charge(name, component, model.parameters, earlier)
+        if isinstance(component, ScenarioMean):
+            _check_mean(model, name, component, earlier)
+        if isinstance(component, SpreadCredit):
+            for text in component.inputs().values():
+                parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
+
+
+def _check_mean(model: ModelFile, name: str, component: ScenarioMean, earlier: list[str]) -> None:
+    """It follows a component with scenarios, of which some leave spot unmoved if it asks for these."""
+    source = model.components.get(component.of)
+    if component.of not in earlier or not isinstance(source, ScenarioLoss):
+        _fail(f"components.{name}.of: {component.of!r} is no component of kind scenario_loss before it")
+    elif component.which == "unmoved" and not unmoved(model.scenarios[source.scenarios]):
+        _fail(f"components.{name}.which: no scenario of {source.scenarios!r} leaves spot where it is")
+
+
+def _check_post(name: str, component: ScenarioLoss) -> None:
+    try:
+        component.post_expression()
+    except ValueError as error:
+        _fail(f"components.{name}.post: {error}")
+
+
+def _check_base_legs(model: ModelFile) -> None:
+    """An asset is a leg of one unit at most."""
+    if isinstance(model.base_legs, bool):
+        return
+    assets = [asset for listed in model.base_legs.values() for asset in listed]
+    twice = sorted({asset for asset in assets if assets.count(asset) > 1})
+    if twice:
+        _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
+
+
+def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+    try:
+        charge.parsed(parameters, earlier)
+    except ValueError as error:
+        _fail(f"components.{name}: {error}")
 
 
 def _check_defaults(tree: object, path: str) -> None:

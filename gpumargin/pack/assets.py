@@ -36,7 +36,7 @@ def asset_values(
       settlement: where P&L settles.
     """
     price = asset_prices(tables["prices"], "price")
-    collateral = _or_price(tables["prices"], "collateral_price", price)
+    collateral = or_price(tables["prices"], "collateral_price", price)
     found: dict[str, np.ndarray] = {}
     for name, path in columns.items():
         table, column = path.split(".")
@@ -51,7 +51,7 @@ def asset_values(
     )
 
 
-def _or_price(prices: pa.Table, column: str, price: Mapping[str, float]) -> dict[str, float]:
+def or_price(prices: pa.Table, column: str, price: Mapping[str, float]) -> dict[str, float]:
     """Another price by asset, and the one given where that is null or the column is absent."""
     if column not in prices.column_names:
         return dict(price)
@@ -66,10 +66,16 @@ def _column(
     if column == "price":
         return price
     if column in {"collateral_price", "emode_price"}:
-        return _or_price(table, column, collateral)
+        return or_price(table, column, collateral)
     usual = 1.0 if column in {"twap", *_NO_PRICE} else np.nan
     own = dict(zip(texts(table, "asset").astype(str), floats(table, column).tolist(), strict=True))
     return {USD: usual} | own
+
+
+def settlement_places(paid_in: np.ndarray) -> np.ndarray:
+    """Column of each contract among the assets that contracts settle in, -1 where it pays no P&L, `[M]` int32."""
+    pays = paid_in != ""
+    return np.where(pays, np.searchsorted(np.unique(paid_in[pays]), paid_in), -1).astype(np.int32)
 
 
 def settlement_columns(
@@ -86,13 +92,12 @@ def settlement_columns(
     """
     pays = paid_in != ""
     assets = np.unique(paid_in[pays])
-    column = np.where(pays, np.searchsorted(assets, paid_in), -1)
+    column = settlement_places(paid_in)
     least, most = np.full(units, len(assets)), np.full(units, -1)
     np.minimum.at(least, unit[pays], column[pays])
     np.maximum.at(most, unit[pays], column[pays])
     ratio: Floats = np.array([price[str(asset)] for asset in assets]) / price[accounting]
     return records.Settlement(
         ratio=ratio if len(assets) else np.ones(1),
-        of_contract=np.append(column, -1).astype(np.int32),
         of_unit=np.where(least == most, most, -1).astype(np.int32),
     )

@@ -61,6 +61,16 @@ def _rounded(rows: int) -> int:
     return size
 
 
+def even_rows(rows: int, chunk: int | None, devices: int) -> int:
+    """Rows that shard evenly over devices and chunks, from the geometric grid: at least two chunks on each device."""
+    if chunk is None:
+        return -(-rows // devices) * devices
+    step, chunks = chunk * devices, 2
+    while step * chunks < rows:
+        chunks = max(chunks + 1, int(chunks * GROWTH))
+    return step * chunks
+
+
 def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Widths in use and the rows that the fullest range needs of each."""
     widths = bucket_widths(np.diff(starts))
@@ -172,6 +182,7 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
                     _rows_of(book.unit, shard.first_row, b),
                     _picked(book.contract, b, pad),
                     _picked(book.quantity, b, 0),
+                    {name: _picked(values, b, 0) for name, values in book.inputs.items()},
                 )
                 for b in legs
             ),

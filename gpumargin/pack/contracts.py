@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.assets import asset_prices, asset_values, settlement_columns
+from gpumargin.pack.assets import asset_prices, asset_values, or_price, settlement_columns, settlement_places
 from gpumargin.pack.columns import Ints, texts
 from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_contracts, listed_contracts, unit_market
 from gpumargin_kernels import records
@@ -21,8 +21,8 @@ NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units mus
 class ContractSet:
     """Contracts in canonical order, with the market they are priced against.
 
-    Canonical order is unit, expiry (base asset and perpetual first), strike, type, id: the order in which legs are
-    summed. The last row is padding, worth nothing and belonging to no group.
+    Canonical order is unit, expiry (base asset and perpetual first), strike, payoff, type, id: the order in which legs
+    are summed. The last row is padding, worth nothing and belonging to no group.
     """
 
     contracts: records.Contracts  # [M + 1] numpy
@@ -44,14 +44,25 @@ class ContractSet:
 
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
-    """A record of the same form whose fields are `function` of the records' fields."""
-    fields = zip(first, *others, strict=True)
-    return type(first)(*(_mapped(function, *f) if isinstance(f[0], tuple) else function(*f) for f in fields))
+    """A record of the form of the first whose fields are `function` of the records' fields; None stays None."""
+    if first is None:
+        return None
+    if isinstance(first, dict):
+        return {name: function(first[name], *(other[name] for other in others)) for name in first}
+    if not isinstance(first, tuple):
+        return function(first, *others)
+    return type(first)(*(_mapped(function, *fields) for fields in zip(first, *others, strict=True)))
 
 
 def _joined(*parts: records.Contracts) -> records.Contracts:
     joined: records.Contracts = _mapped(lambda *columns: np.concatenate(columns), *parts)
     return joined
+
+
+def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
+    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
+    missing = rows - len(contracts.unit)
+    return _joined(contracts, blank_contracts(missing, contracts.inputs)) if missing > 0 else contracts
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -66,16 +77,27 @@ def _grouped(contracts: records.Contracts, expiry: Ints) -> records.Contracts:
     """Contracts in canonical order with their groups; what has no expiry is a group of its own."""
     single = np.where(expiry == NO_EXPIRY, np.arange(len(expiry)), -1)
     group = _runs(contracts.unit, expiry, single)
-    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, contracts.is_option))
+    return contracts._replace(expiry_group=group, strike_group=_runs(group, contracts.strike, *_sorts(contracts)))
+
+
+def _sorts(contracts: records.Contracts) -> tuple[np.ndarray, ...]:
+    """What keeps contracts of one expiry and strike apart: a digital option does not cover a vanilla one."""
+    return contracts.is_option, contracts.is_digital  # type: ignore[return-value]
+
+
+def _without_unused(contracts: records.Contracts) -> records.Contracts:
+    """Contracts without the column that a book without digital options does not need: it shapes the program."""
+    return contracts if np.any(contracts.is_digital) else contracts._replace(is_digital=None)
 
 
 def _canonical_order(contracts: records.Contracts, expiry: Ints, ids: np.ndarray) -> np.ndarray:
-    """Permutation to unit, expiry (base asset, then perpetual first), strike, type, id.
+    """Permutation to unit, expiry (base asset, then perpetual first), strike, payoff, type, id.
 
     A future stands before the options of its expiry: what a group is closed with is read from its last contract.
     """
     is_plain, is_held = ~contracts.is_option, ~contracts.is_base
-    return np.lexsort((ids, contracts.is_call, contracts.strike, ~is_plain, is_held, expiry, contracts.unit))
+    own: tuple[Any, ...] = (ids, contracts.is_call, contracts.is_digital, contracts.strike)
+    return np.lexsort((*own, ~is_plain, is_held, expiry, contracts.unit))
 
 
 def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -84,14 +106,24 @@ def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) ->
     return np.array([found.get(asset, -1) for asset in assets], np.int64)
 
 
+def _held(
+    units: tuple[str, ...], assets: tuple[str, ...], *, base_legs: Mapping[str, Collection[str]] | bool
+) -> dict[str, str]:
+    """Assets whose balances are legs, and the unit that each is a leg of."""
+    if isinstance(base_legs, bool):
+        return {unit: unit for unit in units if base_legs and unit in assets}
+    return {asset: unit for unit in units for asset in base_legs.get(unit, ()) if asset in assets}
+
+
 def contract_set(
     tables: Mapping[str, pa.Table],
     as_of: int,
     *,
     kinds: Collection[str],
     accounting: str,
-    base_legs: bool,
+    base_legs: bool | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
+    inputs: Mapping[str, str] | None = None,
     asset_columns: Mapping[str, str] | None = None,
     settles: bool = False,
 ) -> ContractSet:
@@ -102,7 +134,9 @@ def contract_set(
       as_of: microseconds since 1970.
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
-      base_legs: whether a balance in a unit's own asset becomes a leg of the unit.
+      base_legs: whether a balance in a unit's own asset becomes a leg of the unit; or the assets that move with each
+        unit, at the price that collateral is valued at.
+      inputs: columns of `marks` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
       asset_columns: columns of the book by asset, `table.column`, that the model names, by that name.
       settles: whether P&L joins the balances of the assets that contracts settle in.
@@ -114,20 +148,22 @@ def contract_set(
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
     units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
-    held = tuple(unit for unit in units if base_legs and unit in assets)
+    held = _held(units, assets, base_legs=base_legs)
+    own_price = price if base_legs is True else or_price(tables["prices"], "collateral_price", price)
     contracts = _joined(
-        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting),
-        base_contracts(held, units=units, price=price, accounting=accounting),
+        listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
+        base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
     ids = np.array([*listed.ids.tolist(), *held], dtype=str)
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     paid_in = np.array([*texts(listed.table, "settlement").astype(str).tolist(), *[""] * len(held)], dtype=str)[order]
-    settlement = settlement_columns(paid_in, contracts.unit[order], len(units), price, accounting) if settles else None
     grouped = _grouped(_mapped(lambda column: column[order], contracts), expiry[order])
+    settlement = settlement_columns(paid_in, grouped.unit, len(units), price, accounting) if settles else None
+    grouped = _without_unused(grouped)._replace(settlement_column=settlement_places(paid_in) if settles else None)
     return ContractSet(
-        contracts=_joined(grouped, blank_contracts(1)),
+        contracts=_joined(grouped, blank_contracts(1, inputs or {})),
         market=unit_market(
             tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
         ),

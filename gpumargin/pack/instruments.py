@@ -74,6 +74,7 @@ def listed_contracts(
     units: tuple[str, ...],
     price: Mapping[str, float],
     accounting: str,
+    inputs: Mapping[str, str],
 ) -> records.Contracts:
     """Contracts of the listed instruments, `[M]` in file order, groups still unset.
 
@@ -86,8 +87,10 @@ def listed_contracts(
     fixed = np.where(is_settled, settled, floats(forwards, "forward_fixed", 0.0))
     variable = np.where(is_settled, 0.0, floats(forwards, "forward") - fixed)
     final = np.where(is_option, np.nan, settled)
-    blank = blank_contracts(len(listed.ids))
+    blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
+        inputs={name: floats(marks, column) for name, column in inputs.items()},
+        quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
         is_call=texts(listed.table, "option_type").astype(str) == "call",
@@ -104,6 +107,7 @@ def listed_contracts(
         settlement_ratio=_lookup(price, texts(listed.table, "settlement")) / price[accounting],
         confidence=np.where(is_option, _least_confidence(forwards), 1.0),
         svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
+        is_digital=is_option & (texts(listed.table, "payoff").astype(str) == "digital"),
     )
 
 
@@ -112,9 +116,9 @@ def _least_confidence(forwards: pa.Table) -> Floats:
     return np.minimum(np.minimum(*feeds[:2]), feeds[2])
 
 
-def blank_contracts(rows: int) -> records.Contracts:
+def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contracts:
     """Contracts that are worth nothing and belong to no group: what others are made from, and padding."""
-    codes = {"unit": 0, "expiry_group": _NO_GROUP, "strike_group": _NO_GROUP}
+    codes = {"unit": 0, "expiry_group": _NO_GROUP, "strike_group": _NO_GROUP, "settlement_column": -1}
 
     def column(name: str) -> np.ndarray:
         if name in codes:
@@ -122,20 +126,31 @@ def blank_contracts(rows: int) -> records.Contracts:
         return np.zeros(rows, bool) if name.startswith("is_") else np.full(rows, float(name == "confidence"))
 
     svi = SviSlice(*(np.ones(rows) for _ in _SVI))
-    return records.Contracts(**{name: column(name) for name in records.Contracts._fields if name != "svi"}, svi=svi)
+    plain = [name for name in records.Contracts._fields if name not in {"svi", "inputs"}]
+    return records.Contracts(
+        **{name: column(name) for name in plain},
+        svi=svi,
+        inputs={name: np.full(rows, np.nan) for name in inputs},
+    )
 
 
 def base_contracts(
-    held: tuple[str, ...], *, units: tuple[str, ...], price: Mapping[str, float], accounting: str
+    held: Mapping[str, str],
+    *,
+    units: tuple[str, ...],
+    price: Mapping[str, float],
+    accounting: str,
+    inputs: Collection[str],
 ) -> records.Contracts:
-    """One contract per unit of `held`: its own asset, held as balance."""
-    blank = blank_contracts(len(held))
+    """One contract per asset of `held`, which says what unit it moves with: one unit of the asset, held as balance."""
+    blank = blank_contracts(len(held), inputs)
     return blank._replace(
-        unit=np.array([units.index(unit) for unit in held], np.int32),
+        unit=np.array([units.index(unit) for unit in held.values()], np.int32),
         is_base=np.ones(len(held), bool),
         size=np.ones(len(held)),
         mark=_lookup(price, held),
         settlement_ratio=np.full(len(held), 1.0 / price[accounting]),
+        quote_ratio=np.full(len(held), 1.0 / price[accounting]),
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from gpumargin.pack.accounts import category_of, owners
 from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
 
-_HAS_POOLS = ("positions", "balances", "accounts")
+_HAS_POOLS = ("positions", "balances", "accounts", "orders")
+ENTRY = "entry"  # the leg input that is no order
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Accounts:
     of_positions: Ints  # [N]
     of_balances: Ints  # [B]
     of_accounts: Ints  # rows of the accounts table
+    of_orders: Ints  # rows of the orders table
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -46,6 +49,7 @@ class LegBook:
     cash_start: Ints  # [R + 1] unit row -> cash legs
     contract: np.ndarray  # [N] int32, ascending within a unit row
     quantity: Floats  # [N]
+    inputs: Mapping[str, Floats]  # [N] each, what else of a leg the model names
     is_cash: Bools  # [N] which legs are cash legs
     cash_contract: np.ndarray  # [Nc] int32
     cash_quantity: Floats  # [Nc]
@@ -80,7 +84,7 @@ def _begins(keys: Ints) -> Bools:
 
 
 def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
-    """Every margin account that positions, balances or the accounts table name.
+    """Every margin account that positions, balances, orders or the accounts table name.
 
     Args:
       tables: the book's tables in canonical types.
@@ -103,6 +107,7 @@ def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
         of_positions=rows["positions"],
         of_balances=rows["balances"],
         of_accounts=rows.get("accounts", np.zeros(0, np.int64)),
+        of_orders=rows.get("orders", np.zeros(0, np.int64)),
     )
 
 
@@ -120,13 +125,35 @@ def _order(key: Ints) -> np.ndarray | slice:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Legs in canonical order."""
+    """Legs, in canonical order once sorted."""
 
     account: Ints
     contract: np.ndarray
     quantity: Floats
     entry: Floats
     unsettled: Floats
+    inputs: Mapping[str, Floats] = field(default_factory=dict)
+
+    def take(self, index: np.ndarray | slice) -> _Rows:
+        """The rows `index`."""
+        return _Rows(
+            self.account[index],
+            self.contract[index],
+            self.quantity[index],
+            self.entry[index],
+            self.unsettled[index],
+            {name: values[index] for name, values in self.inputs.items()},
+        )
+
+    def and_empty(self, account: Ints, contract: np.ndarray, quantity: Floats) -> _Rows:
+        """These rows and more, without entry or cash due."""
+        return _Rows(
+            np.concatenate([self.account, account]),
+            np.concatenate([self.contract, contract]),
+            np.concatenate([self.quantity, quantity]),
+            np.concatenate([self.entry, np.full(len(account), np.nan)]),
+            np.concatenate([self.unsettled, np.zeros(len(account))]),
+        )
 
 
 def _position_rows(positions: pa.Table, account: Ints, contracts: ContractSet, *, keep_empty: bool) -> _Rows:
@@ -150,19 +177,27 @@ def _with_base_legs(rows: _Rows, balances: pa.Table, account: Ints, contracts: C
     chosen = np.flatnonzero((asset >= 0) & (contract >= 0) & (amount != 0) & counts)
     if len(chosen) == 0:
         return rows
-    nothing = np.zeros(len(chosen))
-    return _Rows(
-        np.concatenate([rows.account, account[chosen]]),
-        np.concatenate([rows.contract, contract[chosen].astype(np.int32)]),
-        np.concatenate([rows.quantity, amount[chosen]]),
-        np.concatenate([rows.entry, nothing * np.nan]),
-        np.concatenate([rows.unsettled, nothing]),
-    )
+    return rows.and_empty(account[chosen], contract[chosen].astype(np.int32), amount[chosen])
+
+
+def _with_inputs(
+    rows: _Rows, orders: pa.Table | None, accounts: Accounts, contracts: ContractSet, names: Collection[str]
+) -> _Rows:
+    """Adds what else the model names of a leg; orders without a position become legs of quantity 0."""
+    found: dict[str, Floats] = {}
+    if orders is not None and {*names} & {*ORDER_INPUTS}:
+        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids)
+        account, contract = book.without_leg(rows.account, rows.contract)
+        rows = rows.and_empty(account, contract, np.zeros(len(account)))
+        found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
+    found |= {n: np.zeros(len(rows.account)) for n in names if n in ORDER_INPUTS and n not in found}
+    if ENTRY in names:
+        found[ENTRY] = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+    return replace(rows, inputs=found)
 
 
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
-    order = _order(rows.account * np.int64(contracts) + rows.contract)
-    return _Rows(*(getattr(rows, name)[order] for name in _Rows.__dataclass_fields__))
+    return rows.take(_order(rows.account * np.int64(contracts) + rows.contract))
 
 
 def leg_book(
@@ -172,6 +207,7 @@ def leg_book(
     *,
     included: Bools,
     keep_empty: bool,
+    inputs: Collection[str] = (),
     categories: Mapping[str, int] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
@@ -182,6 +218,8 @@ def leg_book(
       contracts: the contracts that legs refer to.
       included: `[A]` which accounts this book is about.
       keep_empty: whether cash due on a position of size 0 counts.
+      inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
+        that has orders but no position becomes a leg of quantity 0.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
 
     Returns:
@@ -191,47 +229,22 @@ def leg_book(
     positions, balances = tables["positions"], tables["balances"]
     rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
     rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
+    rows = _with_inputs(rows, tables.get("orders"), accounts, contracts, inputs)
     if not included.all():
-        chosen = included[rows.account]
-        rows = _Rows(*(getattr(rows, name)[chosen] for name in _Rows.__dataclass_fields__))
-    rows = _sorted(
-        _Rows(renumbered[rows.account], rows.contract, rows.quantity, rows.entry, rows.unsettled), contracts.padding + 1
-    )
+        rows = rows.take(included[rows.account])
+    rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)
     held = _balance_columns(balances, accounts, contracts, included)
     if contracts.settlement is not None:
         held = _with_settlements(held, rows, contracts)
     book = _assembled(rows, accounts, contracts, held, included)
-    owner, owner_ids = _owners(tables, accounts)
+    owner, owner_ids = owners(tables, accounts.of_accounts, len(accounts))
     return replace(
         book,
         owner=None if owner is None else owner[included],
         owner_ids=owner_ids,
-        category=_categories(tables, accounts, categories)[included] if categories else None,
+        category=category_of(tables, accounts.of_accounts, len(accounts), categories)[included] if categories else None,
         settlement=_settlement_places(book.asset, contracts),
     )
-
-
-def _categories(tables: Mapping[str, pa.Table], accounts: Accounts, categories: Mapping[str, int]) -> np.ndarray:
-    """Code of every account's category, `[A]`."""
-    found = np.zeros(len(accounts), np.int32)
-    table = tables.get("accounts")
-    if table is not None and "emode" in table.column_names:
-        codes, words = encoded(table["emode"])
-        of_word = np.array([*(categories.get(str(word), 0) for word in words.to_pylist()), 0], np.int32)
-        found[accounts.of_accounts] = of_word[codes]
-    return found
-
-
-def _owners(tables: Mapping[str, pa.Table], accounts: Accounts) -> tuple[np.ndarray | None, pa.Array | None]:
-    """Index of every account's owner, `[A]`, and the owners; None where the book names none."""
-    table = tables.get("accounts")
-    if table is None or "owner_id" not in table.column_names:
-        return None, None
-    codes, words = encoded(table["owner_id"])
-    ids = words.take(pc.sort_indices(words))
-    found = np.full(len(accounts), -1, np.int64)
-    found[accounts.of_accounts] = np.append(positions_in(words, ids), -1)[codes]  # no owner has code -1
-    return found, ids
 
 
 def _settlement_places(asset: np.ndarray, contracts: ContractSet) -> np.ndarray | None:
@@ -249,11 +262,11 @@ def _with_settlements(
 ) -> tuple[Ints, np.ndarray, Floats, Bools]:
     """Balances, and empty ones where an account has legs that settle in an asset it has no balance of."""
     account, asset, amount, is_collateral = held
-    count, of_leg = len(contracts.asset_ids), contracts.assets.settlement
+    count, of_leg = len(contracts.asset_ids), contracts.contracts.settlement_column
     if contracts.settlement is None or of_leg is None or len(contracts.settlement) == 0:
         return held
     own = account * np.int64(count) + asset
-    column = of_leg.of_contract[rows.contract]
+    column = of_leg[rows.contract]
     pays = column >= 0
     due = np.unique(rows.account[pays] * np.int64(count) + contracts.settlement[column[pays]])
     new = due[~np.isin(due, own)]
@@ -313,6 +326,7 @@ def _assembled(
         cash_start=_starts(row_of_leg[cash], len(heads)),
         contract=rows.contract,
         quantity=rows.quantity,
+        inputs=rows.inputs,
         is_cash=is_cash,
         cash_contract=rows.contract[cash],
         cash_quantity=np.where(is_option, 0.0, rows.quantity[cash]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.schema import TABLES, Table
+from gpumargin.schema import MARKET_TABLES, TABLES, Kind, Table
 from gpumargin.tables.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
 from gpumargin.tables.defaults import fill_constants, fill_derived
 from gpumargin.tables.parts import (
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from gpumargin.tables.parts import TableLike
 
 ExtraColumns = Literal["error", "ignore"]
+_POLARS: Mapping[Kind, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,
+    "enum": pl.String,
+    "number": pl.Float64,
+    "amount": pl.Float64,
+    "integer": pl.Int64,
+    "flag": pl.Boolean,
+    "time": pl.Datetime("us", "UTC"),
+}
 _FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.arrow, or a frame"
 
 
@@ -90,6 +99,12 @@ class Book:
         plain = [col.cast(pa.string()) if pat.is_dictionary(col.type) else col for col in found.columns]
         return pl.DataFrame(pl.from_arrow(pa.table(plain, names=found.column_names)))
 
+    def whole_frame(self, table: str) -> pl.DataFrame:
+        """`frame` with every column of the contract, absent ones null."""
+        frame = self.frame(table)
+        absent = [column for column in TABLES[table].columns if column.name not in frame.columns]
+        return frame.with_columns(pl.lit(None, _POLARS[column.kind]).alias(column.name) for column in absent)
+
 
 def read_book(
     path: str | Path | None = None, *, extra_columns: ExtraColumns = "error", **tables: TableLike | None
@@ -108,14 +123,43 @@ def read_book(
       InputError: missing tables, unreadable files, unknown, missing or wrongly typed columns; all of them at once.
     """
     failures: list[Failure] = []
-    forms = _forms(path, tables, failures)
+    return _read(_forms(path, tables, failures), extra_columns, failures)
+
+
+def read_market(path: str | Path) -> Book:
+    """Reads what a book says of the market; positions and balances may be missing and are left out.
+
+    Args:
+      path: folder of a book, of which `schema.MARKET_TABLES` are read.
+
+    Raises:
+      InputError: as `read_book`.
+    """
+    failures: list[Failure] = []
+    market = {table.name for table in MARKET_TABLES}
+    forms = {name: parts for name, parts in _forms(path, {}, failures).items() if name in market}
+    return _read(forms, "error", failures, wanted=market)
+
+
+def _read(
+    forms: Mapping[str, list[Part]],
+    extra_columns: ExtraColumns,
+    failures: list[Failure],
+    *,
+    wanted: Collection[str] = TABLES.keys(),
+) -> Book:
+    """The book of these tables; those that are required and `wanted` must be among them."""
     read = {name: _read_table(TABLES[name], parts, extra_columns, failures) for name, parts in forms.items()}
-    failures += [_missing_table(name) for name, spec in TABLES.items() if spec.required and name not in forms]
+    failures += [_missing_table(name) for name in TABLES if _is_missing(name, forms, wanted)]
     if failures:
         raise input_error(failure_frame(failures))
     kept = {name: found for name, found in read.items() if found and (found[0].num_rows or TABLES[name].required)}
     filled = fill_derived({name: table for name, (table, _) in kept.items()})
     return Book(filled, {name: sources for name, (_, sources) in kept.items()})
+
+
+def _is_missing(name: str, forms: Mapping[str, list[Part]], wanted: Collection[str]) -> bool:
+    return TABLES[name].required and name in wanted and name not in forms
 
 
 def _forms(

@@ -16,7 +16,16 @@ from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
 from gpumargin_kernels.interpolation import VolGrid, surface_vol
 from gpumargin_kernels.lending import discounted_collateral
 from gpumargin_kernels.margin import contract_stage, leg_stage, part_margin
-from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule, Component, Model, ScenarioSet, VolShock
+from gpumargin_kernels.model import (
+    AccountModel,
+    BalanceCharge,
+    BalanceRule,
+    Component,
+    Model,
+    ScenarioRules,
+    ScenarioSet,
+    VolShock,
+)
 from gpumargin_kernels.normal import (
     normal_cdf,
     normal_density,
@@ -27,7 +36,8 @@ from gpumargin_kernels.normal import (
 from gpumargin_kernels.parity import ParityForward, parity_forward
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
-from gpumargin_kernels.scenario import ContractRisk, contract_risk, vol_multiplier
+from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.shocked_vol import skew_multiplier, vol_multiplier, vol_points
 from gpumargin_kernels.svi import SviSlice, svi_vol
 from gpumargin_kernels.svi_arbitrage import butterfly_violation, calendar_violation
 from gpumargin_kernels.svi_fit import SviFit, fit_svi
@@ -59,6 +69,7 @@ __all__ = [
     "Model",
     "Option",
     "ParityForward",
+    "ScenarioRules",
     "ScenarioSet",
     "Stress",
     "SviFit",
@@ -99,7 +110,9 @@ __all__ = [
     "option_greeks",
     "parity_forward",
     "part_margin",
+    "skew_multiplier",
     "surface_vol",
     "svi_vol",
     "vol_multiplier",
+    "vol_points",
 ]

@@ -1,45 +1,19 @@
-"""The account stage: unit rows brought together, what of them counts, and the expressions of whole accounts."""
+"""The account stage: what of the units counts, and the expressions of whole accounts."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._buckets import repeat, take
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.collateral import AccountSide, CollateralValue
-from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import AccountModel, Model
-from gpumargin_kernels.records import CashLegs, Contracts, Settlement, UnitMarket, UnitSlots
-
-
-class MoneyGreeks(NamedTuple):
-    """Greeks of a row in money.
-
-    Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
-    """
-
-    delta: Leaf
-    gamma: Leaf
-    vega: Leaf
-    theta: Leaf
-
-
-class UnitRows(NamedTuple):
-    """Result per unit row, `[R]` each."""
-
-    unit: Leaf  # int32
-    charges: dict[str, Leaf]  # by component
-    worst_scenario: Leaf  # int32 code, see `Charge`
-    worst_loss: Leaf
-    margin: dict[str, Leaf]  # by margin type
-    option_value: Leaf
-    option_columns: Leaf  # [R, J] by settlement asset; J = 0 unless units settle into balances
-    greeks: MoneyGreeks
+from gpumargin_kernels.records import CashLegs, Contracts, Settlement
+from gpumargin_kernels.units import AccountUnits, CountedUnits, MoneyGreeks, UnitRows
 
 
 class AccountRows(NamedTuple):
@@ -69,10 +43,9 @@ def _columns(settlement: Settlement) -> Array:
     return jnp.arange(settlement.ratio.shape[0], dtype=jnp.int32)[None]
 
 
-def by_column(settlement: Settlement, contract: Array | slice = slice(None)) -> Array:
+def by_column(settlement: Settlement, column: Array) -> Array:
     """True in the column that each contract settles in, `[M, J]`."""
-    column: Array = settlement.of_contract[contract][:, None]
-    return column == _columns(settlement)
+    return column[:, None] == _columns(settlement)
 
 
 def cash_sums(contracts: Contracts, legs: CashLegs, settlement: Settlement | None, zero: Array) -> CashSums:
@@ -97,21 +70,13 @@ def cash_sums(contracts: Contracts, legs: CashLegs, settlement: Settlement | Non
         money = cash * own.settlement_ratio
         if settlement is None:
             return CashSums(jnp.add(sums.total, money), sums.columns)
-        more = jnp.where(by_column(settlement, contract), money[:, None], 0)
+        more = jnp.where(by_column(settlement, own.settlement_column), money[:, None], 0)
         return CashSums(jnp.add(sums.total, money), sums.columns + more)
 
     rows = legs.contract.shape[0]
     columns = 0 if settlement is None else settlement.ratio.shape[0]
     start = CashSums(jnp.broadcast_to(zero, (rows,)), jnp.broadcast_to(zero, (rows, columns)))
     return repeat(legs.contract.shape[1], add_slot, start)
-
-
-class CountedUnits(NamedTuple):
-    """Unit rows with what counts of each towards the balance."""
-
-    rows: UnitRows
-    pnl: Leaf  # [R]
-    counted: dict[str, Leaf]  # [R], or [R, J] where units settle, by margin type; only the types with an expression
 
 
 def with_counted(model: Model, rows: UnitRows, pnl: CashSums, settlement: Settlement | None) -> CountedUnits:
@@ -133,55 +98,6 @@ def with_counted(model: Model, rows: UnitRows, pnl: CashSums, settlement: Settle
         shape = pnl.columns.shape
     found = {name: jnp.broadcast_to(evaluate(e, values), shape) for name, e in model.account.counted}
     return CountedUnits(rows, pnl.total, found)
-
-
-class UnitSums(NamedTuple):
-    """Sums over the units of each account, `[A]` each."""
-
-    margin: dict[str, Leaf]
-    option_value: Leaf
-    unrealised_pnl: Leaf
-    worst_loss: Leaf
-    greeks: MoneyGreeks
-    counted: dict[str, Leaf]  # as in `CountedUnits`
-
-
-class AccountUnits(NamedTuple):
-    """Units of each account brought together, `[A]` each."""
-
-    sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
-    worst_scenario: Leaf
-    spot_confidence: Leaf  # least of its units, 1 without any
-
-
-def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account of a bucket brought together."""
-    rows = units.rows
-    source = UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted)
-
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
-        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-
-        def held(x: Array) -> Array:
-            return jnp.where(is_held.reshape(-1, *[1] * (x.ndim - 1)), x[row], 0)
-
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
-
-    start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (slots.row.shape[0], *x.shape[1:])), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
-    margin = sums.margin
-    if model.aggregation == "correlated":
-        margin = {name: _correlated(model, of_unit, rows.unit, zero, slots) for name, of_unit in rows.margin.items()}
-    confidence = jnp.where(slots.is_held, market.spot_confidence[rows.unit[slots.row]], 1)
-    return AccountUnits(sums, margin, worst, jnp.min(confidence, axis=1))
-
-
-def _correlated(model: Model, of_unit: Array, unit: Array, zero: Array, slots: UnitSlots) -> Array:
-    amounts = jnp.where(slots.is_held, of_unit[slots.row], 0)
-    return correlated_margin(amounts, unit[slots.row], model.correlation, model.is_correlated, zero)
 
 
 def balance_side(model: AccountModel, units: AccountUnits) -> AccountSide:

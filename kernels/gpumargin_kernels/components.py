@@ -5,34 +5,28 @@ kind is one more entry of `KINDS`; a new venue needs none.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._safe import safe_divide
+from gpumargin_kernels.charge import charge_amount, charge_tallies
+from gpumargin_kernels.contract_values import ContractSide
+from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
-from gpumargin_kernels.records import Assets, Contracts, Tally, UnitMarket
-from gpumargin_kernels.scenario import ContractRisk
-
-
-class ContractSide(NamedTuple):
-    """What `tallies` may look at."""
-
-    contracts: Contracts  # [M]
-    risk: ContractRisk  # [M]
-    market: UnitMarket  # [M], of each contract's unit
-    numbers: dict[str, Leaf]  # [M], the component's numbers for each contract's unit
+from gpumargin_kernels.records import Assets, Tally, UnitMarket
 
 
 class RowSide(NamedTuple):
     """What `charge` may look at."""
 
     sums: tuple[Array, ...]  # [R, J] per tally of the component
+    unit: Array  # [R]
     market: UnitMarket  # [R]
     weight: Leaf  # [R, S]
-    numbers: dict[str, Leaf]  # [R]
+    numbers: dict[str, Leaf]  # [R], the component's and the model's; tables [R, T, 2]
     assets: Assets  # [C]
     charges: dict[str, "Charge"]  # of the components before this one
 
@@ -42,6 +36,7 @@ class Charge(NamedTuple):
 
     amount: Leaf  # [R], a requirement or loss, positive
     worst: Leaf | None = None  # [R] int32 scenario column, or number of scenarios + index of a component
+    pnl: Leaf | None = None  # [R, S] P&L that counted in each scenario of its set
 
 
 class Kind(NamedTuple):
@@ -51,54 +46,103 @@ class Kind(NamedTuple):
     charge: Callable[[Component, Model, RowSide], Charge]
 
 
-def _underlying_size(contracts: Contracts) -> Array:
-    """Units of the underlying in one contract, `[M]`; the size of an inverse future is an amount of quote currency."""
-    is_amount = contracts.is_inverse & ~contracts.is_option
-    return jnp.where(is_amount, safe_divide(contracts.size, contracts.mark, 0), contracts.size)
-
-
-def _unit_tally(*columns: Array, is_absolute: bool = False) -> Tally:
-    block = jnp.stack(columns, axis=1)
-    return Tally(columns=block, terms=block[:, :0], is_absolute=is_absolute)
-
-
-def _discounted_pnl(sums: Array, terms: Array, one: Array) -> Array:
+def _discounted_pnl(sums: dict[str, Array], terms: Array, one: Array) -> Array:
     """P&L of an expiry whose net shocked value is discounted by its sign: pnl + (d - 1) * value."""
-    pnl, value = sums[:, :-1], sums[:, -1:]
+    pnl, value = sums["net"][:, :-1], sums["net"][:, -1:]
     shocked = pnl + value
     return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked * one
 
 
+@dataclass(frozen=True)
+class _TurnedExpiry:
+    """Closes an expiry whose smile turns in some columns: either turn may come, so each expiry loses by its own."""
+
+    skew: tuple[int, ...]  # columns within the set
+    has_discount: bool
+
+    def __call__(self, sums: dict[str, Array], terms: Array, one: Array) -> Array:
+        pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums["net"]
+        turns = jnp.array([column in self.skew for column in range(pnl.shape[1])])
+        return jnp.where(turns[None, :], -jnp.abs(pnl), pnl)
+
+
+def _discount_terms(model: Model, side: ContractSide) -> Array:
+    """What a positive and a negative net value of each contract's expiry counts beyond 1, `[M, 2]`; 0 for no option."""
+    contracts, numbers = side.contracts, side.numbers
+    rate = jnp.maximum(contracts.rate, 0)
+    yearly = rate * numbers["rate_multiplier"] + numbers["rate_addend"]
+    positive = numbers["static"] * jnp.exp(-contracts.years * yearly) - 1
+    negative = jnp.zeros_like(positive)
+    if "negative_static" in numbers:
+        grown = rate * numbers["negative_rate_multiplier"] + numbers["negative_rate_addend"]
+        # A debt is never marked up beyond its undiscounted price.
+        most = jnp.exp(contracts.years * rate) if model.rules.is_discounted else 1
+        negative = jnp.minimum(most, numbers["negative_static"] * jnp.exp(contracts.years * grown)) - 1
+    return jnp.stack([jnp.where(contracts.is_option, side_, 0) for side_ in (positive, negative)], axis=1)
+
+
 def _scenario_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    pnl = side.risk.scenario_pnl[:, model.columns(component.choice("scenarios"))]
-    if not component.choice("has_discount"):
-        return (Tally(columns=pnl, terms=pnl[:, :0]),)
-    rate = jnp.maximum(side.contracts.rate, 0)
-    yearly = rate * side.numbers["rate_multiplier"] + side.numbers["rate_addend"]
-    positive = side.numbers["static"] * jnp.exp(-side.contracts.years * yearly) - 1
-    terms = jnp.stack([jnp.where(side.contracts.is_option, positive, 0), jnp.zeros_like(positive)], axis=1)
-    columns = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
-    return (Tally(columns=columns, terms=terms, level="expiry", close=_discounted_pnl),)
+    columns = model.columns(component.choice("scenarios"))
+    pnl = side.risk.scenario_pnl[:, columns]
+    has_discount = bool(component.choice("has_discount"))
+    skew = tuple(column - columns.start for column in model.rules.skew if columns.start <= column < columns.stop)
+    if not has_discount and not skew:
+        return (Tally(columns={"net": pnl}, terms=pnl[:, :0]),)
+    close = _TurnedExpiry(skew, has_discount) if skew else _discounted_pnl
+    if not has_discount:
+        return (Tally(columns={"net": pnl}, terms=pnl[:, :0], level="expiry", close=close),)
+    with_value = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
+    return (Tally(columns={"net": with_value}, terms=_discount_terms(model, side), level="expiry", close=close),)
+
+
+def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> Array:
+    """P&L of each row and scenario, `[R, S]`, as the component's `post` expression turns it."""
+    post = component.choice("post")
+    if post is None:
+        return pnl
+    columns = model.columns(component.choice("scenarios"))
+    numbers = {name: value[:, None] for name, value in row.numbers.items() if name != "accounting" and value.ndim == 1}
+    values = numbers | {"pnl": pnl, "move": model.spot[row.unit][:, columns] - 1, "spot": row.market.spot[:, None]}
+    if "accounting" in row.numbers:
+        values["dollar"] = 1 / row.assets.price[row.numbers["accounting"]][:, None]
+    return jnp.broadcast_to(evaluate(post, values), pnl.shape)  # type: ignore[arg-type]
 
 
 def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     """Largest loss over a scenario set; negative if every scenario gains. The first of equals is the worst."""
     columns = model.columns(component.choice("scenarios"))
-    pnl = row.sums[0] * row.weight[:, columns]
+    pnl = _processed(component, model, row, row.sums[0] * row.weight[:, columns])
     worst = jnp.argmin(pnl, axis=1).astype(jnp.int32)
-    return Charge(-jnp.min(pnl, axis=1), worst + columns.start)
+    return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
 
 
-def _worst_of_expiry(sums: Array, terms: Array, one: Array) -> Array:
+def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
+    """Mean loss of an earlier component over some of its scenarios: chosen ones, or the worst and its counterpart."""
+    of = str(component.choice("of"))
+    pnl = row.charges[of].pnl
+    assert pnl is not None  # noqa: S101  the file's schema requires a component with scenarios
+    members = jnp.array(component.choice("members"), jnp.int32)
+    if component.choice("which") == "unmoved":
+        total = sum(pnl[:, int(column)] for column in component.choice("members"))  # type: ignore[attr-defined]
+        return Charge(-total / members.shape[0])
+    del model
+    worst = jnp.argmin(pnl, axis=1)
+    pair = members[worst]
+    rows = jnp.arange(pnl.shape[0])
+    return Charge(-(pnl[rows, worst] + pnl[rows, pair]) / 2)
+
+
+def _worst_of_expiry(sums: dict[str, Array], terms: Array, one: Array) -> Array:
     del one
-    return jnp.minimum(jnp.min(sums, axis=1, keepdims=True), 0) * terms
+    return jnp.minimum(jnp.min(sums["net"], axis=1, keepdims=True), 0) * terms
 
 
 def _expiry_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     is_option = side.contracts.is_option[:, None]
     pnl = side.risk.scenario_pnl[:, model.columns(component.choice("scenarios"))]
     factor = side.numbers["addend"] + side.numbers["multiplier"] * side.contracts.years
-    return (Tally(columns=jnp.where(is_option, pnl, 0), terms=factor[:, None], level="expiry", close=_worst_of_expiry),)
+    columns = {"net": jnp.where(is_option, pnl, 0)}
+    return (Tally(columns=columns, terms=factor[:, None], level="expiry", close=_worst_of_expiry),)
 
 
 def _expiry_loss(component: Component, model: Model, row: RowSide) -> Charge:
@@ -107,69 +151,18 @@ def _expiry_loss(component: Component, model: Model, row: RowSide) -> Charge:
     return Charge(-row.sums[0][:, 0])
 
 
-def _leg_mask(component: Component, contracts: Contracts) -> Array:
-    masks: dict[str, Array] = {
-        "perpetual": contracts.is_perpetual,
-        "base": contracts.is_base,
-        "option": contracts.is_option,
-    }
-    return masks[str(component.choice("legs"))]
-
-
-def _size_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
+def _charge_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
     del model
-    size = jnp.where(_leg_mask(component, side.contracts), _underlying_size(side.contracts), 0)
-    return (_unit_tally(size, is_absolute=True),)
+    return charge_tallies(component, side)
 
 
-def _size_charge(component: Component, model: Model, row: RowSide) -> Charge:
-    """Rate * spot * size of the legs of one sort, longs and shorts alike."""
-    del component, model
-    return Charge(row.sums[0][:, 0] * row.market.spot * row.numbers["rate"])
-
-
-def _net_short(sums: Array, terms: Array, one: Array) -> Array:
-    del terms, one
-    return jnp.maximum(-sums, 0)
-
-
-def _net_short_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    del component, model
-    size = jnp.where(side.contracts.is_option, side.contracts.size, 0)[:, None]
-    return (Tally(columns=size, terms=size[:, :0], level="strike", close=_net_short),)
-
-
-def _confidence_gap(confidence: Array, threshold: Array) -> Array:
-    return jnp.where(confidence < threshold, 1 - confidence, 0)
-
-
-def _confidence_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    del component, model
-    contracts, market = side.contracts, side.market
-    without = jnp.minimum(contracts.confidence, market.spot_confidence)
-    together = jnp.minimum(without, market.perpetual_confidence)
-    threshold = side.numbers["threshold"]
-    size = _underlying_size(contracts)
-    held = jnp.where(contracts.is_perpetual, size, 0)
-    return (
-        _unit_tally(
-            size * _confidence_gap(without, threshold),
-            size * _confidence_gap(together, threshold),
-            held,
-            is_absolute=True,
-        ),
-    )
-
-
-def _confidence_charge(component: Component, model: Model, row: RowSide) -> Charge:
-    """Rate * spot * (1 - confidence) * size where a feed's confidence is below its threshold.
-
-    The perpetual's feed counts only in rows that hold the perpetual.
-    """
-    del component, model
-    without, together, perpetuals = (row.sums[0][:, i] for i in range(3))
-    size = jnp.where(perpetuals > 0, together, without)
-    return Charge(size * row.market.spot * row.numbers["rate"])
+def _charge(component: Component, model: Model, row: RowSide) -> Charge:
+    """Sums over groups of legs, and expressions of them."""
+    known = {name: jnp.asarray(value) for name, value in row.market._asdict().items()}
+    known |= {name: jnp.asarray(values) for name, values in row.numbers.items()}
+    known |= {name: jnp.asarray(charge.amount) for name, charge in row.charges.items()}
+    del model
+    return Charge(charge_amount(component, row.sums[0], known))
 
 
 def _shortfall_charge(component: Component, model: Model, row: RowSide) -> Charge:
@@ -202,10 +195,9 @@ def _no_tallies(component: Component, model: Model, side: ContractSide) -> tuple
 
 KINDS: dict[str, Kind] = {
     "scenario_loss": Kind(_scenario_tallies, _scenario_loss),
+    "scenario_mean": Kind(_no_tallies, _scenario_mean),
     "expiry_loss": Kind(_expiry_tallies, _expiry_loss),
-    "size_charge": Kind(_size_tallies, _size_charge),
-    "net_short_charge": Kind(_net_short_tallies, _size_charge),
-    "confidence_charge": Kind(_confidence_tallies, _confidence_charge),
+    "charge": Kind(_charge_tallies, _charge),
     "price_shortfall": Kind(_no_tallies, _shortfall_charge),
     "largest": Kind(_no_tallies, _largest),
 }

@@ -92,6 +92,23 @@ DIGITAL_GREEKS: Formulas = {
 }
 
 
+def digital_value(forward: Array, strike: Array, stdev: Array, is_call: Array) -> Array:
+    """Undiscounted value of options that pay 1 in the money: the probability of expiring there.
+
+    Args:
+      forward: forward price of the underlying, >= 0, quote currency. All arguments broadcast.
+      strike: >= 0, quote currency.
+      stdev: vol * sqrt(years), >= 0.
+      is_call: bool.
+
+    Returns:
+      0 to 1; at stdev 0 the payoff, half of it with the forward exactly on the strike.
+
+    Source: as `digital_greeks`.
+    """
+    return Moves(Option(forward, strike, stdev, jnp.ones_like(stdev), is_call)).probability_2
+
+
 def digital_greeks(option: Option, names: Sequence[str]) -> dict[str, Array]:
     """Value and Greeks of long options that pay 1 unit of quote currency in the money and nothing otherwise.
 

@@ -12,25 +12,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, take
-from gpumargin_kernels.account import (
-    AccountRows,
-    MoneyGreeks,
-    UnitRows,
-    account_stage,
-    account_units,
-    balance_side,
-    by_column,
-    cash_sums,
-    with_counted,
-)
+from gpumargin_kernels.account import AccountRows, account_stage, balance_side, by_column, cash_sums, with_counted
+from gpumargin_kernels.aggregation import CROSS_KINDS, cross_components
 from gpumargin_kernels.collateral import collateral_value
-from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
-from gpumargin_kernels.expression import evaluate
+from gpumargin_kernels.components import KINDS, Charge, RowSide
+from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import leg_sums
+from gpumargin_kernels.units import MoneyGreeks, UnitRows, account_units, across_units, requirements
 
 
 class ContractTable(NamedTuple):
@@ -65,36 +57,62 @@ def _money_columns(contracts: Contracts, risk: ContractRisk, settlement: Settlem
     ]
     block = jnp.stack(columns, axis=1)
     if settlement is not None:
-        block = jnp.concatenate([block, jnp.where(by_column(settlement), risk.value[:, None], 0)], axis=1)
-    return Tally(columns=block, terms=block[:, :0])
+        own = by_column(settlement, contracts.settlement_column)
+        block = jnp.concatenate([block, jnp.where(own, risk.value[:, None], 0)], axis=1)
+    return Tally(columns={"net": block}, terms=block[:, :0])
+
+
+def _own_numbers(model: Model, component: str) -> dict[str, Leaf]:
+    """Parameters of the model and numbers of one component, `[U]` each."""
+    return model.parameters | model.numbers.get(component, {})
+
+
+class _ContractColumns(NamedTuple):
+    """What is computed of contracts, `[M]` each."""
+
+    risk: ContractRisk
+    totals: Tally
+    tallies: dict[str, tuple[Tally, ...]]
+
+
+def _contract_columns(
+    market: UnitMarket, model: Model, settlement: Settlement | None, contracts: Contracts
+) -> _ContractColumns:
+    """The contract stage for one chunk of contracts."""
+    # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
+    own_market = take(market, contracts.unit)
+    risk = barrier(contract_risk(contracts, model, own_market.spot))
+
+    def side(name: str) -> ContractSide:
+        return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
+
+    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS}
+    return barrier(_ContractColumns(risk, _money_columns(contracts, risk, settlement), tallies))
 
 
 def contract_stage(
-    contracts: Contracts, market: UnitMarket, model: Model, settlement: Settlement | None = None
+    contracts: Contracts,
+    market: UnitMarket,
+    model: Model,
+    settlement: Settlement | None = None,
+    *,
+    chunk: int | None = None,
 ) -> ContractTable:
     """Prices every contract once and tabulates what each component adds up over legs.
 
     Args:
-      contracts: `[M]`, the last row being padding: size 0, so that everything it yields is 0.
+      contracts: `[M]`, ending in padding: size 0, so that everything it yields is 0.
       market: `[U]`.
       model: bound to the units of the book.
       settlement: where contracts settle, if that is to be known of their option value.
+      chunk: contracts priced together; None = all of them (GPU). M must be a multiple, or at most one chunk.
 
     Returns:
-      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract.
+      `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract; what arises on the way is
+      held for one chunk only.
     """
-    risk = contract_risk(contracts, model)
-    own_market = take(market, contracts.unit)
-
-    def side(name: str) -> ContractSide:
-        return ContractSide(contracts, risk, own_market, take(model.numbers.get(name, {}), contracts.unit))
-
-    return ContractTable(
-        contracts,
-        risk,
-        _money_columns(contracts, risk, settlement),
-        {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components},
-    )
+    columns = in_chunks(partial(_contract_columns, market, model, settlement), contracts, chunk)
+    return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
 
 
 def _charges(
@@ -102,24 +120,19 @@ def _charges(
 ) -> dict[str, Charge]:
     charges: dict[str, Charge] = {}
     for component in model.components:
+        if component.kind in CROSS_KINDS:
+            continue
         row = RowSide(
             sums=sums[component.name],
             market=take(market, unit),
+            unit=unit,
             weight=model.weight[unit],
-            numbers=take(model.numbers.get(component.name, {}), unit),
+            numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
             charges=charges,
         )
         charges[component.name] = KINDS[component.kind].charge(component, model, row)
     return charges
-
-
-def _requirements(model: Model, charges: dict[str, Charge], unit: Array) -> dict[str, Array]:
-    """Requirement of each unit row by margin type; later types may use earlier ones."""
-    values = take(model.parameters, unit) | {name: charge.amount for name, charge in charges.items()}
-    for name, expression in model.margins:
-        values[name] = jnp.broadcast_to(evaluate(expression, values), unit.shape)
-    return {name: values[name] for name, _ in model.margins}
 
 
 def _unit_rows(
@@ -133,17 +146,19 @@ def _unit_rows(
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
     charges = _charges(model, sums, legs.unit, market, assets)
+    amounts = {name: charge.amount for name, charge in charges.items()}
     no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
     binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
     return UnitRows(
         unit=legs.unit,
-        charges={name: charge.amount for name, charge in charges.items()},
+        charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
-        margin=_requirements(model, charges, legs.unit),
+        margin={} if cross_components(model) else requirements(model, amounts, legs.unit),
         option_value=totals[:, 0],
         option_columns=totals[:, 5:],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
+        pnl={name: charges[name].pnl for name in model.aggregation.scenario_inputs},
     )
 
 
@@ -205,6 +220,8 @@ def part_margin(
         book.cash_legs.place,
     )
     units, pnl = barrier((units, pnl))
+    if cross_components(model):
+        units = barrier(across_units(units, model, market, book.unit_slots, zero))
     counted = with_counted(model, units, pnl, assets.settlement)
     together = in_row_order(
         [account_units(model, counted, market, zero, bucket) for bucket in book.unit_slots.buckets],
@@ -216,4 +233,5 @@ def part_margin(
         [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    return PartResult(units, pnl.total, account_stage(model.account, *barrier((together, collateral))))
+    accounts = account_stage(model.account, *barrier((together, collateral)))
+    return PartResult(units._replace(pnl={}), pnl.total, accounts)

@@ -72,6 +72,7 @@ _FAR_Q = (
     1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
     7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15,
 )  # fmt: skip
+_RISE_ORDER = 6  # terms of `scaled_tail_rise`
 _CENTRE_HALF_WIDTH, _MIDDLE_START, _FAR_START = 0.425, 1.6, 5.0
 
 
@@ -129,6 +130,21 @@ def scaled_tail(a: Array) -> Array:
 def _scaled_tail_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     tail = scaled_tail(primals[0])
     return tail, (primals[0] * tail - INV_SQRT_TWO_PI) * tangents[0]
+
+
+def scaled_tail_rise(a: Array, tail: Array, step: Array) -> Array:
+    """`scaled_tail` at `a - step` less that at `a`, whose value is `tail`: a Taylor series, so that nothing cancels.
+
+    Six terms, all of one sign; what is left out is below step^6 / 100 of the sum for a `step` from 0 to 0.1. The slopes
+    t' = a t - 1 / sqrt(2 pi) and, differentiated n times, t^(n+1) = n t^(n-1) + a t^(n) lose a^2 ulp.
+    """
+    slopes = [tail, a * tail - INV_SQRT_TWO_PI]
+    for n in range(1, _RISE_ORDER):
+        slopes.append(n * slopes[n - 1] + a * slopes[n])
+    total = slopes[_RISE_ORDER]
+    for n in range(_RISE_ORDER - 1, 0, -1):
+        total = slopes[n] - (1 / (n + 1)) * step * total
+    return -step * total
 
 
 def normal_density(x: Array) -> Array:

@@ -20,7 +20,7 @@ from jax import Array
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.svi import SviSlice
 
-Level = Literal["unit", "expiry", "strike"]
+Level = Literal["unit", "expiry", "strike", "position"]
 Bucket = TypeVar("Bucket")
 
 
@@ -39,7 +39,7 @@ class Contracts(NamedTuple):
     is_perpetual: Leaf  # [M] bool
     is_base: Leaf  # [M] bool
     is_inverse: Leaf  # [M] bool, value and P&L in coin
-    size: Leaf  # [M] units of underlying (inverse futures: quote currency) per contract
+    size: Leaf  # [M] units of underlying (inverse futures, digital options: quote currency) per contract
     strike: Leaf  # [M] quote currency
     forward_fixed: Leaf  # [M] part of the forward that no shock moves
     forward_variable: Leaf  # [M] part of the forward that spot shocks multiply
@@ -48,8 +48,13 @@ class Contracts(NamedTuple):
     vol: Leaf  # [M] mark vol; NaN = take it from `svi`
     mark: Leaf  # [M] venue's mark; options: settlement currency, NaN = price it; others: quote currency
     settlement_ratio: Leaf  # [M] accounting unit per settlement asset
+    quote_ratio: Leaf  # [M] accounting unit per quote currency
     confidence: Leaf  # [M] least confidence of the feeds of the contract's expiry, 0..1
     svi: SviSlice  # [M] each
+    inputs: dict[str, Leaf]  # [M] each, columns of `marks` that the model names
+    # [M] bool, pays `size` of quote currency in the money; None: no contract does, and nothing is computed for it.
+    is_digital: Leaf | None = None
+    settlement_column: Leaf = None  # [M] int32 column of `Settlement`, -1 = none; None = nothing settles
 
 
 class UnitMarket(NamedTuple):
@@ -64,7 +69,6 @@ class Settlement(NamedTuple):
     """Assets that contracts settle in, the columns `J` of what units settle."""
 
     ratio: Leaf  # [J] accounting unit per asset
-    of_contract: Leaf  # [M] int32 column of each contract
     of_unit: Leaf  # [U] int32 column of the unit's contracts, -1 where they settle in several
 
 
@@ -80,23 +84,27 @@ class Assets(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("columns", "terms"),
-    meta_fields=("level", "is_absolute", "close"),
+    meta_fields=("level", "close"),
 )
 @dataclass(frozen=True)
 class Tally:
     """What a component adds up over the legs of a row, and what it does when a group of legs closes.
 
-    At level `unit` the sums of quantity * columns are the result. At the other levels they are formed per group, and
-    `close(sums [R, K], terms [R, T], one [])` turns each group's sums into `[R, J]` that are added up over the groups
-    of the row; it multiplies every product that it adds to something by `one`, a 1 that no compiler knows. `close` is
-    a function at module level: it is part of the compiled program's identity.
+    Columns stand by what of a leg multiplies them: `net` its signed quantity, `gross` its absolute one, `long` and
+    `short` the quantity of longs and of shorts as positive numbers, `count` one, any other name the leg's own input of
+    that name (see `Legs`).
+
+    At level `unit` the sums are the result, side by side in the order of those words. At the other levels they are
+    formed per group, and `close(sums by word [R, K], terms [R, T], one [])` turns each group's sums into `[R, J]` that
+    are added up over the groups of the row; it multiplies every product that it adds to something by `one`, a 1 that
+    no compiler knows. `close` is a function at module level or a frozen record with a `__call__`: it is part of the
+    compiled program's identity.
     """
 
-    columns: Leaf  # [M, K]
+    columns: dict[str, Leaf]  # [M, K] each
     terms: Leaf  # [M, T] constants of the group that the contract belongs to
     level: Level = "unit"
-    is_absolute: bool = False  # True: |quantity| * columns; unit level only
-    close: Callable[[Array, Array, Array], Array] | None = None  # None at unit level
+    close: Callable[[dict[str, Array], Array, Array], Array] | None = None  # None at unit level
 
 
 class Legs(NamedTuple):
@@ -105,6 +113,7 @@ class Legs(NamedTuple):
     unit: Leaf  # [R] int32
     contract: Leaf  # [R, L] int32
     quantity: Leaf  # [R, L] signed contracts
+    inputs: dict[str, Leaf]  # [R, L] each, what else of a leg the model uses; 0 in padding
 
 
 class CashLegs(NamedTuple):

@@ -6,6 +6,7 @@ row's total and start again. Nothing is scattered, so the order of every additio
 same bits for any bucket width, chunk size or number of devices.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,13 +22,15 @@ PLAIN_UNROLL = 8
 GROUPED_UNROLL = 4
 
 
+Sums = dict[str, Array]  # by what of a leg multiplies the columns, [R, K] each
+
+
 class _Lane(NamedTuple):
     """Tallies that are summed the same way, side by side."""
 
     level: Level
-    is_absolute: bool
     tallies: tuple[Tally, ...]
-    columns: Array  # [M, K] of all tallies
+    columns: Sums  # [M, K] of all tallies
     terms: Array  # [M, T] of all tallies
 
 
@@ -48,21 +51,28 @@ class _Slots(NamedTuple):
 
     contract: Array  # [R, L]
     quantity: Array  # [R, L]
+    inputs: dict[str, Array]  # [R, L] each
     closes: dict[str, Array]  # level -> [R, L] bool, True on the last leg of a group
 
 
+_QUANTITIES: dict[str, Callable[[Array], Array]] = {
+    "net": lambda quantity: quantity,
+    "gross": jnp.abs,
+    "long": lambda quantity: jnp.maximum(quantity, 0),
+    "short": lambda quantity: jnp.maximum(-quantity, 0),
+    "count": jnp.ones_like,
+}
+
+
 def _lanes(tallies: tuple[Tally, ...]) -> tuple[_Lane, ...]:
-    keys = list(dict.fromkeys((t.level, t.is_absolute) for t in tallies))
-    members = [tuple(t for t in tallies if (t.level, t.is_absolute) == key) for key in keys]
-    return tuple(
-        _Lane(
-            *key,
-            tallies=group,
-            columns=jnp.concatenate([t.columns for t in group], axis=1),
-            terms=jnp.concatenate([t.terms for t in group], axis=1),
-        )
-        for key, group in zip(keys, members, strict=True)
-    )
+    levels = list(dict.fromkeys(t.level for t in tallies))
+    return tuple(_lane(level, tuple(t for t in tallies if t.level == level)) for level in levels)
+
+
+def _lane(level: Level, tallies: tuple[Tally, ...]) -> _Lane:
+    words = sorted({word for t in tallies for word in t.columns})
+    columns = {word: jnp.concatenate([t.columns[word] for t in tallies if word in t.columns], axis=1) for word in words}
+    return _Lane(level, tallies, columns, jnp.concatenate([t.terms for t in tallies], axis=1))
 
 
 def _split(block: Array, widths: list[int]) -> list[Array]:
@@ -70,35 +80,47 @@ def _split(block: Array, widths: list[int]) -> list[Array]:
     return [block[:, end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
-def _closed(lane: _Lane, sums: Array, terms: Array, one: Array) -> Array:
+def _by_tally(lane: _Lane, sums: Sums) -> list[Sums]:
+    """Each tally's own part of a lane's sums."""
+    parts: list[Sums] = [{} for _ in lane.tallies]
+    for word, block in sums.items():
+        owners = [i for i, t in enumerate(lane.tallies) if word in t.columns]
+        widths = [lane.tallies[i].columns[word].shape[1] for i in owners]
+        for i, part in zip(owners, _split(block, widths), strict=True):
+            parts[i][word] = part
+    return parts
+
+
+def _closed(lane: _Lane, sums: Sums, terms: Array, one: Array) -> Array:
     """What the closing groups of a lane add to the row's total, `[R, J]`."""
-    parts = zip(
-        lane.tallies,
-        _split(sums, [t.columns.shape[1] for t in lane.tallies]),
-        _split(terms, [t.terms.shape[1] for t in lane.tallies]),
-        strict=True,
-    )
+    own_terms = _split(terms, [t.terms.shape[1] for t in lane.tallies])
+    parts = zip(lane.tallies, _by_tally(lane, sums), own_terms, strict=True)
     return jnp.concatenate([t.close(s, x, one) for t, s, x in parts if t.close is not None], axis=1)
 
 
 def _total_widths(lane: _Lane) -> list[int]:
-    if lane.level == "unit":
-        return [t.columns.shape[1] for t in lane.tallies]
-    shapes = [jax.eval_shape(t.close, t.columns, t.terms, t.columns[0, 0]) for t in lane.tallies if t.close is not None]
+    """Columns that each tally of a lane with groups adds to a row's total."""
+    one = lane.terms.dtype.type(1) if lane.terms.shape[1] else next(iter(lane.columns.values())).dtype.type(1)
+    shapes = [jax.eval_shape(t.close, t.columns, t.terms, one) for t in lane.tallies if t.close is not None]
     return [shape.shape[1] for shape in shapes]
 
 
-def _add_slot(lane: _Lane, carry: tuple[Array, Array], slot: _Slots, start: _Start) -> tuple[Array, Array]:
+def _weighted(lane: _Lane, slot: _Slots, word: str, one: Array) -> Array:
+    """One slot's contribution to the sums of one word, `[R, K]`."""
+    own = _QUANTITIES[word](slot.quantity) if word in _QUANTITIES else slot.inputs[word]
+    return own[:, None] * lane.columns[word][slot.contract] * one
+
+
+def _add_slot(lane: _Lane, carry: tuple[Sums, Array], slot: _Slots, start: _Start) -> tuple[Sums, Array]:
     """Group sums and row total of a lane after one more slot; `slot` fields are `[R]`."""
     group, total = carry
-    quantity = jnp.abs(slot.quantity) if lane.is_absolute else slot.quantity
-    product = quantity[:, None] * lane.columns[slot.contract] * start.one
+    group = {word: sums + _weighted(lane, slot, word, start.one) for word, sums in group.items()}
     if lane.level == "unit":
-        return group, total + product
-    group = group + product
+        return group, total
     closes = slot.closes[lane.level][:, None]
     closed = _closed(lane, group, lane.terms[slot.contract], start.one) * start.one
-    return jnp.where(closes, start.zero, group), total + jnp.where(closes, closed, 0)
+    emptied = {word: jnp.where(closes, start.zero, sums) for word, sums in group.items()}
+    return emptied, total + jnp.where(closes, closed, 0)
 
 
 def _closing(groups: Array, contract: Array) -> Array:
@@ -106,6 +128,21 @@ def _closing(groups: Array, contract: Array) -> Array:
     group = groups[contract]
     is_last = jnp.ones((group.shape[0], 1), bool)
     return jnp.concatenate([group[:, 1:] != group[:, :-1], is_last], axis=1)
+
+
+def _empty(lane: _Lane, rows: int, zero: Array) -> tuple[Sums, Array]:
+    """Sums and total of a lane before its first slot."""
+    totals = 0 if lane.level == "unit" else sum(_total_widths(lane))
+    sums = {word: jnp.broadcast_to(zero, (rows, block.shape[1])) for word, block in lane.columns.items()}
+    return sums, jnp.broadcast_to(zero, (rows, totals))
+
+
+def _results(lane: _Lane, carry: tuple[Sums, Array]) -> list[Array]:
+    """What each tally of a lane asked for, `[R, J]` each."""
+    sums, total = carry
+    if lane.level != "unit":
+        return _split(total, _total_widths(lane))
+    return [jnp.concatenate([part[word] for word in sorted(part)], axis=1) for part in _by_tally(lane, sums)]
 
 
 def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero: Array) -> tuple[Array, ...]:
@@ -119,7 +156,8 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
         changes the last bits of rows that fit one loop step (measured).
 
     Returns:
-      One `[R, J]` per tally; rows of padding give what closing empty groups gives, 0.
+      One `[R, J]` per tally; rows of padding give what closing empty groups gives, 0. At unit level J counts the
+      columns in the alphabetical order of their words (see `Tally`).
     """
     lanes = _lanes(tallies)
     rows, width = legs.contract.shape
@@ -129,27 +167,21 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
     closes = {
         "expiry": _closing(contracts.expiry_group, legs.contract),
         "strike": _closing(contracts.strike_group, legs.contract),
+        "position": jnp.ones(legs.contract.shape, bool),
     }
-    everything = _Slots(legs.contract, legs.quantity, closes)
+    everything = _Slots(legs.contract, legs.quantity, legs.inputs, closes)
 
-    def add_step(index: Array, carries: tuple[tuple[Array, Array], ...]) -> tuple[tuple[Array, Array], ...]:
+    def add_step(index: Array, carries: tuple[tuple[Sums, Array], ...]) -> tuple[tuple[Sums, Array], ...]:
         here = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * step, step, axis=1), everything)
         for j in range(step):
             slot = jax.tree.map(lambda x, j=j: x[:, j], here)
             carries = tuple(_add_slot(lane, carry, slot, start) for lane, carry in zip(lanes, carries, strict=True))
         return carries
 
-    empty = tuple(
-        (
-            jnp.broadcast_to(zero, (rows, 0 if lane.level == "unit" else lane.columns.shape[1])),
-            jnp.broadcast_to(zero, (rows, sum(_total_widths(lane)))),
-        )
-        for lane in lanes
-    )
-    totals = [total for _, total in repeat(width // step, add_step, empty)]
+    totals = repeat(width // step, add_step, tuple(_empty(lane, rows, zero) for lane in lanes))
     by_tally = {
         id(tally): block
-        for lane, total in zip(lanes, totals, strict=True)
-        for tally, block in zip(lane.tallies, _split(total, _total_widths(lane)), strict=True)
+        for lane, carry in zip(lanes, totals, strict=True)
+        for tally, block in zip(lane.tallies, _results(lane, carry), strict=True)
     }
     return tuple(by_tally[id(tally)] for tally in tallies)

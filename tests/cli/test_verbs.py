@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpumargin.sample import sample_path
+from tests.books import tiny_book, with_cell, write_book
 from tests.cli.conftest import MODEL, ROOT, process
+from tests.oracle.black import Option, black_sensitivities
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Call
@@ -217,6 +219,38 @@ def test_the_grade_of_a_number_is_that_of_the_longest_path_that_covers_it() -> N
 
 def test_the_schema_of_model_files_is_json(call: Call) -> None:
     assert "provenance" in json.loads(call("models", "--schema").stdout)["properties"]
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_greeks_give_the_same_contracts_in_every_form(call: Call, book: Path, form: str) -> None:
+    done = call("greeks", book, "--units", "market", "--underlying", "ETH", "--format", form)
+    assert done.exit_code == 0, done.stderr
+    rows = _rows(done.stdout if form != "arrow" else "", form, done.stdout_bytes)
+    assert [row["instrument_id"] for row in rows] == ["ETH-PERP", "ETH-20260327-2000-P", "ETH-20260626-2500-C"]
+    vega = black_sensitivities(Option(2_500.0, is_call=True, years=113 / 365), forward=2_240.0, vol=0.72).vega
+    assert float(rows[2]["vega"]) == pytest.approx(vega / 100)
+    assert "per vol point" in done.stderr
+
+
+def test_greeks_in_arrow_say_their_units(call: Call, book: Path) -> None:
+    done = call("greeks", book, "--model", "derive-pm1", "--format", "arrow")
+    schema = pa.ipc.open_stream(done.stdout_bytes).schema
+    assert schema.field("vega").metadata[b"unit"] == b"USDC per 1.00 of vol"
+
+
+def test_greeks_on_a_screen_are_the_numbers_alone(call: Call, book: Path) -> None:
+    shown = call("greeks", book, "--underlying", "BTC", columns=120).stdout
+    assert shown.split()[:3] == ["instrument_id", "value", "implied_vol"]
+    assert "strike" not in shown
+    assert call("greeks", book, "--underlying", "SOL").exit_code == 2
+
+
+def test_greeks_name_how_many_contracts_the_market_leaves_out(call: Call, tmp_path: Path) -> None:
+    tables = {name: tiny_book()[name] for name in ("instruments", "marks", "forwards", "prices")}
+    market = write_book(tmp_path / "market", with_cell(tables, "marks", row=2, column="mark_iv", value=None))
+    done = call("greeks", market)
+    assert done.exit_code == 0
+    assert "note: 1 have no Greeks" in done.stderr
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -19,6 +19,7 @@ _PLAIN = {
     "vol": 0.6,
     "mark": np.nan,
     "settlement_ratio": 1.0,
+    "quote_ratio": 1.0,
     "confidence": 1.0,
 }
 
@@ -32,7 +33,9 @@ def contracts(rows: int = 1, dtype: str = "float64", **given: Any) -> Contracts:
         return np.broadcast_to(np.asarray(value), (rows,)).astype(kind)
 
     svi = given.get("svi", SviSlice(*(np.full(rows, np.nan, dtype) for _ in SviSlice._fields)))
-    return Contracts(**{name: column(name) for name in Contracts._fields if name != "svi"}, svi=svi)
+    unused = {"svi", "inputs"} | ({"is_digital"} - set(given))
+    plain = [name for name in Contracts._fields if name not in unused]
+    return Contracts(**{name: column(name) for name in plain}, svi=svi, inputs=given.get("inputs", {}))
 
 
 def vol_shock(units: int = 1, dtype: str = "float64", **given: float) -> VolShock:
@@ -54,7 +57,6 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "scenario_sets": (),
         "components": (),
         "margins": (),
-        "aggregation": "sum",
         "spot": np.ones((1, 0), dtype),
         "vol_direction": np.zeros(0, np.int32),
         "weight": np.ones((1, 0), dtype),
@@ -62,8 +64,6 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "parameters": {},
         "numbers": {},
         "account": AccountModel((), False, (), (), False, (), (), {}, {}, {}),
-        "correlation": np.eye(1, dtype=dtype),
-        "is_correlated": np.zeros(1, bool),
     }
     return Model(**(empty | given))
 
@@ -74,4 +74,4 @@ def padded_legs(runs: list[tuple[np.ndarray, np.ndarray]], width: int, rows: int
     quantity = np.zeros((rows, width), runs[0][1].dtype if runs else np.float64)
     for row, (which, much) in enumerate(runs):
         contract[row, : len(which)], quantity[row, : len(which)] = which, much
-    return Legs(np.zeros(rows, np.int32), contract, quantity)
+    return Legs(np.zeros(rows, np.int32), contract, quantity, {})

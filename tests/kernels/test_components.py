@@ -7,12 +7,16 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpumargin_kernels.components import KINDS, Charge, ContractSide, RowSide
+from gpumargin_kernels.charge import ChargeChoices, Summed
+from gpumargin_kernels.components import KINDS, Charge, RowSide
+from gpumargin_kernels.contract_values import ContractSide
+from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import Component, Model, ScenarioSet
-from gpumargin_kernels.records import Assets, Contracts, UnitMarket
+from gpumargin_kernels.records import Assets, Contracts, Level, UnitMarket
 from gpumargin_kernels.scenario import contract_risk
 from gpumargin_kernels.tally import leg_sums
 from tests.kernels.inputs import contracts, model, padded_legs
@@ -67,7 +71,7 @@ def a_model(*components: Component, weight: tuple[float, ...] = (1.0, 1.0, 1.0),
 def _charges(
     some: Model, listed: Contracts, legs: Any, market: UnitMarket, assets: Assets, zero: Any, names: tuple[str, ...]
 ) -> dict[str, Charge]:
-    risk = contract_risk(listed, some)
+    risk = contract_risk(listed, some, market.spot[listed.unit])
     rows = legs.unit.shape[0]
     charges: dict[str, Charge] = {}
     for component in some.components:
@@ -79,6 +83,7 @@ def _charges(
         sums = leg_sums(tallies, listed, legs, zero) if tallies else ()
         row = RowSide(
             sums,
+            legs.unit,
             UnitMarket(*(x[legs.unit] for x in market)),
             some.weight[legs.unit],
             {k: v[legs.unit] for k, v in numbers.items()},
@@ -102,8 +107,8 @@ def charges(
     return jax.tree.map(np.asarray, found)
 
 
-SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False)))
-DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True)))
+SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False), ("post", None)))
+DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True), ("post", None)))
 BASIS = Component("basis", "expiry_loss", (("scenarios", "basis"),))
 
 
@@ -157,50 +162,102 @@ def test_expiry_loss_adds_each_expirys_own_worst_and_scales_it_with_time() -> No
     assert found["basis"].worst is None
 
 
+def charge(
+    *sums: tuple[str, str, Expression],
+    legs: tuple[str, ...] = ("option",),
+    level: Level = "unit",
+    each: dict[str, Expression] | None = None,
+    amount: Expression,
+    terms: tuple[str, ...] = (),
+) -> Component:
+    """A charge called x."""
+    choices = ChargeChoices(legs, level, tuple(Summed(*s) for s in sums), terms, tuple((each or {}).items()), amount)
+    return Component("x", "charge", (("charge", choices),))
+
+
+ON_SPOT: Expression = ("*", "rate", ("*", "spot", "size"))
+SIZES = {
+    legs: charge(("size", "gross", "size"), legs=(legs,), amount=ON_SPOT) for legs in ("perpetual", "base", "option")
+}
+NET_SHORT = charge(
+    ("size", "net", "size"),
+    level="strike",
+    each={"naked": ("max", ("-", 0.0, "size"), 0.0)},
+    amount=("*", "rate", ("*", "spot", "naked")),
+)
+
+
 @pytest.mark.parametrize(
     ("legs", "expected"),
     [("perpetual", 0.03 * SPOT * 5.0), ("base", 0.03 * SPOT * 2.0), ("option", 0.03 * SPOT * 0.7)],
     ids=["perpetuals", "base assets", "options"],
 )
-def test_size_charge_counts_longs_and_shorts_of_its_sort_alike(legs: str, expected: float) -> None:
-    component = Component("x", "size_charge", (("legs", legs),))
+def test_gross_size_counts_longs_and_shorts_of_its_sort_alike(legs: str, expected: float) -> None:
     held = {PERPETUAL: -5.0, BASE: -2.0, CALL_19: 3.0, PUT_19: -4.0}
-    assert charges(a_model(component, x={"rate": 0.03}), held)["x"].amount[0] == pytest.approx(expected)
+    assert charges(a_model(SIZES[legs], x={"rate": 0.03}), held)["x"].amount[0] == pytest.approx(expected)
 
 
-def test_net_short_charge_nets_calls_and_puts_of_one_strike_and_expiry_only() -> None:
-    component = Component("x", "net_short_charge")
+def test_a_charge_by_strike_nets_calls_and_puts_of_one_strike_and_expiry_only() -> None:
     rows = (
         {CALL_19: -10.0},
+        {CALL_19: -10.0, PUT_19: 4.0},
         {CALL_19: -10.0, PUT_19: 4.0},
         {CALL_19: -10.0, CALL_20: 10.0},
         {CALL_20: -10.0, FAR_20: 10.0},
         {CALL_19: 5.0},
         {BASE: -9.0},
     )
-    found = charges(a_model(component, x={"rate": 0.015}), *rows)["x"].amount
-    assert found.tolist() == pytest.approx([30.0, 18.0, 30.0, 30.0, 0.0, 0.0])
+    found = charges(a_model(NET_SHORT, x={"rate": 0.015}), *rows)["x"].amount
+    assert found.tolist() == pytest.approx([30.0, 18.0, 18.0, 30.0, 30.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize(
-    ("feeds", "held", "expected"),
-    [
-        pytest.param((1.0, 1.0), {PERPETUAL: 1.0, FAR_20: 10.0}, 0.0, id="every feed is sure"),
-        pytest.param((1.0, 1.0), {CALL_19: -10.0}, 0.6 * 1.0, id="a doubtful expiry"),
-        pytest.param(
-            (0.5, 1.0), {CALL_19: 10.0, FAR_20: 10.0}, 0.6 * 1.0 + 0.5 * 1.0, id="a doubtful spot counts everywhere"
-        ),
-        pytest.param((1.0, 0.3), {FAR_20: 10.0}, 0.0, id="a doubtful perpetual that is not held"),
-        pytest.param((1.0, 0.3), {FAR_20: 10.0, PERPETUAL: -2.0}, 0.7 * 3.0, id="a doubtful perpetual that is held"),
-        pytest.param((0.55, 1.0), {PERPETUAL: 1.0}, 0.0, id="confidence at the threshold is enough"),
-    ],
-)
-def test_confidence_charge_grows_with_the_doubt_and_the_size(
-    feeds: tuple[float, float], held: dict[int, float], expected: float
-) -> None:
-    component = Component("x", "confidence_charge")
-    found = charges(a_model(component, x={"threshold": 0.55, "rate": 1.0}), held, feeds=feeds)["x"].amount
-    assert found[0] == pytest.approx(SPOT * expected)
+def test_longs_and_shorts_are_summed_apart_and_net_and_gross_tell_hedged_pairs() -> None:
+    some = charge(
+        ("bought", "long", "size"),
+        ("sold", "short", "size"),
+        ("net", "net", "size"),
+        ("all", "gross", "size"),
+        legs=("option", "perpetual"),
+        amount=("-", ("+", "bought", "sold"), ("-", "all", ("abs", "net"))),
+    )
+    found = charges(a_model(some), {PERPETUAL: 2.0, CALL_19: -10.0, PUT_19: 5.0})["x"].amount
+    assert found[0] == pytest.approx((2.5 + 1.0) - (3.5 - 1.5))
+
+
+def test_a_charge_by_position_sees_each_size_alone_and_rates_may_grow_with_it() -> None:
+    each: dict[str, Expression] = {"part": ("*", ("+", 0.02, ("*", 0.01, ("abs", "quantity"))), ("abs", "quantity"))}
+    some = charge(("quantity", "net", "size"), legs=("perpetual", "base"), level="position", each=each, amount="part")
+    found = charges(a_model(some), {PERPETUAL: -2.0, BASE: 3.0}, {PERPETUAL: 5.0, CALL_19: 9.0}, {})["x"].amount
+    assert found.tolist() == pytest.approx([0.04 * 2 + 0.05 * 3, 0.07 * 5, 0.0])
+
+
+def test_groups_without_a_leg_that_is_looked_at_charge_nothing_whatever_the_expression() -> None:
+    """A constant, and a quotient of sums that are 0, would charge padding and strangers."""
+    quotient: Expression = ("+", 7.0, ("/", "size", "size"))
+    for level in ("position", "strike", "expiry"):
+        some = charge(("size", "net", "size"), level=level, each={"part": quotient}, amount="part")
+        found = charges(a_model(some), {PERPETUAL: 2.0}, {PERPETUAL: 1.0, CALL_19: 1.0, FAR_20: -2.0})["x"].amount
+        assert found.tolist() == [0.0, 16.0], level
+    some = charge(("size", "net", "size"), amount=quotient)
+    assert charges(a_model(some), {PERPETUAL: 2.0}, {CALL_19: 1.0})["x"].amount.tolist() == [0.0, 8.0]
+
+
+def test_brackets_and_terms_of_the_contract_are_known_where_a_group_closes() -> None:
+    each: dict[str, Expression] = {"part": ("*", "years", ("marginal", ("abs", "size"), "table"))}
+    some = charge(
+        ("size", "net", "size"), level="expiry", each=each, terms=("table", "years"), amount=("*", "rate", "part")
+    )
+    bound = a_model(some, x={"rate": 2.0})
+    table = np.array([[[1.0, 0.1], [np.inf, 0.5]]])
+    bound = replace(bound, numbers={"x": {**bound.numbers["x"], "table": table}})
+    found = charges(bound, {CALL_19: -30.0, FAR_20: 5.0})["x"].amount
+    assert found[0] == pytest.approx(2 * (0.25 * (0.1 * 1 + 0.5 * 2) + 1.0 * 0.1 * 0.5))
+
+
+def test_a_charge_may_name_components_before_it() -> None:
+    after = charge(("size", "gross", "size"), amount=("max", "scan", "size"))
+    found = charges(a_model(SCAN, after), {CALL_19: -10.0})["x"].amount
+    assert found[0] == pytest.approx(400.0)
 
 
 @pytest.mark.parametrize(
@@ -228,35 +285,43 @@ def test_largest_of_nan_is_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["size_charge", "net_short_charge", "confidence_charge", "expiry_loss", "scenario_loss"]
+    "component",
+    [SIZES["option"], NET_SHORT, BASIS._replace(name="x"), DISCOUNTED._replace(name="x")],
+    ids=["size", "net short", "expiry loss", "scenario loss"],
 )
-def test_every_charge_of_an_empty_row_is_zero_and_doubles_with_the_book(kind: str) -> None:
-    choices = {"size_charge": (("legs", "option"),), "expiry_loss": BASIS.choices, "scenario_loss": DISCOUNTED.choices}
+def test_every_charge_of_an_empty_row_is_zero_and_doubles_with_the_book(component: Component) -> None:
     numbers = {
         "rate": 0.5,
-        "threshold": 0.95,
         "addend": 1.0,
         "multiplier": 1.0,
         "static": 0.5,
         "rate_multiplier": 1.0,
         "rate_addend": 0.0,
     }
-    some = a_model(Component("x", kind, choices.get(kind, ())), x=numbers)
     held = {PERPETUAL: -3.0, CALL_19: -10.0, CALL_20: 7.0, FAR_20: -2.0}
-    empty, once, twice = charges(some, {}, held, {k: 2 * v for k, v in held.items()})["x"].amount
+    empty, once, twice = charges(a_model(component, x=numbers), {}, held, {k: 2 * v for k, v in held.items()})[
+        "x"
+    ].amount
     assert empty == 0
     assert once > 0
     assert twice == 2 * once
 
 
 def test_every_kind_of_the_vocabulary_is_tested_here() -> None:
-    tested = {
-        "scenario_loss",
-        "expiry_loss",
-        "size_charge",
-        "net_short_charge",
-        "confidence_charge",
-        "price_shortfall",
-        "largest",
-    }
-    assert set(KINDS) == tested
+    assert set(KINDS) == {"scenario_loss", "scenario_mean", "expiry_loss", "charge", "price_shortfall", "largest"}
+
+
+@pytest.mark.parametrize(
+    ("which", "members", "expected"),
+    [
+        pytest.param("worst_and_pair", (1, 0, 2), 6.5, id="the worst with its counterpart"),
+        pytest.param("worst_and_pair", (0, 1, 2), 10.0, id="the worst alone where it has none"),
+        pytest.param("unmoved", (0, 2), 0.0, id="some scenarios whatever the worst"),
+    ],
+)
+def test_scenario_mean_is_the_mean_of_its_members(which: str, members: tuple[int, ...], expected: float) -> None:
+    one = np.ones(1)
+    source = {"scan": Charge(np.array([10.0]), np.zeros(1, np.int32), jnp.array([[-3.0, -10.0, 3.0]]))}
+    component = Component("mean", "scenario_mean", (("of", "scan"), ("which", which), ("members", members)))
+    row = RowSide((), UnitMarket(one, one, one), np.ones((1, 3)), {}, Assets(one, one), source, np.zeros(1, np.int32))
+    assert KINDS["scenario_mean"].charge(component, model(), row).amount == expected

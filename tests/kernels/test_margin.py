@@ -66,7 +66,7 @@ def correlated_params(file: ModelFile) -> dict[str, Any]:
             "long_term_power": shock["long_power"],
             "dte_floor_days": shock["floor_days"],
         },
-        "naked_option_rate": file.components["naked_options"].numbers()["rate"]["default"],
+        "naked_option_rate": file.components["naked_options"].numbers["rate"]["default"],
         "im_factor": file.parameters["im_factor"]["default"],
         "correlation": {"units": file.aggregation.units, "matrix": file.aggregation.correlation},
         "collateral": {kind: collateral(kind) for kind in ("initial", "maintenance")},
@@ -240,7 +240,7 @@ def through(width: int, longest: int, *, rows: int = 64, chunk: int | None = Non
         legs = slice(book.leg_start[row], book.leg_start[row + 1])
         contract[place, : lengths[row]], quantity[place, : lengths[row]] = book.contract[legs], book.quantity[legs]
         unit[place] = book.unit[row]
-    buckets = Buckets((Legs(unit, contract, quantity),), np.arange(rows, dtype=np.int32))
+    buckets = Buckets((Legs(unit, contract, quantity, {}),), np.arange(rows, dtype=np.int32))
     found = leg_program(chunk)(table, c.market, c.assets, some.model, buckets, np.zeros(()))
     return jax.tree.map(lambda x: np.asarray(x)[: len(chosen)], found)
 

@@ -185,3 +185,22 @@ def test_values_and_greeks_equal_fifty_digit_arithmetic_corners_included(count: 
         room = np.where(is_near, 1e-10 * np.abs(want), 1e-14) if plain is None else plain
         worst = int(np.argmax(error - room))
         assert np.all(error <= room), f"{name} {found[name][worst]!r}, expected {want[worst]!r} at option {worst}"
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float64", -9), ("float32", -5)])
+def test_values_out_of_the_money_keep_their_own_digits_however_small_the_deviation(
+    dtype: str, least: float, rng: np.random.Generator
+) -> None:
+    count = 2_000
+    moves, stdev = rng.uniform(-12, 12, count), 10 ** rng.uniform(least, 0.3, count)
+    forward = rng.uniform(50, 150, count)
+    terms = [x.astype(dtype) for x in (forward, forward * np.exp(-moves * stdev), stdev)]
+    option = Option(*terms, np.ones(count, dtype), terms[1] >= terms[0])
+    found = np.asarray(jax.jit(option_greeks, static_argnums=1)(option, ("value",))["value"]).tolist()
+    room = 500 * float(np.finfo(dtype).eps)  # where the series gives way to a difference, 1 / stdev ulp are left
+    with mpmath.workdps(50):
+        for price, *row in zip(found, *(x.tolist() for x in (*terms, option.is_call)), strict=True):
+            f, k, s = map(mpmath.mpf, row[:3])
+            sign, d1 = (1 if row[3] else -1), mpmath.log(f / k) / s + s / 2
+            expected = sign * (f * cdf(sign * d1) - k * cdf(sign * (d1 - s)))
+            assert abs(price / expected - 1) <= room * (1 + d1 * d1), (price, expected, row)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
+from gpumargin_kernels.black import BlackGreeks
 from gpumargin_kernels.model import Model, ScenarioSet
 from gpumargin_kernels.records import Contracts
-from gpumargin_kernels.scenario import ContractRisk, contract_risk, vol_multiplier
+from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.shocked_vol import vol_multiplier
 from gpumargin_kernels.svi import SviSlice, svi_vol
 from tests.asserts import assert_close, assert_same_bits
 from tests.kernels.inputs import contracts, model, vol_shock
 from tests.oracle import black as oracle
 from tests.oracle import contract as plain
 
-risk_of = jax.jit(contract_risk)
+
+@jax.jit
+def risk_of(listed: Contracts, some: Model) -> ContractRisk:
+    """Risk of contracts whose index stands where the oracle's does not look."""
+    return contract_risk(listed, some, jnp.full_like(listed.mark, jnp.nan))
+
+
 MOVES = [(level, rule) for level in (0.7, 1.0, 1.25) for rule in ("up", "none", "down")]
 DIRECTION = {"up": 1, "none": 0, "down": -1}
 SHOCK = {"range_up": 0.5, "range_down": 0.275, "short_term_power": 0.3, "long_term_power": 0.13, "dte_floor_days": 1.0}
@@ -43,6 +54,13 @@ TERMS: dict[str, dict[str, Any]] = {
     "expired call in the money": {"seconds": 0.0, "fixed": 2_300.0, "variable": 0.0, "vol": 0.0},
     "call struck at zero": {"strike": 0.0},
     "call without vol": {"vol": 0.0},
+    "digital call": {"digital": True, "size": 100.0},
+    "digital put in the money with its own mark": {"digital": True, "is_call": False, "strike": 2_400.0, "mark": 0.8},
+    "inverse digital put": {"digital": True, "inverse": True, "ratio": 1_990.0, "is_call": False},
+    "digital call whose forward is half fixed": {"digital": True, "fixed": 1_000.0, "variable": 1_000.0},
+    "expired digital call on its strike": {"digital": True, "seconds": 0.0, "strike": 2_000.0},
+    "digital put struck at zero": {"digital": True, "strike": 0.0, "is_call": False},
+    "digital call without vol": {"digital": True, "vol": 0.0},
     "linear perpetual": {"kind": "perpetual", "mark": 2_003.0},
     "inverse perpetual": {"kind": "perpetual", "mark": 2_003.0, "inverse": True, "ratio": 1_990.0, "size": 10.0},
     "linear future": {"kind": "future", "mark": 2_010.0},
@@ -81,6 +99,7 @@ def as_columns(some: list[plain.Contract], dtype: str = "float64") -> Contracts:
         "vol": np.where(is_option, [c.vol for c in some], 0),
         "mark": [math.nan if c.mark is None else c.mark for c in some],
         "settlement_ratio": [c.ratio for c in some],
+        **({"is_digital": [c.digital for c in some]} if any(c.digital for c in some) else {}),
     }
     return contracts(len(some), dtype, **column)
 
@@ -153,6 +172,27 @@ def test_greeks_in_money_equal_the_oracle(risk: ContractRisk, greek: str) -> Non
 def test_an_unmoved_scenario_has_no_pnl(risk: ContractRisk) -> None:
     unmoved = risk.scenario_pnl[:, MOVES.index((1.0, "none"))]
     assert_close(unmoved, np.zeros(len(PLAIN)), "option_value", scale=400.0, name=list(PLAIN))
+
+
+def test_a_digital_option_is_what_a_tight_spread_tends_to_in_every_scenario() -> None:
+    near = [replace(PLAIN["linear call"], strike=2_100.0 + h, size=size) for h, size in ((-0.01, 50.0), (0.01, -50.0))]
+    digital = replace(PLAIN["digital call"], size=1.0)
+    found = risk_of(as_columns([*near, digital]), scenarios())
+    spread = jax.tree.map(lambda x: np.asarray(x[0] + x[1]), found)
+    assert_allclose(found.value[2], spread.value, rtol=1e-8)
+    assert_allclose(found.scenario_pnl[2], spread.scenario_pnl, atol=1e-8)
+    for name in BlackGreeks._fields:
+        assert_allclose(getattr(found.greeks, name)[2], getattr(spread.greeks, name), rtol=1e-6, err_msg=name)
+
+
+def test_a_book_without_digital_options_has_the_program_and_the_bits_it_had() -> None:
+    some = [c for c in PLAIN.values() if not c.digital]
+    without, beside = risk_of(as_columns(some), scenarios()), risk_of(as_columns(list(PLAIN.values())), scenarios())
+    rows = [row for row, c in enumerate(PLAIN.values()) if not c.digital]
+    jax.tree.map(lambda a, b: assert_same_bits(a, b[np.array(rows)]), without, beside)
+    assert as_columns(some).is_digital is None
+    text = str(jax.make_jaxpr(risk_of)(as_columns(some), scenarios()))
+    assert len(text) < len(str(jax.make_jaxpr(risk_of)(as_columns(list(PLAIN.values())), scenarios())))
 
 
 def test_contracts_that_settle_their_gains_have_no_value_no_vol_and_a_linear_pnl(risk: ContractRisk) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from gpumargin_kernels._buckets import barrier, in_chunks
-from gpumargin_kernels.components import KINDS, ContractSide
+from gpumargin_kernels.charge import ChargeChoices, Summed
+from gpumargin_kernels.components import KINDS
+from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.model import Component, ScenarioSet
 from gpumargin_kernels.records import Legs, Tally, UnitMarket
 from gpumargin_kernels.scenario import contract_risk
@@ -43,7 +45,7 @@ def discounted(sums: np.ndarray, terms: np.ndarray) -> np.ndarray:
 
 
 def net_short(sums: np.ndarray, terms: np.ndarray) -> np.ndarray:
-    return np.maximum(-sums, 0)
+    return np.maximum(-sums[:1], 0)
 
 
 @cache
@@ -57,8 +59,10 @@ def real_tally(kind: str) -> Tally:
         weight=np.ones((1, 1)),
     )
     numbers = dict.fromkeys(("addend", "multiplier", "static", "rate_multiplier", "rate_addend"), one)
-    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True)))
-    side = ContractSide(market, contract_risk(market, some), UnitMarket(one, one, one), numbers)
+    naked = (("naked", ("max", ("-", 0.0, "size"), 0.0)),)
+    charge = ChargeChoices(("option",), "strike", (Summed("size", "net", "size"),), (), naked, "naked")
+    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True), ("post", None), ("charge", charge)))
+    side = ContractSide(market, contract_risk(market, some, one), UnitMarket(one, one, one), numbers)
     return KINDS[kind].tallies(component, some, side)[0]
 
 
@@ -66,17 +70,17 @@ class Sort(NamedTuple):
     """One way of summing: the component that asks for it (None: the unit level), and the same in plain numpy."""
 
     kind: str | None = None
-    is_absolute: bool = False
+    word: str = "net"
     terms: int = 0
     plain: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 SORTS = {
     "unit": Sort(),
-    "unit, absolute": Sort(is_absolute=True),
+    "unit, absolute": Sort(word="gross"),
     "expiry, worst of group": Sort("expiry_loss", terms=1, plain=worst_of_group),
     "expiry, discounted": Sort("scenario_loss", terms=2, plain=discounted),
-    "strike, net short": Sort("net_short_charge", plain=net_short),
+    "strike, net short": Sort("charge", plain=net_short),
 }
 
 
@@ -95,8 +99,10 @@ def tallies(draw: Any, dtype: str) -> dict[str, Tally]:
         per_expiry = np.repeat(draw((EXPIRIES, sort.terms)), STRIKES * KINDS_OF_OPTION, axis=0)
         terms = np.append(per_expiry, np.zeros((1, sort.terms)), axis=0).astype(dtype)
         if sort.kind is None:
-            return Tally(columns, terms, is_absolute=sort.is_absolute)
-        return replace(real_tally(sort.kind), columns=columns, terms=terms)
+            return Tally({sort.word: columns}, terms)
+        made = real_tally(sort.kind)
+        held = {"count": np.append(np.ones((LISTED, 1)), [[0.0]], axis=0).astype(dtype)}
+        return replace(made, columns={"net": columns, **(held if "count" in made.columns else {})}, terms=terms)
 
     return {name: filled(sort) for name, sort in SORTS.items()}
 
@@ -126,7 +132,7 @@ def summed(
     some: dict[str, Tally], held: list[Run], width: int, *, rows: int = ROWS, chunk: int | None = None
 ) -> dict[str, np.ndarray]:
     """Sums of every row, through a bucket of `width` slots."""
-    dtype = str(some["unit"].columns.dtype)
+    dtype = str(some["unit"].columns["net"].dtype)
     legs = padded_legs(held, width, rows, LISTED)
     found = program(chunk)(some, listed(dtype), legs, np.zeros((), dtype))
     return {name: np.asarray(block)[: len(held)] for name, block in found.items()}
@@ -138,13 +144,15 @@ def plain_sums(name: str, tally: Tally, held: list[Run]) -> np.ndarray:
     groups = {"unit": np.zeros(LISTED + 1), "expiry": market.expiry_group, "strike": market.strike_group}[tally.level]
 
     def of_group(contract: np.ndarray, quantity: np.ndarray) -> np.ndarray:
-        sums = np.zeros(COLUMNS, tally.columns.dtype)
-        for c, q in zip(contract, np.abs(quantity) if tally.is_absolute else quantity, strict=True):
-            sums = sums + q * tally.columns[c]
+        word = SORTS[name].word
+        columns = tally.columns[word]
+        sums = np.zeros(COLUMNS, columns.dtype)
+        for c, q in zip(contract, np.abs(quantity) if word == "gross" else quantity, strict=True):
+            sums = sums + q * columns[c]
         return sums if plain is None else plain(sums, tally.terms[contract[-1]])
 
     def of_row(contract: np.ndarray, quantity: np.ndarray) -> np.ndarray:
-        total = np.zeros(1, tally.columns.dtype)
+        total = np.zeros(1, tally.columns[SORTS[name].word].dtype)
         for group in dict.fromkeys(groups[contract].tolist()):
             here = groups[contract] == group
             total = total + of_group(contract[here], quantity[here])
@@ -192,7 +200,9 @@ def test_sums_have_derivatives(rng: np.random.Generator) -> None:
     def first_sum(quantity: jax.Array) -> jax.Array:
         return leg_sums((tally,), listed("float64"), legs._replace(quantity=quantity), np.zeros(()))[0][0, 0]
 
-    np.testing.assert_array_equal(jax.jit(jax.grad(first_sum))(legs.quantity)[0], tally.columns[legs.contract[0], 0])
+    np.testing.assert_array_equal(
+        jax.jit(jax.grad(first_sum))(legs.quantity)[0], tally.columns["net"][legs.contract[0], 0]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -264,8 +274,13 @@ def test_rows_of_padding_alone_give_positive_zero(width: int, rng: np.random.Gen
 def test_signed_zeros_among_the_legs_leave_no_trace_in_wider_buckets(rng: np.random.Generator) -> None:
     some = tallies(normal_numbers(rng), "float64")
     some = {
-        n: replace(t, columns=t.columns * np.where(rng.random(t.columns.shape) < 0.5, -0.0, 1.0))
-        for n, t in some.items()
+        name: replace(
+            tally,
+            columns={
+                w: block * np.where(rng.random(block.shape) < 0.5, -0.0, 1.0) for w, block in tally.columns.items()
+            },
+        )
+        for name, tally in some.items()
     }
     held = [
         (contract, np.where(rng.random(len(contract)) < 0.5, -0.0, quantity))
@@ -283,7 +298,11 @@ def test_nan_in_one_contract_reaches_its_holders_and_nobody_else(rng: np.random.
     some, held = tallies(draw, "float64"), runs(rng, draw, 16, "float64")
     expected = summed(some, held, 16)
     is_spoilt = (np.arange(LISTED + 1) == 11)[:, None]
-    spoilt = {name: replace(tally, columns=np.where(is_spoilt, np.nan, tally.columns)) for name, tally in some.items()}
+    spoilt = {}
+    for name, tally in some.items():
+        word = SORTS[name].word
+        block = np.where(is_spoilt, np.nan, tally.columns[word])
+        spoilt[name] = replace(tally, columns=tally.columns | {word: block})
     is_holder = np.array([11 in contract for contract, _ in held])
     assert 0 < is_holder.sum() < ROWS
     for name, found in summed(spoilt, held, 16).items():
@@ -295,8 +314,8 @@ def test_groups_of_neighbouring_rows_and_of_equal_strikes_are_told_apart(rng: np
     # A long and a short of one strike net, the same of two strikes do not, nor do two rows with one leg each.
     size = np.append(np.ones((LISTED, 1)), [[0.0]], axis=0)
     tally = {
-        "unit": Tally(size, size[:, :0]),
-        "strike, net short": replace(real_tally("net_short_charge"), columns=size, terms=size[:, :0]),
+        "unit": Tally({"net": size}, size[:, :0]),
+        "strike, net short": replace(real_tally("charge"), columns={"net": size, "count": size}, terms=size[:, :0]),
     }
     leg = [
         (np.array(c, np.int32), np.array(q))

@@ -109,6 +109,30 @@ def black_sensitivities(option: Option, *, forward: float, vol: float) -> Sensit
     )
 
 
+def digital_value(option: Option, *, forward: float, vol: float) -> float:
+    """Value of 1 paid in the money: the probability of expiring there; half on the strike itself with nothing left."""
+    if option.strike == 0.0 or forward == 0.0 or vol * math.sqrt(option.years) == 0.0:
+        above = 0.5 if forward == option.strike else float(forward > option.strike)
+        return option.discount * (above if option.is_call else 1.0 - above)
+    d1, total_vol, _ = _d1_and_total_vol(option, forward, vol)
+    d2 = d1 - total_vol
+    return option.discount * normal_cdf(d2 if option.is_call else -d2)
+
+
+def digital_sensitivities(option: Option, *, forward: float, vol: float) -> Sensitivities:
+    """Derivatives of `digital_value`: through d2 alone, whose own are 1 / (F v), -d1 / vol and -d1 / (2 years)."""
+    if option.strike == 0.0 or forward == 0.0 or vol * math.sqrt(option.years) == 0.0:
+        return Sensitivities(0.0, 0.0, 0.0, 0.0)
+    d1, total_vol, _ = _d1_and_total_vol(option, forward, vol)
+    slope = option.discount * normal_density(d1 - total_vol) * (1.0 if option.is_call else -1.0)
+    return Sensitivities(
+        delta=slope / (forward * total_vol),
+        gamma=-slope * d1 / (forward * total_vol) ** 2,
+        vega=-slope * d1 / vol,
+        theta=slope * d1 / (2.0 * option.years),
+    )
+
+
 @dataclass(frozen=True)
 class Svi:
     """One expiry's SVI print; `forward` and `years` belong to the print, not to the live market."""

@@ -1,7 +1,7 @@
 """From table rows to margin accounts, and from margins to account rows: what both oracle models share.
 
 Tables are lists of row dicts, named and typed as in the contract page section 1; timestamps are datetimes in UTC.
-Refused, as no oracle model covers it: digital payoff, futures-style premium, capped futures, per-account parameters.
+Refused, as no oracle model covers it: futures-style premium, capped futures, per-account parameters.
 """
 
 import math
@@ -64,8 +64,10 @@ class Holding:
 
     @property
     def size(self) -> float:
-        """Signed size in units of underlying (quote currency for inverse futures)."""
-        return self.quantity * self.contract.size
+        """Signed size in units of underlying (quote currency for inverse futures); a payment is so much / forward."""
+        forward = self.contract.fixed + self.contract.variable
+        divisor = (forward or float("inf")) if self.contract.digital else 1.0
+        return self.quantity * self.contract.size / divisor
 
 
 @dataclass(frozen=True)
@@ -148,13 +150,13 @@ def forward_key(row: Row, quote: object) -> tuple[object, ...]:
 def _refuse_unmodelled(row: Row) -> None:
     """Stop at contract terms the oracle has no formula for, rather than value them wrongly."""
     unusual = [
-        given(row, "payoff", "vanilla") != "vanilla",
+        given(row, "payoff", "vanilla") != "vanilla" and row["kind"] != "option",
         given(row, "premium", "upfront") != "upfront",
         row.get("price_cap") is not None,
         row["kind"] not in ("option", "future", "perpetual"),
     ]
     if any(unusual):
-        message = f"expected a vanilla contract with upfront premium and no cap, found {row!r}: no rule here"
+        message = f"expected an option or linear contract with upfront premium and no cap, found {row!r}: no rule here"
         raise NotImplementedError(message)
 
 
@@ -182,6 +184,7 @@ def read_contract(market: Market, row: Row) -> Contract:
     common |= {
         "strike": number(row, "strike"),
         "is_call": row["option_type"] == "call",
+        "digital": given(row, "payoff", "vanilla") == "digital",
         "expiry": expiry,
         "seconds": max(expiry - market.as_of, 0.0),
     }
@@ -273,11 +276,11 @@ def unit_money(holdings: Iterable[Holding], cache: ScenarioCache) -> dict[str, f
 
 
 def naked_size(holdings: Iterable[Holding]) -> float:
-    """Short option size left after calls and puts of one strike and expiry cover each other."""
-    net: dict[tuple[float, float], float] = {}
+    """Short option size left after calls and puts of one strike, expiry and payoff cover each other."""
+    net: dict[tuple[float, float, bool], float] = {}
     for holding in holdings:
         if holding.contract.kind == "option":
-            key = (holding.contract.expiry, holding.contract.strike)
+            key = (holding.contract.expiry, holding.contract.strike, holding.contract.digital)
             net[key] = net.get(key, 0.0) + holding.size
     return sum(max(0.0, -size) for size in net.values())
 

@@ -5,7 +5,16 @@ Source: contract page sections 1 and 2 (linear, inverse, settlement), reference 
 
 from dataclasses import dataclass, field
 
-from tests.oracle.black import SECONDS_PER_YEAR, Option, Sensitivities, black_sensitivities, black_value, vol_multiplier
+from tests.oracle.black import (
+    SECONDS_PER_YEAR,
+    Option,
+    Sensitivities,
+    black_sensitivities,
+    black_value,
+    digital_sensitivities,
+    digital_value,
+    vol_multiplier,
+)
 
 
 @dataclass(frozen=True)
@@ -15,7 +24,7 @@ class Contract:
     `size`: contract_size; `ratio`: price of the settlement asset in the accounting unit; `mark`: None for an option
     priced by the model; `fixed` + `variable` = forward, only the variable part moves; `confidence`: the smallest of
     the expiry's (option) or the mark's (perpetual); `settled`: expired with a known settlement price, so no shock
-    moves it.
+    moves it; `digital`: an option that pays `size` of quote currency in the money.
     """
 
     instrument_id: object
@@ -29,6 +38,7 @@ class Contract:
     settled: bool = False
     strike: float = 0.0
     is_call: bool = False
+    digital: bool = False
     expiry: float = 0.0
     seconds: float = 0.0
     vol: float = 0.0
@@ -59,7 +69,8 @@ class Contract:
 def model_value(contract: Contract, *, move: float = 1.0, vol_factor: float = 1.0) -> float:
     """Model value of one option, spot times `move` and vol times `vol_factor`; an inverse one is coin times price."""
     forward = contract.fixed + contract.variable * move
-    value = black_value(contract.option, forward=forward, vol=contract.vol * vol_factor)
+    price = digital_value if contract.digital else black_value
+    value = price(contract.option, forward=forward, vol=contract.vol * vol_factor)
     if contract.inverse:
         return contract.size * value / forward * contract.ratio * move
     return contract.size * value * contract.ratio
@@ -103,7 +114,8 @@ def money_greeks(contract: Contract) -> Sensitivities:
     if contract.kind != "option":
         return Sensitivities(future_notional(contract), 0.0, 0.0, 0.0)
     forward = contract.fixed + contract.variable
-    raw = black_sensitivities(contract.option, forward=forward, vol=contract.vol)
+    sensitivities = digital_sensitivities if contract.digital else black_sensitivities
+    raw = sensitivities(contract.option, forward=forward, vol=contract.vol)
     scale = contract.size * contract.ratio / (forward if contract.inverse else 1.0)
     return Sensitivities(
         delta=raw.delta * contract.variable * scale,

@@ -290,7 +290,6 @@ def test_pools_of_one_account_never_net() -> None:
 @pytest.mark.parametrize(
     "terms",
     [
-        pytest.param({"payoff": "digital"}, id="digital"),
         pytest.param({"premium": "futures_style"}, id="futures-style premium"),
         pytest.param({"price_cap": 3000.0}, id="capped"),
         pytest.param({"inverse": True, "settlement": "ETH"}, id="inverse under PM1"),

@@ -42,10 +42,6 @@ NOT_YET = {
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
     **{
-        f"risk_vectors/{name}.json": "the model is not shipped yet"
-        for name in ("simm_equity_vol_published", "simm_like", "span", "tims")
-    },
-    **{
         f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
         for name in ("merkle_published", "merkle_sum_tree", "reverse_stress", "cover2")
     },

@@ -1,0 +1,61 @@
+"""Open orders of each leg: how much they would buy and sell, and how many there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gpumargin.pack.columns import Floats, Ints, encoded, floats, positions_in, texts
+
+ORDER_INPUTS = ("buys", "sells", "orders")
+
+
+@dataclass(frozen=True)
+class OpenOrders:
+    """Orders added up by account and contract, ascending.
+
+    Attributes:
+      key: `[N]` account * stride + contract.
+      stride: one more than the largest contract index.
+      totals: `[N]` each: contracts to buy, contracts to sell, number of orders.
+    """
+
+    key: Ints
+    stride: int
+    totals: dict[str, Floats]
+
+    @staticmethod
+    def of(orders: pa.Table, account: Ints, ids: pa.Array) -> OpenOrders:
+        """Orders in the contracts `ids`; others, such as spot orders, are left out.
+
+        Args:
+          orders: the book's table.
+          account: `[rows]` account of each order.
+          ids: contracts in canonical order.
+        """
+        codes, values = encoded(orders["instrument_id"])
+        contract = positions_in(values, ids)[codes]
+        known = np.flatnonzero(contract >= 0)
+        stride = len(ids) + 1
+        key, place = np.unique(account[known] * np.int64(stride) + contract[known], return_inverse=True)
+        quantity, is_buy = floats(orders, "quantity")[known], texts(orders, "side")[known].astype(str) == "buy"
+
+        def total(weights: Floats) -> Floats:
+            return np.bincount(place.ravel(), weights=weights, minlength=len(key))
+
+        sides = {"buys": quantity * is_buy, "sells": quantity * ~is_buy, "orders": np.ones(len(known))}
+        return OpenOrders(key, stride, {name: total(weights) for name, weights in sides.items()})
+
+    def without_leg(self, account: Ints, contract: np.ndarray) -> tuple[Ints, np.ndarray]:
+        """Account and contract of the orders for which there is no leg."""
+        rest = self.key[~np.isin(self.key, account * np.int64(self.stride) + contract)]
+        return rest // self.stride, (rest % self.stride).astype(np.int32)
+
+    def of_legs(self, account: Ints, contract: np.ndarray, name: str) -> Floats:
+        """One of the totals for each leg, 0 where it has no orders, `[legs]`."""
+        key = account * np.int64(self.stride) + contract
+        place = np.minimum(np.searchsorted(self.key, key), max(len(self.key) - 1, 0))
+        found = self.key[place] == key if len(self.key) else np.zeros(len(key), bool)
+        return np.where(found, self.totals[name][place] if len(self.key) else 0.0, 0.0)
