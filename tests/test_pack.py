@@ -85,7 +85,8 @@ def test_groups_are_runs_and_end_where_expiry_or_strike_changes() -> None:
 
 def test_the_padding_contract_is_the_last_row_and_worth_nothing() -> None:
     rows = some().contracts.contracts
-    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in ("svi", "confidence", "is_digital")}
+    columns = {name: column for name, column in rows._asdict().items() if isinstance(column, np.ndarray)}
+    last = {name: column[-1] for name, column in columns.items() if name != "confidence"}
     assert all(not value for name, value in last.items() if not name.endswith("_group"))
     assert all(np.isfinite(field[-1]) for field in rows.svi)
 
