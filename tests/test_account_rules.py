@@ -29,9 +29,10 @@ provenance = { default = "estimated" }
 """
 SIZE = """
 [components.size]
-kind = "size_charge"
-legs = "perpetual"
-rate = 0.1
+kind = "charge"
+legs = ["perpetual"]
+gross = { size = "size" }
+amount = "0.1 * spot * size"
 [margin]
 maintenance = "size * 0.5"
 initial = "size"
