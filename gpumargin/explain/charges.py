@@ -141,7 +141,7 @@ def _group_lines(legs: _Legs, parsed: ParsedCharge) -> list[dict[str, Any]]:
         values = legs.of_leg(int(group[-1]), parsed.terms) | sums
         each = {name: evaluate(expression, values, legs.tables) for name, expression in parsed.each.items()}
         of_group: dict[str, Any] = {_LABELS[legs.component.level]: label}
-        lines.append(of_group | {n: values[n] for n in parsed.terms} | sums | each)
+        lines.append(of_group | {n: values[n] for n in parsed.terms if n in values} | sums | each)
     return lines
 
 
