@@ -108,7 +108,7 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.mark_inputs(),
+        inputs=file.market_inputs(),
         asset_columns=asset_columns(file),
         settles=file.pnl_settles,
     )

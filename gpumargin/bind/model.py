@@ -36,6 +36,8 @@ from gpumargin_kernels.model import (
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
+_SMALLEST_K_STAR = 1e-12  # what expires now has no other and would divide by 0
+_SHORTEST_DAYS = 1e-9  # a floor of 0 would make the shock of what expires now infinite
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -93,6 +95,7 @@ def _scenario_numbers(file: ModelFile, rows: Sequence[ScenarioRow], units: Seque
         found["years_ahead"] = np.array([row.days for row in rows]) / _DAYS_PER_YEAR
     if any(row.vol in SKEWS for row in rows) and file.skew is not None:
         found |= {name: by_name(values, units) for name, values in file.skew}
+        found["min_k_star"] = np.maximum(found["min_k_star"], _SMALLEST_K_STAR)
     return found
 
 
@@ -119,7 +122,7 @@ def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
         short_power=field("short_power"),
         long_power=field("long_power"),
         pivot_years=field("pivot_days") / _DAYS_PER_YEAR,
-        floor_years=field("floor_days") / _DAYS_PER_YEAR,
+        floor_years=np.maximum(field("floor_days"), _SHORTEST_DAYS) / _DAYS_PER_YEAR,
     )
 
 

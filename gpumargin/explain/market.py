@@ -128,12 +128,12 @@ def _base_legs(sources: AccountSources) -> pl.DataFrame:
 def _with_feeds(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     """Adds the rate and the least feed confidence of each option's expiry, in its quote currency."""
     keys = ["underlying", "quote", "expiry"]
-    feeds = sources.book["forwards"].select(*keys, "rate", confidence=pl.min_horizontal(*_FEEDS))
+    feeds = sources.book["forwards"].select(*keys, "rate", *_FEEDS, confidence=pl.min_horizontal(*_FEEDS))
     joined = legs.join(feeds, on=keys, how="left", maintain_order="left")
     is_option = pl.col("kind") == "option"
     return joined.with_columns(
-        rate=pl.when(is_option).then(pl.col("rate").fill_null(0.0)).otherwise(0.0),
-        confidence=pl.when(is_option).then(pl.col("confidence").fill_null(1.0)).otherwise(1.0),
+        pl.when(is_option).then(pl.col("rate").fill_null(0.0)).otherwise(0.0).alias("rate"),
+        *(pl.when(is_option).then(pl.col(c).fill_null(1.0)).otherwise(1.0).alias(c) for c in ("confidence", *_FEEDS)),
     )
 
 

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.names import CONTRACT_NAMES, GROUP_NAMES, MARK_NAMES, POSITION_NAMES, UNIT_NAMES
+from gpumargin.modelfile.names import (
+    CONTRACT_NAMES,
+    EXPIRY_NAMES,
+    FEED_NAMES,
+    GROUP_NAMES,
+    MARK_NAMES,
+    POSITION_NAMES,
+    UNIT_NAMES,
+)
 from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
-
-if TYPE_CHECKING:
-    from gpumargin_kernels.expression import Expression
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -190,17 +195,20 @@ class ChargeTable(_Component):
           ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
         """
         numbers = {*self.numbers, *parameters}
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *UNIT_NAMES, *numbers}
+        of_expiry = {*EXPIRY_NAMES} if self.level == "expiry" and "option" in self.legs else set()
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *UNIT_NAMES, *numbers}
         of_group = {
             *self.sums(),
             *UNIT_NAMES,
             *numbers,
             *(GROUP_NAMES.get(self.level) or of_contract | {*POSITION_NAMES}),
+            *of_expiry,
         }
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
         each = {name: parse_expression(text, of_group, self.tables) for name, text in self.each.items()}
         used = set().union(*map(names_in, each.values()))
-        own = _position_sums(used - set(self.sums()) if self.level == "position" else set())
+        unsummed = used - set(self.sums())
+        own = _position_sums(unsummed) if self.level == "position" else _expiry_sums(unsummed & of_expiry)
         sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
         amount = parse_expression(self.amount_text, of_row, self.tables)
         return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
@@ -210,6 +218,11 @@ def _position_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
     """What a position says of itself, as sums over its one leg."""
     sizes = {name: (word, "size") for name, word in POSITION_SIZES.items() if name in used}
     return sizes | {name: (name, 1.0) for name in POSITION_INPUTS if name in used}
+
+
+def _expiry_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+    """What the options of an expiry say together: inputs that the leg stage makes, once for each expiry."""
+    return {name: (name, 1.0) for name in sorted(used)}
 
 
 class PriceShortfall(_Component):

@@ -22,7 +22,7 @@ from gpumargin.modelfile.components import (
     ScenarioMean,
     SpreadCredit,
 )
-from gpumargin.modelfile.names import MARK_COLUMNS
+from gpumargin.modelfile.names import EXPIRY_NAMES, FEED_NAMES, MARK_COLUMNS
 from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
 from gpumargin.modelfile.scenarios import (
     CompositeDeltaTable,
@@ -68,7 +68,7 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind]
     requires: list[str] = []
-    base_legs: bool | dict[str, list[str]] = False
+    base_legs: bool | Literal["every"] | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
     discounted_marks: bool = False
@@ -120,12 +120,13 @@ class ModelFile(Strict):
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
         words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
-        return tuple(sorted(words - set(SUM_WORDS)))
+        return tuple(sorted(words - {*SUM_WORDS, *EXPIRY_NAMES}))
 
-    def mark_inputs(self) -> dict[str, str]:
-        """Columns of `marks` that charges name, by that name."""
+    def market_inputs(self) -> dict[str, str]:
+        """Columns of `marks` and `forwards` that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
+        columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
+        return {name: column for name, column in columns.items() if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -208,7 +209,7 @@ def _check_post(name: str, component: ScenarioLoss) -> None:
 
 def _check_base_legs(model: ModelFile) -> None:
     """An asset is a leg of one unit at most."""
-    if isinstance(model.base_legs, bool):
+    if not isinstance(model.base_legs, dict):
         return
     assets = [asset for listed in model.base_legs.values() for asset in listed]
     twice = sorted({asset for asset in assets if assets.count(asset) > 1})

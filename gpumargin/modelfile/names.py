@@ -29,6 +29,10 @@ CONTRACT_NAMES = {
 }
 # Of a group: what all its contracts share. A position is one contract, all of whose names stand.
 GROUP_NAMES = {"expiry": ("years", "days"), "strike": ("years", "days", "strike")}
+# Of the options of one expiry together, at level expiry only.
+EXPIRY_NAMES = {
+    "lowest_payoff": "least that they pay together at expiry, at any price from 0 to their highest strike; at most 0",
+}
 # Columns of marks, as they are; a model that names one needs it.
 MARK_NAMES = {
     "open_interest": "open interest, contracts",
@@ -37,6 +41,12 @@ MARK_NAMES = {
 }
 # Which column of marks stands behind a name.
 MARK_COLUMNS = {**dict(zip(MARK_NAMES, MARK_NAMES, strict=True)), "venue_delta": "delta"}
+# Columns of forwards, as they are; 1 for contracts other than options.
+FEED_NAMES = {
+    "forward_confidence": "confidence of the forward of an option's expiry",
+    "rate_confidence": "confidence of its rate",
+    "vol_confidence": "confidence of its vols",
+}
 UNIT_NAMES = {
     "spot": "index price of the underlying",
     "spot_confidence": "its confidence",

@@ -14,6 +14,7 @@ from gpumargin_kernels.svi import SviSlice
 
 NO_EXPIRY = -1
 _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
+_FEEDS = ("forward_confidence", "rate_confidence", "vol_confidence")
 _NO_GROUP = -1
 
 
@@ -89,7 +90,7 @@ def listed_contracts(
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
-        inputs={name: floats(marks, column) for name, column in inputs.items()},
+        inputs={name: _input(column, marks, forwards, is_option) for name, column in inputs.items()},
         quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
@@ -111,8 +112,13 @@ def listed_contracts(
     )
 
 
+def _input(column: str, marks: pa.Table, forwards: pa.Table, is_option: np.ndarray) -> Floats:
+    """A column that the model names: a confidence of an option's expiry, or else of its mark."""
+    return np.where(is_option, floats(forwards, column, 1.0), 1.0) if column in _FEEDS else floats(marks, column)
+
+
 def _least_confidence(forwards: pa.Table) -> Floats:
-    feeds = [floats(forwards, f"{feed}_confidence", 1.0) for feed in ("forward", "rate", "vol")]
+    feeds = [floats(forwards, feed, 1.0) for feed in _FEEDS]
     return np.minimum(np.minimum(*feeds[:2]), feeds[2])
 
 
@@ -130,7 +136,7 @@ def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contract
     return records.Contracts(
         **{name: column(name) for name in plain},
         svi=svi,
-        inputs={name: np.full(rows, np.nan) for name in inputs},
+        inputs={name: np.full(rows, 1.0 if name in _FEEDS else np.nan) for name in inputs},
     )
 
 

@@ -6,6 +6,7 @@ from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value, opti
 from gpumargin_kernels.coin import coin_greeks
 from gpumargin_kernels.collateral import CollateralValue, collateral_value
 from gpumargin_kernels.components import KINDS, Charge, Kind
+from gpumargin_kernels.composite_delta import composite_delta
 from gpumargin_kernels.correlation import correlated_margin
 from gpumargin_kernels.digital import digital_greeks
 from gpumargin_kernels.expression import Expression, evaluate
@@ -33,11 +34,25 @@ from gpumargin_kernels.normal import (
     normal_log_cdf,
     normal_survival,
 )
+from gpumargin_kernels.offset import offset_loss
 from gpumargin_kernels.parity import ParityForward, parity_forward
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.sensitivity import (
+    CurvatureBuckets,
+    RiskBuckets,
+    across_classes,
+    bucket_margins,
+    concentration,
+    curvature_margin,
+    curvature_share,
+    curvature_tail,
+    layer_margin,
+    vol_of_weight,
+)
 from gpumargin_kernels.shocked_vol import skew_multiplier, vol_multiplier, vol_points
+from gpumargin_kernels.spread_credit import SpreadTable, spread_credit, weighted_price_risk
 from gpumargin_kernels.svi import SviSlice, svi_vol
 from gpumargin_kernels.svi_arbitrage import butterfly_violation, calendar_violation
 from gpumargin_kernels.svi_fit import SviFit, fit_svi
@@ -59,6 +74,7 @@ __all__ = [
     "Component",
     "ContractRisk",
     "Contracts",
+    "CurvatureBuckets",
     "Expression",
     "ForwardSplit",
     "Haircut",
@@ -69,8 +85,10 @@ __all__ = [
     "Model",
     "Option",
     "ParityForward",
+    "RiskBuckets",
     "ScenarioRules",
     "ScenarioSet",
+    "SpreadTable",
     "Stress",
     "SviFit",
     "SviSlice",
@@ -80,17 +98,24 @@ __all__ = [
     "VolShock",
     "account_health",
     "account_stage",
+    "across_classes",
     "black_greeks",
     "black_value",
     "bracket",
+    "bucket_margins",
     "butterfly_violation",
     "calendar_violation",
     "coin_greeks",
     "collateral_haircut",
     "collateral_value",
+    "composite_delta",
+    "concentration",
     "contract_risk",
     "contract_stage",
     "correlated_margin",
+    "curvature_margin",
+    "curvature_share",
+    "curvature_tail",
     "digital_greeks",
     "discounted_collateral",
     "effective_rate",
@@ -99,6 +124,7 @@ __all__ = [
     "fit_svi",
     "forward_split",
     "implied_vol",
+    "layer_margin",
     "leg_stage",
     "leg_sums",
     "marginal",
@@ -107,12 +133,16 @@ __all__ = [
     "normal_inverse_cdf",
     "normal_log_cdf",
     "normal_survival",
+    "offset_loss",
     "option_greeks",
     "parity_forward",
     "part_margin",
     "skew_multiplier",
+    "spread_credit",
     "surface_vol",
     "svi_vol",
     "vol_multiplier",
+    "vol_of_weight",
     "vol_points",
+    "weighted_price_risk",
 ]

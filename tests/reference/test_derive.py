@@ -28,6 +28,10 @@ HANDLED = {
         "pmrm1_portfolio_cases",
         "pmrm1_scenario_cases",
         "pmrm1_unit_cases",
+        "sm_chain_cases",
+        "sm_portfolio_cases",
+        "sm_scenario_cases",
+        "sm_unit_cases",
         "svi_cases",
     )
 }
