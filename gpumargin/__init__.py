@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpumargin.errors import InternalError as InternalError
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
+    from gpumargin.formulas import formula_value as formula_value
     from gpumargin.run import margin as margin
     from gpumargin.runs import Run as Run
     from gpumargin.sample import sample_path as sample_path
@@ -35,6 +36,7 @@ _HOME = {
     "UsageError": "gpumargin.errors",
     "check_book": "gpumargin.checks",
     "compare_models": "gpumargin.compare",
+    "formula_value": "gpumargin.formulas",
     "load_model": "gpumargin.catalogue",
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
@@ -52,6 +54,7 @@ __all__ = [
     "__version__",
     "check_book",
     "compare_models",
+    "formula_value",
     "load_model",
     "margin",
     "read_book",

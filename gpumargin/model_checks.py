@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +30,13 @@ def require_usable(model: MarginModel, book: Book) -> None:
       InputError: GM114 a correlation matrix that is none; GM105 an asset the model needs has no price; GM101 an
         optional input that the model requires is absent; GM112 a contract feature the model cannot price.
     """
-    failures = [*_correlation(model), *_assets(model, book), *_required(model, book), *_features(book)]
-    failures += _categories(model, book)
+    failures = [
+        *_correlation(model),
+        *_assets(model, book),
+        *_required(model, book),
+        *_features(book, model.file.term_inputs()),
+        *_categories(model, book),
+    ]
     if failures:
         raise input_error(failure_frame(failures))
 
@@ -59,10 +64,10 @@ def _statable(book: Book, money: str) -> Iterator[Failure]:
 
 
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
-    """Checks that a model margins every contract that its accounts hold.
+    """Checks that a model margins every contract that its accounts hold, and knows every number that they set.
 
     Raises:
-      InputError: GM112, one row per kind of contract that it does not.
+      InputError: GM112, one row per contract and per number that it does not.
     """
     kind_of = texts(book.tables["instruments"], "kind").astype(str)
     ids = flat(book.tables["instruments"]["instrument_id"])
@@ -72,8 +77,25 @@ def require_margined(model: MarginModel, book: Book, accounts: Accounts, include
     is_foreign = ~np.isin(kind_of, model.file.kinds)[positions_in(values, ids)][codes]
     rows = np.flatnonzero(is_foreign & included[accounts.of_positions])
     failures = [_foreign(model, book, int(row), str(values[codes[row]])) for row in rows[:_EXAMPLES]]
+    failures += _settings(model, book, accounts, included)
     if failures:
         raise input_error(failure_frame(failures))
+
+
+def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> list[Failure]:
+    """Numbers that accounts set and that the model does not let them set."""
+    if not book.num_rows("account_parameters"):
+        return []
+    names = texts(book.tables["account_parameters"], "name").astype(str)
+    is_unknown = ~np.isin(names, sorted(model.file.settable)) & included[accounts.of_parameters]
+    known = ", ".join(sorted(model.file.settable)) or "none"
+    failures = []
+    for row in np.flatnonzero(is_unknown)[:_EXAMPLES].tolist():
+        file, place = book.locate("account_parameters", row)
+        message = f"accounts of {model.label} cannot set {names[row]!r}; numbers that they can set: {known}"
+        remedy = "leave the row out, or margin the account with a model file of its own (accounts.model)"
+        failures.append(Failure("GM112", "account_parameters", file, place, "name", names[row], message, remedy))
+    return failures
 
 
 def _foreign(model: MarginModel, book: Book, row: int, instrument: str) -> Failure:
@@ -176,7 +198,7 @@ def _categories(model: MarginModel, book: Book) -> Iterator[Failure]:
         yield Failure("GM112", "accounts", file, place, "emode", word, message, remedy)
 
 
-def _features(book: Book) -> Iterator[Failure]:
+def _features(book: Book, read: Collection[str] = ()) -> Iterator[Failure]:
     """Contract terms and tables that would change the margin but that this version does not price."""
     instruments = book.tables["instruments"]
     for column, plain in _UNPRICED.items():
@@ -185,14 +207,9 @@ def _features(book: Book) -> Iterator[Failure]:
             row = int(np.flatnonzero(texts(instruments, column) == word)[0])
             yield _feature(book, row, column, word)
     yield from _odd_payoffs(book)
-    if "price_cap" in instruments.column_names:
+    if "price_cap" in instruments.column_names and "price_cap" not in read:
         capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
         yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
-    if book.num_rows("account_parameters"):
-        file, row = book.locate("account_parameters", 0)
-        message = "overrides of single accounts are not applied by this version"
-        remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
-        yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
 
 
 def _odd_payoffs(book: Book) -> Iterator[Failure]:

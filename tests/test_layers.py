@@ -68,6 +68,7 @@ LAYERS = {
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.prepare": _at(5, "numpy"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
+    "gpumargin.formulas": _at(6),
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
     "gpumargin.compare": _at(8, "polars"),

@@ -131,7 +131,8 @@ def _numbers(file: ModelFile, units: Sequence[str], assets: Sequence[str]) -> di
     for name, component in file.components.items():
         bound[name] = {number: by_name(values, units) for number, values in component.leaves().items()}
         if isinstance(component, ChargeTable):
-            bound[name] |= {table: brackets_by_name(values, units) for table, values in component.tables.items()}
+            tables = file.tables | component.tables
+            bound[name] |= {table: brackets_by_name(values, units) for table, values in tables.items()}
         if isinstance(component, PriceShortfall):
             bound[name]["asset"] = np.full(len(units), assets.index(component.asset), np.int32)
         if isinstance(component, ScenarioLoss) and component.post is not None:
@@ -164,7 +165,7 @@ def _choices(file: ModelFile, component: object, earlier: Collection[str]) -> di
     """What of a component shapes the program."""
     match component:
         case ChargeTable():
-            return {"charge": _charge_choices(component, file.parameters, earlier)}
+            return {"charge": _charge_choices(component, file, earlier)}
         case SpreadCredit():
             known = {*earlier, "spot"}
             return {"inputs": tuple((k, parse_expression(text, known)) for k, text in component.inputs().items())}
@@ -173,8 +174,8 @@ def _choices(file: ModelFile, component: object, earlier: Collection[str]) -> di
     return {key: value for key, value in component.choices().items() if key != "asset"}  # type: ignore[attr-defined]
 
 
-def _charge_choices(table: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> ChargeChoices:
-    parsed = table.parsed(parameters, earlier)
+def _charge_choices(table: ChargeTable, file: ModelFile, earlier: Collection[str]) -> ChargeChoices:
+    parsed = table.parsed(file.shared_names(), earlier)
     return ChargeChoices(
         legs=tuple(table.legs),
         level=table.level,

@@ -14,7 +14,7 @@ from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
-from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES
+from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, TERM_NAMES
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
@@ -70,6 +70,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "price": _price,
     "value": lambda side: np.where(side.is_kind("option"), side.column("contract_value"), 0.0),
     "forward": _forward,
+    "quote": lambda side: side.column("quote_ratio"),
     "strike": lambda side: side.column("strike") * side.column("quote_ratio"),
     "otm": lambda side: _out_of_the_money(side, side.spot),
     "otm_forward": lambda side: _out_of_the_money(side, _forward(side)),
@@ -89,7 +90,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "is_perpetual": lambda side: side.is_kind("perpetual").astype(float),
     "is_base": lambda side: side.is_kind("base").astype(float),
     **{name: partial(_column, f"{name}_of_mark") for name in MARK_NAMES},
-    **{name: partial(_column, name) for name in FEED_NAMES},
+    **{name: partial(_column, name) for name in (*FEED_NAMES, *TERM_NAMES)},
 }
 
 
@@ -119,7 +120,8 @@ class _Legs:
         numbers = {**side.parameters, **component.numbers}
         self.row = side.unit_values() | {name: exact(side.number(values)) for name, values in numbers.items()}
         self.tables: dict[str, Table] = {
-            name: by_unit.get(side.unit, by_unit[DEFAULT]) for name, by_unit in component.tables.items()
+            name: by_unit.get(side.unit, by_unit[DEFAULT])
+            for name, by_unit in {**side.tables, **component.tables}.items()
         }
 
     def of_leg(self, leg: int, names: Mapping[str, Any] | list[str]) -> dict[str, Figure]:
@@ -162,7 +164,9 @@ def _group_lines(legs: _Legs, parsed: ParsedCharge) -> list[dict[str, Any]]:
     for label, group in legs.groups().items():
         sums = legs.sums(parsed, group)
         values = legs.of_leg(int(group[-1]), parsed.terms) | sums
-        each = {name: evaluate(expression, values, legs.tables) for name, expression in parsed.each.items()}
+        each: dict[str, Figure] = {}
+        for name, expression in parsed.each.items():
+            each[name] = evaluate(expression, values | each, legs.tables)
         of_group: dict[str, Any] = {_LABELS[legs.component.level]: label}
         lines.append(of_group | {n: values[n] for n in parsed.terms if n in values} | sums | each)
     return lines
@@ -171,7 +175,7 @@ def _group_lines(legs: _Legs, parsed: ParsedCharge) -> list[dict[str, Any]]:
 def charge(component: ChargeTable, side: UnitSide) -> Charge:
     """Sums over groups of legs, each group's expressions, and the amount they make."""
     earlier = {name: earlier.figure for name, earlier in side.charges.items()}
-    parsed, legs = component.parsed(side.parameters, earlier), _Legs(component, side)
+    parsed, legs = component.parsed(side.shared, earlier), _Legs(component, side)
     lines = _group_lines(legs, parsed)
     named = list(parsed.each or parsed.sums)
     totals = {name: total([line[name] for line in lines]) for name in named}

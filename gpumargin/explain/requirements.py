@@ -60,7 +60,9 @@ def _unit_side(file: ModelFile, unit: str, legs: pl.DataFrame, scenarios: pl.Dat
     """One unit with the charges of every component that needs no other unit."""
     own = scenarios.filter(pl.col("unit") == unit).sort("column") if "unit" in scenarios.columns else scenarios
     charges: dict[str, Charge] = {}
-    side = UnitSide(unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters)
+    side = UnitSide(
+        unit, legs, _scenario_pnl(legs), own, market, charges, file.parameters, file.shared_names(), file.tables
+    )
     for name, component in file.components.items():
         if component.kind not in ACROSS:
             charges[name] = _explained_kind(component.kind)(component, side)

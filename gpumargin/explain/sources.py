@@ -27,7 +27,7 @@ from gpumargin.tables import read_book
 
 _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
-_EVERY_OWN = (*_OWN, "orders", "accounts")
+_EVERY_OWN = (*_OWN, "orders", "accounts", "account_parameters")
 _ASSETS = "assets"
 _FORMATS: Mapping[str, ds.FileFormat] = {
     ".parquet": ds.ParquetFileFormat(

@@ -12,7 +12,7 @@ import polars as pl
 
 from gpumargin.explain.figures import Figure, exact
 from gpumargin.explain.market import Floats, Market
-from gpumargin.modelfile import DEFAULT
+from gpumargin.modelfile import DEFAULT, SharedNames
 
 TOTAL = "total"
 
@@ -48,6 +48,8 @@ class UnitSide:
       market: prices and confidences.
       charges: of the components before this one, by name; components that look across units come last.
       parameters: of the model, by name and unit.
+      shared: what charges may name of the model; numbers that accounts set are columns of `legs`.
+      tables: bracket tables of the model, by name and unit.
     """
 
     unit: str
@@ -57,6 +59,8 @@ class UnitSide:
     market: Market
     charges: dict[str, Charge]
     parameters: Mapping[str, Mapping[str, float]]
+    shared: SharedNames
+    tables: Mapping[str, Any]
 
     @property
     def spot(self) -> float:

@@ -19,6 +19,7 @@ from gpumargin.modelfile.components import ParsedCharge as ParsedCharge
 from gpumargin.modelfile.components import PriceShortfall as PriceShortfall
 from gpumargin.modelfile.components import ScenarioLoss as ScenarioLoss
 from gpumargin.modelfile.components import ScenarioMean as ScenarioMean
+from gpumargin.modelfile.components import SharedNames as SharedNames
 from gpumargin.modelfile.components import SpreadCredit as SpreadCredit
 from gpumargin.modelfile.components import SpreadLeg as SpreadLeg
 from gpumargin.modelfile.file import Grade as Grade

@@ -15,6 +15,7 @@ from gpumargin.modelfile.names import (
     GROUP_NAMES,
     MARK_NAMES,
     POSITION_NAMES,
+    TERM_NAMES,
     UNIT_NAMES,
 )
 from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
@@ -118,9 +119,23 @@ Expressions = dict[Annotated[str, Field(pattern=NAME)], str]
 LegKind = Literal["option", "call", "put", "future", "perpetual", "base"]
 # What of a leg multiplies the columns of a sum; the words of the kernels' tallies.
 SUM_WORDS = ("net", "gross", "long", "short")
-# What a position may name of itself: size in units of the underlying, or an input of the leg as it is.
-POSITION_SIZES = {"quantity": "net", "buys": "buys", "sells": "sells"}
-POSITION_INPUTS = ("entry", "orders")
+# What a position may name of itself: a word of its leg, and what of the contract multiplies it.
+_MONEY: Expression = ("*", "size", "quote")
+POSITION_SUMS: dict[str, tuple[str, Expression]] = {
+    "quantity": ("net", "size"),
+    "buys": ("buys", "size"),
+    "sells": ("sells", "size"),
+    **{name: (name, _MONEY) for name in ("buys_value", "sells_value", "order_loss")},
+    **{name: (name, 1.0) for name in ("entry", "orders")},
+}
+
+
+class SharedNames(NamedTuple):
+    """What a model names for all of its components."""
+
+    parameters: Collection[str] = ()
+    settable: Collection[str] = ()  # numbers that accounts may set, named like what a position says of itself
+    tables: Collection[str] = ()
 
 
 class ParsedCharge(NamedTuple):
@@ -184,40 +199,46 @@ class ChargeTable(_Component):
         """The component's own numbers."""
         return dict(self.numbers)
 
-    def parsed(self, parameters: Collection[str], earlier: Collection[str]) -> ParsedCharge:
+    def parsed(self, shared: SharedNames, earlier: Collection[str]) -> ParsedCharge:
         """The expressions, with every name resolved.
 
         Args:
-          parameters: names of the model's parameters.
+          shared: what the model names for all of its components.
           earlier: components that stand before this one.
 
         Raises:
           ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
         """
-        numbers = {*self.numbers, *parameters}
+        numbers, tables = {*self.numbers, *shared.parameters}, {*self.tables, *shared.tables}
         of_expiry = {*EXPIRY_NAMES} if self.level == "expiry" and "option" in self.legs else set()
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *UNIT_NAMES, *numbers}
-        of_group = {
-            *self.sums(),
-            *UNIT_NAMES,
-            *numbers,
-            *(GROUP_NAMES.get(self.level) or of_contract | {*POSITION_NAMES}),
-            *of_expiry,
-        }
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *TERM_NAMES, *UNIT_NAMES, *numbers}
+        of_position = of_contract | {*POSITION_NAMES, *shared.settable}
+        of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position), *of_expiry}
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
-        each = {name: parse_expression(text, of_group, self.tables) for name, text in self.each.items()}
-        used = set().union(*map(names_in, each.values()))
+        each = self._parsed_each(of_group, tables)
+        used = set().union(*map(names_in, each.values())) - set(each)
         unsummed = used - set(self.sums())
-        own = _position_sums(unsummed) if self.level == "position" else _expiry_sums(unsummed & of_expiry)
+        own = (
+            _position_sums(unsummed, shared.settable)
+            if self.level == "position"
+            else _expiry_sums(unsummed & of_expiry)
+        )
         sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
-        amount = parse_expression(self.amount_text, of_row, self.tables)
+        amount = parse_expression(self.amount_text, of_row, tables)
         return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
 
+    def _parsed_each(self, known: Collection[str], tables: Collection[str]) -> dict[str, Expression]:
+        """The expressions of a group; later ones may name earlier ones."""
+        each: dict[str, Expression] = {}
+        for name, text in self.each.items():
+            each[name] = parse_expression(text, {*known, *each}, tables)
+        return each
 
-def _position_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+
+def _position_sums(used: Collection[str], settable: Collection[str]) -> dict[str, tuple[str, Expression]]:
     """What a position says of itself, as sums over its one leg."""
-    sizes = {name: (word, "size") for name, word in POSITION_SIZES.items() if name in used}
-    return sizes | {name: (name, 1.0) for name in POSITION_INPUTS if name in used}
+    known = POSITION_SUMS | {name: (name, 1.0) for name in settable}
+    return {name: own for name, own in known.items() if name in used}
 
 
 def _expiry_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,10 +20,20 @@ from gpumargin.modelfile.components import (
     ParsedCharge,
     ScenarioLoss,
     ScenarioMean,
+    SharedNames,
     SpreadCredit,
 )
-from gpumargin.modelfile.names import EXPIRY_NAMES, FEED_NAMES, MARK_COLUMNS
-from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
+from gpumargin.modelfile.names import (
+    CONTRACT_NAMES,
+    EXPIRY_NAMES,
+    FEED_NAMES,
+    MARK_COLUMNS,
+    MARK_NAMES,
+    POSITION_NAMES,
+    TERM_NAMES,
+    UNIT_NAMES,
+)
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict
 from gpumargin.modelfile.scenarios import (
     CompositeDeltaTable,
     ScenarioRow,
@@ -46,6 +56,8 @@ _RESERVED = {
 _ACCOUNT_COLUMNS = _RESERVED | {
     "debt", "health", "model", "num_positions", "owner_id", "status", "units",
 }  # fmt: skip
+
+_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
 
 class Provenance(Strict):
@@ -82,6 +94,8 @@ class ModelFile(Strict):
     composite_delta: CompositeDeltaTable | None = None
     components: dict[str, ComponentTable] = {}
     parameters: dict[str, Number] = {}
+    settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
+    tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     margin: dict[str, str]
     aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
@@ -114,8 +128,12 @@ class ModelFile(Strict):
         earlier: list[str] = []
         for name, component in self.components.items():
             if isinstance(component, ChargeTable):
-                yield name, component.parsed(self.parameters, earlier)
+                yield name, component.parsed(self.shared_names(), earlier)
             earlier.append(name)
+
+    def shared_names(self) -> SharedNames:
+        """What every charge may name of the model."""
+        return SharedNames(self.parameters, self.settable, self.tables)
 
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
@@ -127,6 +145,11 @@ class ModelFile(Strict):
         named = {name for _, charge in self.charges() for name in charge.names()}
         columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
         return {name: column for name, column in columns.items() if name in named}
+
+    def term_inputs(self) -> dict[str, str]:
+        """Columns of `instruments` that charges name as they are, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: name for name in TERM_NAMES if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -159,6 +182,10 @@ def _check_names(model: ModelFile) -> None:
         known.add(name)
     used |= names_in_weights(model.scenarios, model.parameters)
     used |= set().union(*(charge.names() for _, charge in model.charges()))
+    if set(model.tables) - used:
+        _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
+    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION}:
+        _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
     if "composite_delta" in used and model.composite_delta is None:
         _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
@@ -182,7 +209,7 @@ def _check_components(model: ModelFile) -> None:
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
         if isinstance(component, ChargeTable):
-            _check_charge(name, component, model.parameters, earlier)
+            _check_charge(name, component, model, earlier)
         if isinstance(component, ScenarioMean):
             _check_mean(model, name, component, earlier)
         if isinstance(component, SpreadCredit):
@@ -217,9 +244,9 @@ def _check_base_legs(model: ModelFile) -> None:
         _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
 
 
-def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+def _check_charge(name: str, charge: ChargeTable, model: ModelFile, earlier: Collection[str]) -> None:
     try:
-        charge.parsed(parameters, earlier)
+        charge.parsed(model.shared_names(), earlier)
     except ValueError as error:
         _fail(f"components.{name}: {error}")
 

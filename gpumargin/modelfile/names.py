@@ -8,6 +8,7 @@ CONTRACT_NAMES = {
     "price": "mark of one unit of the underlying; of an option its value per unit",
     "value": "value of one option; 0 for contracts that settle their P&L",
     "forward": "forward of an option's expiry; of other contracts their mark",
+    "quote": "price of the quote currency",
     "strike": "strike",
     "otm": "amount by which an option is out of the money against the index",
     "otm_forward": "the same against its forward",
@@ -39,6 +40,8 @@ MARK_NAMES = {
     "skew": "the market's skew",
     "funding_rate": "funding rate per hour",
 }
+# Terms of instruments, as they are; 0 where an instrument has none.
+TERM_NAMES = {"price_cap": "highest price of a capped future, quote currency"}
 # Which column of marks stands behind a name.
 MARK_COLUMNS = {**dict(zip(MARK_NAMES, MARK_NAMES, strict=True)), "venue_delta": "delta"}
 # Columns of forwards, as they are; 1 for contracts other than options.
@@ -60,4 +63,7 @@ POSITION_NAMES = {
     "buys": "open buy orders in units of the underlying",
     "sells": "open sell orders in units of the underlying",
     "orders": "number of open orders",
+    "buys_value": "open buy orders at their limit prices",
+    "sells_value": "open sell orders at their limit prices",
+    "order_loss": "loss against the mark if every open order were filled at its limit price; gains count nothing",
 }

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from gpumargin.pack.columns import Bools, Ints, common_codes, encoded, positions_in
 
-_HAS_POOLS = ("positions", "balances", "accounts", "orders")
+_HAS_POOLS = ("positions", "balances", "accounts", "orders", "account_parameters")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Accounts:
     of_balances: Ints  # [B]
     of_accounts: Ints  # rows of the accounts table
     of_orders: Ints  # rows of the orders table
+    of_parameters: Ints  # rows of the account_parameters table
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -46,7 +47,7 @@ def _begins(keys: Ints) -> Bools:
 
 
 def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
-    """Every margin account that positions, balances, orders or the accounts table name.
+    """Every margin account that positions, balances or a table about accounts names.
 
     Args:
       tables: the book's tables in canonical types.
@@ -70,6 +71,7 @@ def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
         of_balances=rows["balances"],
         of_accounts=rows.get("accounts", np.zeros(0, np.int64)),
         of_orders=rows.get("orders", np.zeros(0, np.int64)),
+        of_parameters=rows.get("account_parameters", np.zeros(0, np.int64)),
     )
 
 

@@ -138,7 +138,7 @@ def contract_set(
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit; "every" = so does one in any asset
         but the accounting asset, of a unit of its own where no contract has that underlying; or the assets that move
         with each unit, at the price that collateral is valued at.
-      inputs: columns of `marks` and confidences of `forwards` that the model names, by that name.
+      inputs: columns of `marks`, confidences of `forwards`, terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
       asset_columns: columns of the book by asset, `table.column`, that the model names, by that name.
       settles: whether P&L joins the balances of the assets that contracts settle in.

@@ -12,6 +12,7 @@ from gpumargin.pack.accounts import Accounts, account_categories, account_owners
 from gpumargin.pack.columns import Bools, Floats, Ints, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
+from gpumargin.pack.settings import Settings, values_by_unit
 
 ENTRY = "entry"  # the leg input that is no order
 
@@ -126,7 +127,7 @@ def _with_inputs(
     """Adds what else the model names of a leg; orders without a position become legs of quantity 0."""
     found: dict[str, Floats] = {}
     if orders is not None and {*names} & {*ORDER_INPUTS}:
-        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids)
+        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids, np.asarray(contracts.contracts.mark))
         account, contract = book.without_leg(rows.account, rows.contract)
         rows = rows.and_empty(account, contract, np.zeros(len(account)))
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
@@ -136,6 +137,23 @@ def _with_inputs(
         # An option that is priced from its vol and was entered at no known price: its premium is settled.
         found[ENTRY] = np.where(np.isnan(entry) & contracts.contracts.is_option[rows.contract], 0.0, entry)
     return replace(rows, inputs=found)
+
+
+def _with_settings(
+    rows: _Rows,
+    parameters: pa.Table | None,
+    accounts: Accounts,
+    contracts: ContractSet,
+    settable: Mapping[str, Mapping[str, float]],
+) -> _Rows:
+    """Adds the numbers that accounts may set, each leg's own: by its underlying, else by its account, else default."""
+    found = {name: values_by_unit(values, contracts.units) for name, values in settable.items()}
+    unit = contracts.contracts.unit[rows.contract]
+    settings = {name: values[unit] for name, values in found.items()}
+    if parameters is not None and settings:
+        own = Settings.of(parameters, accounts.of_parameters, contracts.units)
+        settings = {name: own.applied(name, values, rows.account, unit) for name, values in settings.items()}
+    return replace(rows, inputs={**rows.inputs, **settings})
 
 
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
@@ -151,6 +169,7 @@ def leg_book(
     keep_empty: bool,
     inputs: Collection[str] = (),
     categories: Mapping[str, int] | None = None,
+    settable: Mapping[str, Mapping[str, float]] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -163,6 +182,7 @@ def leg_book(
       inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
         that has orders but no position becomes a leg of quantity 0.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
+      settable: numbers by unit that accounts may set for themselves in `account_parameters`.
 
     Returns:
       `LegBook` over the included accounts.
@@ -172,6 +192,7 @@ def leg_book(
     rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
     rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
     rows = _with_inputs(rows, tables.get("orders"), accounts, contracts, inputs)
+    rows = _with_settings(rows, tables.get("account_parameters"), accounts, contracts, settable or {})
     if not included.all():
         rows = rows.take(included[rows.account])
     rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)

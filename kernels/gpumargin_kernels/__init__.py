@@ -36,6 +36,7 @@ from gpumargin_kernels.normal import (
 )
 from gpumargin_kernels.offset import offset_loss
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.ranking import risk_order
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
@@ -137,6 +138,7 @@ __all__ = [
     "option_greeks",
     "parity_forward",
     "part_margin",
+    "risk_order",
     "skew_multiplier",
     "spread_credit",
     "surface_vol",

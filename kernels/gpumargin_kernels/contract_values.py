@@ -58,8 +58,8 @@ def _one_if(side: ContractSide, mask: Leaf) -> Array:
 def _in_underlying(side: ContractSide, slope: Leaf) -> Array:
     """A slope of an option's value to its forward in units of the underlying, `[M]`.
 
-    A coin is worth spot and what it hedges is the forward: a coin-settled option counts by its own share of the forward,
-    as a coin-settled future does, so that both have the delta of Black-76 in coins.
+    A coin is worth spot and what it hedges is the forward: a coin-settled option counts by its own share of the
+    forward, as a coin-settled future does, so that both have the delta of Black-76 in coins.
     """
     contracts = side.contracts
     forward = contracts.forward_fixed + contracts.forward_variable
@@ -102,6 +102,7 @@ CONTRACT_VALUES: dict[str, Callable[[ContractSide], Array]] = {
     "size": lambda side: underlying_size(side.contracts),
     "price": _price,  # mark of one unit of the underlying; of an option its value per unit
     "value": lambda side: side.risk.value,  # of an option; 0 for what settles its P&L
+    "quote": lambda side: jnp.asarray(side.contracts.quote_ratio),  # one unit of quote currency
     "forward": _forward,
     "strike": lambda side: jnp.multiply(side.contracts.strike, side.contracts.quote_ratio),
     "otm": lambda side: _out_of_the_money(side, jnp.asarray(side.market.spot)),  # out of the money by, against spot
@@ -134,7 +135,7 @@ class ContractValues(Mapping[str, Array]):
 
     def __init__(self, side: ContractSide) -> None:
         self._side = side
-        # An input that a value of this module reads, such as the venue's own delta, is that value's and not named itself.
+        # An input that a value of this module reads, such as the venue's own delta, is not named itself.
         inputs = {name: column for name, column in side.contracts.inputs.items() if name not in CONTRACT_VALUES}
         self._given = side.market._asdict() | inputs | side.numbers
 
