@@ -162,8 +162,12 @@ def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     )
     has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
     settled = pl.when(has_expired).then(pl.col("settlement_price"))
-    marked = joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
-    return marked.with_columns(entry=pl.coalesce("entry_price", "mark"))
+    is_option = pl.col("kind") == "option"
+    premium = pl.when(settled.is_null()).then(pl.col("mark_price")).fill_null(0.0)
+    marked = joined.with_columns(
+        mark=pl.coalesce(settled, "mark_price"), usual_entry=pl.when(is_option).then(premium).otherwise(None)
+    ).drop("mark_price", "settlement_price")
+    return marked.with_columns(entry=pl.coalesce("entry_price", "usual_entry", "mark")).drop("usual_entry")
 
 
 def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:

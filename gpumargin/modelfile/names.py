@@ -59,7 +59,7 @@ UNIT_NAMES = {
 # Of one position, at level position only.
 POSITION_NAMES = {
     "quantity": "signed size in units of the underlying",
-    "entry": "entry price in quote currency, the mark where P&L is settled",
+    "entry": "entry price in quote currency, the mark where P&L is settled, 0 for an option that has neither",
     "buys": "open buy orders in units of the underlying",
     "sells": "open sell orders in units of the underlying",
     "orders": "number of open orders",

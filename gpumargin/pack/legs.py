@@ -133,7 +133,9 @@ def _with_inputs(
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
     found |= {n: np.zeros(len(rows.account)) for n in names if n in ORDER_INPUTS and n not in found}
     if ENTRY in names:
-        found[ENTRY] = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        entry = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        # An option that is priced from its vol and was entered at no known price: its premium is settled.
+        found[ENTRY] = np.where(np.isnan(entry) & contracts.contracts.is_option[rows.contract], 0.0, entry)
     return replace(rows, inputs=found)
 
 
