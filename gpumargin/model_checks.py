@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities
+from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
+from gpumargin.pack.accounts import Accounts
 from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, texts
-from gpumargin.pack.contracts import USD
-from gpumargin.pack.legs import Accounts
+from gpumargin.schema import USD
 from gpumargin.tables import Book
 
 _EXAMPLES = 20
@@ -36,6 +36,7 @@ def require_usable(model: MarginModel, book: Book) -> None:
         *_required(model, book),
         *_features(book, model.file.term_inputs()),
     ]
+    failures += _categories(model, book)
     if failures:
         raise input_error(failure_frame(failures))
 
@@ -175,12 +176,26 @@ def _assets(model: MarginModel, book: Book) -> Iterator[Failure]:
 
 
 def _required(model: MarginModel, book: Book) -> Iterator[Failure]:
-    for path in model.file.requires:
+    for path in dict.fromkeys([*model.file.requires, *asset_columns(model.file).values()]):
         table, _, column = path.partition(".")
         found = book.tables.get(table)
         if found is None or (column and column not in found.column_names):
             message = f"the model requires {path!r}, and the book does not have it"
             yield _model_failure(model, "GM101", path, "absent", message, f"add {path!r} to the book")
+
+
+def _categories(model: MarginModel, book: Book) -> Iterator[Failure]:
+    """Accounts in a category that the model does not have would be margined without it: refused."""
+    table, known = book.tables.get("accounts"), model.file.categories
+    if table is None or not known or "emode" not in table.column_names:
+        return
+    words = encoded(table["emode"])[1].to_pylist()
+    for word in sorted(str(word) for word in words if word is not None and str(word) not in known):
+        row = int(np.flatnonzero(texts(table, "emode").astype(str) == word)[0])
+        file, place = book.locate("accounts", row)
+        message = f"{model.label} has no category {word!r}; it has {', '.join(known)}"
+        remedy = "leave emode empty for accounts without one, or add the category to the model file"
+        yield Failure("GM112", "accounts", file, place, "emode", word, message, remedy)
 
 
 def _features(book: Book, read: Collection[str] = ()) -> Iterator[Failure]:

@@ -63,7 +63,7 @@ def _numbers(values: np.ndarray) -> pa.Array:
     return pa.array(np.asarray(values, np.float64))
 
 
-def _minor(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
+def minor_units(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
     """int64 minor units, each rounded once in the direction of `rounding`; null where the value is not finite."""
     exact = np.asarray(values, np.float64)
     is_known = np.isfinite(exact)
@@ -97,6 +97,7 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         columns[f"{name}_balance"] = _numbers(rows.balance[name])
         columns[f"{name}_margin"] = _numbers(rows.margin[name])
         columns[f"{name}_excess"] = _numbers(rows.health.excess[name])
+    columns |= {name: _numbers(amount) for name, amount in rows.charges.items()}
     ratio = np.asarray(rows.health.ratio, np.float64)
     columns |= {
         "health": pa.array(ratio, mask=np.isnan(ratio)),
@@ -104,9 +105,9 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         "worst_loss": _numbers(rows.worst_loss),
         **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
         "num_positions": pa.array(book.num_positions[chosen]),
-        "equity_minor": _minor(rows.equity, naming.decimals, np.floor),
-        "initial_margin_minor": _minor(rows.margin["initial"], naming.decimals, np.ceil),
-        "maintenance_margin_minor": _minor(rows.margin["maintenance"], naming.decimals, np.ceil),
+        "equity_minor": minor_units(rows.equity, naming.decimals, np.floor),
+        "initial_margin_minor": minor_units(rows.margin["initial"], naming.decimals, np.ceil),
+        "maintenance_margin_minor": minor_units(rows.margin["maintenance"], naming.decimals, np.ceil),
     }
     return pa.table(columns)
 

@@ -343,8 +343,8 @@ def test_correlations_follow_the_units_of_the_book_and_unlisted_units_stand_alon
 
 def test_weights_of_base_assets_replace_those_of_the_table() -> None:
     bound = bind(load_model("derive-pm1").file, UNITS, ASSETS, BASE)
-    assert np.asarray(bound.collateral["initial"].asset).tolist() == [1.0, 1.0, 0.0, 1.0]
-    assert np.asarray(bound.collateral["initial"].liability).tolist() == [1.0] * 4
+    assert np.asarray(bound.account.numbers["initial"]["assets"]).tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert np.asarray(bound.account.numbers["initial"]["liability"]).tolist() == [1.0] * 4
 
 
 def test_a_bound_model_holds_numpy_numbers_and_no_words_in_its_leaves() -> None:

@@ -19,9 +19,10 @@ from gpumargin.tables import Book, read_book
 from tests.explained import with_digitals
 
 ACCOUNTS = 1_500
+RULES = str(Path(__file__).with_name("rules.toml"))
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims"])
+@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims", RULES])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -14,6 +14,7 @@ from gpumargin.explain.figures import Figure
 from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.modelfile import Discount, DiscountRate, ScenarioLoss
+from gpumargin.modelfile.scenarios import SKEWS
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class _Expiry:
       value: net value now.
       counted: `[S]` what the model counts of the P&L.
       share: `[S]` share of the net shocked value that counts, 1 without a discount.
+      shares: what that is for a positive and for a negative value.
     """
 
     pnl: Floats
     value: float
     counted: Floats
     share: Floats
+    shares: tuple[float, float]
 
 
 def _shares(discount: Discount, side: UnitSide, legs: np.ndarray) -> tuple[float, float]:
@@ -49,16 +52,21 @@ def _shares(discount: Discount, side: UnitSide, legs: np.ndarray) -> tuple[float
     return share(discount, -1), negative
 
 
+def _turns(scenarios: pl.DataFrame) -> np.ndarray:
+    """Which scenarios turn the smile."""
+    return scenarios["vol_rule"].cast(pl.String).is_in(SKEWS).to_numpy()
+
+
 def _expiries(component: ScenarioLoss, side: UnitSide, columns: np.ndarray) -> dict[str, _Expiry]:
     """What every expiry gains, and what of it counts, in each scenario."""
-    turns = np.array([str(rule).startswith("skew") for rule in side.scenarios["vol_rule"].to_numpy()[columns]])
+    turns = _turns(side.scenarios[columns])
     found: dict[str, _Expiry] = {}
     for label, legs in side.expiries().items():
         pnl, value = side.pnl[np.ix_(legs, columns)].sum(axis=0), float(side.column("value")[legs].sum())
         shares = (1.0, 1.0) if component.discount is None else _shares(component.discount, side, legs)
         share = np.where(pnl + value > 0, *shares)
         counted = pnl + (share - 1) * (pnl + value)
-        found[label] = _Expiry(pnl, value, np.where(turns, -np.abs(counted), counted), share)
+        found[label] = _Expiry(pnl, value, np.where(turns, -np.abs(counted), counted), share, shares)
     return found
 
 
@@ -98,7 +106,8 @@ def scenario_loss(component: ScenarioLoss, side: UnitSide) -> Charge:
         pl.Series("counted_pnl", counted),
         pl.Series("binds", np.arange(len(columns)) == worst),
     )
-    unused = () if component.discount or "skew" in str(rows["vol_rule"].to_list()) else ("discount", "share_counted")
+    shares = ("share_if_positive", "share_if_negative", "share_counted")
+    unused = () if component.discount else shares if _turns(rows).any() else (*shares, "discount")
     kept = (*unused, *(("weighted_pnl",) if component.post is None else ()))
     at_worst = _at_worst(expiries, worst, float(weight[worst]))
     return Charge(
@@ -116,6 +125,8 @@ def _at_worst(expiries: Mapping[str, _Expiry], worst: int, weight: float) -> pl.
             "expiry": label,
             "net_value": line.value,
             "net_pnl": float(line.pnl[worst]),
+            "share_if_positive": line.shares[0],
+            "share_if_negative": line.shares[1],
             "share_counted": float(line.share[worst]),
             "discount": float(line.counted[worst] - line.pnl[worst]),
             "contribution": weight * float(line.counted[worst]),

@@ -1,12 +1,15 @@
 """What a model file may say: the schema of the TOML files under `models/`."""
 
-from gpumargin.modelfile.account import CollateralTable as CollateralTable
+from gpumargin.modelfile.account import account_expressions as account_expressions
+from gpumargin.modelfile.account import asset_columns as asset_columns
 from gpumargin.modelfile.aggregation import Aggregation as Aggregation
 from gpumargin.modelfile.aggregation import Correlated as Correlated
 from gpumargin.modelfile.aggregation import Covariance as Covariance
 from gpumargin.modelfile.aggregation import Offset as Offset
 from gpumargin.modelfile.aggregation import PlainSum as PlainSum
 from gpumargin.modelfile.aggregation import Sensitivities as Sensitivities
+from gpumargin.modelfile.balances import BalanceChargeTable as BalanceChargeTable
+from gpumargin.modelfile.balances import CollateralTable as CollateralTable
 from gpumargin.modelfile.components import ChargeTable as ChargeTable
 from gpumargin.modelfile.components import Discount as Discount
 from gpumargin.modelfile.components import DiscountRate as DiscountRate

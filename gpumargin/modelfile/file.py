@@ -9,8 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import CollateralTable
+from gpumargin.modelfile.account import StatusTable, check_account
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
+from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
 from gpumargin.modelfile.components import (
     SUM_WORDS,
     ChargeTable,
@@ -49,6 +50,10 @@ _RESERVED = {
     "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
     "worst_scenario",
 }  # fmt: skip
+# Columns of the accounts table that no charge on balances may be called.
+_ACCOUNT_COLUMNS = _RESERVED | {
+    "debt", "health", "model", "num_positions", "owner_id", "status", "units",
+}  # fmt: skip
 
 _POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
@@ -71,7 +76,7 @@ class ModelFile(Strict):
     title: str
     source: str
     accounting_asset: str
-    kinds: list[ContractKind] = Field(min_length=1)
+    kinds: list[ContractKind]
     requires: list[str] = []
     base_legs: bool | dict[str, list[str]] = False
     unsettled_without_position: bool = True
@@ -85,13 +90,20 @@ class ModelFile(Strict):
     vol_shock: VolShockTable = VolShockTable()
     skew: SkewTable | None = None
     composite_delta: CompositeDeltaTable | None = None
-    components: dict[str, ComponentTable]
+    components: dict[str, ComponentTable] = {}
     parameters: dict[str, Number] = {}
     settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
     tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     margin: dict[str, str]
     aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
+    categories: dict[str, Category] = {}
+    debt: Literal["balance", "requirement"] = "balance"
+    pnl_settles: bool = False
+    counted: dict[str, str] = {}
+    balances: dict[Name, BalanceChargeTable] = {}
+    account: dict[str, str] = {}
+    status: StatusTable = StatusTable()
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -148,8 +160,15 @@ def _fail(message: str) -> None:
 def _check_names(model: ModelFile) -> None:
     """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
     twice = set(model.components) & {*model.parameters, *model.margin}
+    twice |= set(model.balances) & {
+        *model.components,
+        *model.parameters,
+        *model.margin,
+        *ACCOUNT_NAMES,
+        *_ACCOUNT_COLUMNS,
+    }
     if twice or set(model.components) & _RESERVED:
-        _fail(f"components: {sorted(twice | set(model.components) & _RESERVED)} name something else already")
+        _fail(f"{sorted(twice | set(model.components) & _RESERVED)} name something else already")
     missing = {"initial", "maintenance"} - set(model.margin)
     if missing:
         _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
@@ -166,10 +185,11 @@ def _check_names(model: ModelFile) -> None:
         _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
     if "composite_delta" in used and model.composite_delta is None:
         _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
-    if set(model.parameters) - used:
-        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
+    used |= check_account(model)
+    if set(model.parameters) - used:
+        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
 
 
 def _check_components(model: ModelFile) -> None:
@@ -234,6 +254,8 @@ def _check_defaults(tree: object, path: str) -> None:
         return
     for key, value in tree.items():
         here = f"{path}.{key}".lstrip(".")
+        if path == "categories":
+            continue  # overrides of some assets
         is_numbers = isinstance(value, dict) and bool(value) and all(isinstance(v, float) for v in value.values())
         if is_numbers and DEFAULT not in value:
             _fail(f"{here}: a table of numbers by name needs a {DEFAULT!r}, found only {sorted(value)}")

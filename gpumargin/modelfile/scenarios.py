@@ -69,7 +69,7 @@ class VolShockTable(Strict):
     short_power: Number = {DEFAULT: 0.0}
     long_power: Number = {DEFAULT: 0.0}
     pivot_days: PositiveNumber = {DEFAULT: 30.0}
-    floor_days: PositiveNumber = {DEFAULT: 1.0}
+    floor_days: NotNegativeNumber = {DEFAULT: 1.0}
     min_up: NotNegativeNumber | None = None
     max_up: NotNegativeNumber | None = None
 
@@ -86,7 +86,7 @@ class SkewTable(Strict):
     linear_slope: Number
     abs_cap: Number
     abs_slope: Number
-    min_k_star: PositiveNumber
+    min_k_star: NotNegativeNumber
     width: Number
     vol_static: Number
     vol_slope: Number

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Ints, floats, texts
+from gpumargin.pack.assets import asset_prices, asset_values, collateral_prices, settlement_columns
+from gpumargin.pack.columns import Ints, texts
 from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_contracts, listed_contracts, unit_market
 from gpumargin_kernels import records
 
-USD = "USD"
 NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units must not be empty
 
 
@@ -35,16 +35,12 @@ class ContractSet:
     expiry: Ints  # [M] microseconds since 1970, NO_EXPIRY if none
     is_listed: np.ndarray  # [M] bool, False for base rows
     base_contract: np.ndarray  # [C] int, index of the asset's base contract, -1 if it is not a leg
+    settlement: np.ndarray | None = None  # [J] int, assets into whose balances P&L settles; None = it does not
 
     @property
     def padding(self) -> int:
         """Index of the padding contract."""
         return int(self.expiry.size)
-
-
-def _prices(prices: pa.Table, name: str) -> dict[str, float]:
-    """A price per asset; USD is worth 1 of itself."""
-    return {USD: 1.0} | dict(zip(texts(prices, "asset").astype(str), floats(prices, name).tolist(), strict=True))
 
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
@@ -64,9 +60,10 @@ def _joined(*parts: records.Contracts) -> records.Contracts:
 
 
 def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
-    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
-    missing = rows - len(contracts.unit)
-    return _joined(contracts, blank_contracts(missing, contracts.inputs)) if missing > 0 else contracts
+    """Contracts whose last row, padding worth nothing, is repeated until there are at least `rows`."""
+    missing = max(rows - len(contracts.unit), 0)
+    padded: records.Contracts = _mapped(lambda c: np.concatenate([c, np.repeat(c[-1:], missing, axis=0)]), contracts)
+    return padded
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -119,21 +116,6 @@ def _held(
     return {asset: unit for unit in units for asset in base_legs.get(unit, ()) if asset in assets}
 
 
-def _collateral_prices(prices: pa.Table, price: Mapping[str, float]) -> dict[str, float]:
-    """Price of each asset as collateral, which is its price where no other is given."""
-    other = _prices(prices, "collateral_price") if "collateral_price" in prices.column_names else {}
-    return {**price, **{asset: value for asset, value in other.items() if not np.isnan(value)}}
-
-
-def _assets(prices: pa.Table, price: Mapping[str, float], names: tuple[str, ...], accounting: str) -> records.Assets:
-    """Assets at their collateral price."""
-    collateral = _collateral_prices(prices, price)
-    return records.Assets(
-        ratio=np.array([collateral[name] / price[accounting] for name in names]),
-        price=np.array([price[name] for name in names]),
-    )
-
-
 def contract_set(
     tables: Mapping[str, pa.Table],
     as_of: int,
@@ -143,6 +125,8 @@ def contract_set(
     base_legs: bool | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
     inputs: Mapping[str, str] | None = None,
+    asset_columns: Mapping[str, str] | None = None,
+    settles: bool = False,
 ) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
@@ -155,16 +139,18 @@ def contract_set(
         unit, at the price that collateral is valued at.
       inputs: columns of `marks` and terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
+      asset_columns: columns of the book by asset, `table.column`, that the model names, by that name.
+      settles: whether P&L joins the balances of the assets that contracts settle in.
 
     Returns:
       `ContractSet`; instruments whose market data is missing carry NaN and must not be held.
     """
-    price = _prices(tables["prices"], "price")
+    price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
     units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
     held = _held(units, assets, base_legs=base_legs)
-    own_price = price if base_legs is True else _collateral_prices(tables["prices"], price)
+    own_price = price if base_legs is True else collateral_prices(tables["prices"])
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
         base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
@@ -174,12 +160,18 @@ def contract_set(
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
+    paid_in = np.array([*texts(listed.table, "settlement").astype(str).tolist(), *[""] * len(held)], dtype=str)[order]
+    padded = _joined(grouped, blank_contracts(1, inputs or {}))
+    settlement = None
+    if settles:
+        settlement, column = settlement_columns(paid_in, contracts.unit[order], len(units), price, accounting)
+        padded = padded._replace(settlement_column=column)
     return ContractSet(
-        contracts=_joined(grouped, blank_contracts(1, inputs or {})),
+        contracts=padded,
         market=unit_market(
             tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
         ),
-        assets=_assets(tables["prices"], price, assets, accounting),
+        assets=asset_values(tables, assets, accounting, asset_columns or {}, settlement),
         units=units,
         asset_ids=assets,
         ids=pa.array(ids[order], pa.string()),
@@ -187,4 +179,5 @@ def contract_set(
         expiry=expiry[order],
         is_listed=kind[order] != "base",
         base_contract=_base_places(assets, kind[order], ids[order]),
+        settlement=np.searchsorted(assets, np.unique(paid_in[paid_in != ""])) if settles else None,
     )

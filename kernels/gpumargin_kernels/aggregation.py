@@ -20,7 +20,7 @@ from gpumargin_kernels.sensitivity import (
     RiskBuckets,
     curvature_margin,
     layer_margin,
-    vol_points,
+    vol_of_weight,
 )
 from gpumargin_kernels.spread_credit import spread_credit, weighted_price_risk
 
@@ -79,7 +79,7 @@ def _sensitivities(aggregation: Aggregation, held: HeldUnits, zero: Array) -> Am
     delta, vega, bend = (
         jnp.where(held.is_held, held.charges[component], 0) for component in map(aggregation.choice, _LAYERS)
     )
-    points = vol_points(tables["weight"], aggregation.numbers["horizon_days"])
+    points = vol_of_weight(tables["weight"], aggregation.numbers["horizon_days"])
     risk = vega * points[bucket] * aggregation.numbers["vol_ratio"]
     common = tables["correlation"], tables["across"], tables["is_alone"]
 

@@ -90,11 +90,40 @@ class DeltaPoints(NamedTuple):
     years_ahead: Leaf  # []
 
 
-class Weights(NamedTuple):
-    """Share of an asset's value that counts as collateral; both fields `[C]`."""
+class BalanceRule(NamedTuple):
+    """Value of one balance that counts, accounting unit: of a positive one, and of a negative one (signed)."""
 
-    asset: Leaf  # for a positive balance, 0..1
-    liability: Leaf  # for a negative balance, >= 1
+    asset: Expression
+    liability: Expression
+
+
+class BalanceCharge(NamedTuple):
+    """A sum over the balances of an account: expressions of each balance, and one of their sums."""
+
+    name: str
+    each: tuple[tuple[str, Expression], ...]
+    amount: Expression
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("numbers", "charge_numbers", "scalars"),
+    meta_fields=("rules", "is_debt_required", "charges", "counted", "settles", "margins", "statuses"),
+)
+@dataclass(frozen=True)
+class AccountModel:
+    """What a model says of whole accounts. Names in its expressions: `collateral.py` and `account.py`."""
+
+    rules: tuple[tuple[str, BalanceRule], ...]  # by margin type
+    is_debt_required: bool  # liabilities are part of the requirement instead of the balance
+    charges: tuple[BalanceCharge, ...]
+    counted: tuple[tuple[str, Expression], ...]  # by margin type, what counts of a unit; absent = P&L + option value
+    settles: bool  # what counts of a unit joins the balance of its settlement asset before the rules apply
+    margins: tuple[tuple[str, Expression], ...]  # by margin type, in evaluation order; absent = units + debt
+    statuses: tuple[tuple[str, Expression], ...]  # positive = the status holds; absent = see `account_health`
+    numbers: dict[str, dict[str, Leaf]]  # margin type -> number [E C] or brackets [E C, T, 2], E categories
+    charge_numbers: dict[str, dict[str, Leaf]]  # charge -> number [C] or brackets [C, T, 2]
+    scalars: dict[str, Leaf]  # [] each, named in `margins`, `statuses` and the amounts of charges
 
 
 @partial(
@@ -107,10 +136,10 @@ class Weights(NamedTuple):
         "scenario_numbers",
         "parameters",
         "numbers",
-        "collateral",
         "aggregation",
         "spreads",
         "delta_points",
+        "account",
     ),
     meta_fields=("scenario_sets", "components", "margins", "rules"),
 )
@@ -127,7 +156,7 @@ class Model:
     vol_shock: VolShock
     parameters: dict[str, Leaf]  # [U] each, named in the expressions
     numbers: dict[str, dict[str, Leaf]]  # component -> number -> [U]
-    collateral: dict[str, Weights]  # margin type -> weights
+    account: AccountModel
     aggregation: Aggregation = field(default_factory=Aggregation)
     spreads: dict[str, SpreadTable] = field(default_factory=dict)  # by component
     delta_points: DeltaPoints | None = None  # None = the model names no composite delta

@@ -74,7 +74,7 @@ def concentration(sensitivity: Array, threshold: Array) -> Array:
     return jnp.maximum(safe_sqrt(jnp.abs(sensitivity) / threshold), 1)
 
 
-def vol_points(weight: Array, horizon_days: Array | float) -> Array:
+def vol_of_weight(weight: Array, horizon_days: Array | float) -> Array:
     """Vol that a delta weight stands for: weight * sqrt(365 / horizon) / z(0.99), in points for a weight in per cent.
 
     Args:

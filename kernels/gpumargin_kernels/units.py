@@ -1,12 +1,12 @@
-"""Unit rows, what they require, and the accounts that they make together."""
+"""Unit rows and what they require, alone and with the other units of their account."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import repeat, take
+from gpumargin_kernels._buckets import take
 from gpumargin_kernels.aggregation import HeldUnits, account_margins, cross_charge, cross_components
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
@@ -35,6 +35,7 @@ class UnitRows(NamedTuple):
     worst_loss: Leaf
     margin: dict[str, Leaf]  # by margin type
     option_value: Leaf
+    option_columns: Leaf  # [R, J] by settlement asset; J = 0 unless units settle into balances
     greeks: MoneyGreeks
     pnl: dict[str, Leaf]  # [R, S] by component, where the aggregation reads it; not part of the result
 
@@ -75,37 +76,9 @@ def across_units(
     return units._replace(charges=ordered, margin=requirements(model, ordered, units.unit))
 
 
-class UnitSums(NamedTuple):
-    """Sums over the units of each account, `[A]` each."""
-
-    margin: dict[str, Leaf]
-    option_value: Leaf
-    unrealised_pnl: Leaf
-    worst_loss: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountUnits(NamedTuple):
-    """Units of each account brought together, `[A]` each."""
-
-    sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
-    worst_scenario: Leaf
-
-
-def account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account brought together, `[A]`."""
-    source = UnitSums(units.margin, units.option_value, pnl, units.worst_loss, units.greeks)
-
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
-        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-        more = jax.tree.map(lambda x: jnp.where(is_held, x[row], 0), source)
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, more))
-
-    start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, units.worst_scenario[slots.row[:, 0]], -1)
+def account_margins_of(
+    model: Model, units: UnitRows, slots: UnitSlots, sums: dict[str, Array], zero: Array
+) -> dict[str, Array]:
+    """Requirement of each account by margin type, as the model aggregates its units; `sums` are their plain sums."""
     is_plain = model.aggregation.kind == "sum" and not model.aggregation.margins
-    margin = sums.margin if is_plain else account_margins(model, _held(units, slots), zero)
-    return AccountUnits(sums, margin, worst)
+    return sums if is_plain else account_margins(model, _held(units, slots), zero)

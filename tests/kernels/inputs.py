@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpumargin_kernels.model import Model, VolShock
+from gpumargin_kernels.model import AccountModel, Model, VolShock
 from gpumargin_kernels.records import Contracts, Legs
 from gpumargin_kernels.svi import SviSlice
 
@@ -63,7 +63,7 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "vol_shock": vol_shock(dtype=dtype),
         "parameters": {},
         "numbers": {},
-        "collateral": {},
+        "account": AccountModel((), False, (), (), False, (), (), {}, {}, {}),
     }
     return Model(**(empty | given))
 

@@ -28,7 +28,6 @@ NOT_YET = {
             "bybit_short_put",
             "deribit_pm_btc",
             "drift_margin",
-            "lending_health",
             "mango_health",
             "okx_pm_unit_btc",
         )
@@ -37,7 +36,6 @@ NOT_YET = {
         f"exchange_vectors/{name}.json": "liquidation and auctions are not part of this version"
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
-    **{f"risk_vectors/{name}.json": "the model is not shipped yet" for name in ("collateral_tiers", "haircut")},
     **{
         f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
         for name in ("merkle_published", "merkle_sum_tree", "reverse_stress", "cover2")

@@ -18,7 +18,7 @@ from gpumargin_kernels.sensitivity import (
     curvature_share,
     curvature_tail,
     layer_margin,
-    vol_points,
+    vol_of_weight,
 )
 from tests.reference.folders import read_cases
 
@@ -74,7 +74,7 @@ def layers(factors: Factors, given: dict[str, Any]) -> dict[str, Any]:
     """Vega and curvature of one account, and what they are made of."""
     names = list(given["RW"])
     bucket = jnp.array([[names.index(name) for name in factors.bucket]])
-    points = vol_points(by_bucket(given["RW"], names), HORIZON_DAYS)[bucket]
+    points = vol_of_weight(by_bucket(given["RW"], names), HORIZON_DAYS)[bucket]
     width = max(1, *map(len, factors.vega))
     days, vega = (
         jnp.array([[row[i] for row in rows] + [float(1 - i)] * (width - len(rows)) for rows in factors.vega])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile import (
-    DEFAULT,
     Correlated,
     Covariance,
     ModelFile,
@@ -17,15 +16,9 @@ from gpumargin.modelfile import (
     SpreadCredit,
     SpreadLeg,
 )
-from gpumargin.pack.columns import Floats
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import Aggregation
 from gpumargin_kernels.spread_credit import SpreadTable
-
-
-def by_name(numbers: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """A table of numbers as an array over `names`, the default where a name is not listed."""
-    return np.array([numbers.get(name, numbers[DEFAULT]) for name in names], dtype=np.float64)
 
 
 def _listed_matrix(given: list[list[float]], rows: list[str], units: Sequence[str]) -> dict[str, np.ndarray]:
@@ -82,7 +75,7 @@ def _aggregation_tables(file: ModelFile, units: Sequence[str]) -> dict[str, np.n
 _KIND_NUMBERS = ("horizon_days", "vol_ratio", "between")
 
 
-def account_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
+def aggregation_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     """Requirement of an account by margin type, where the aggregation states it; the same names as `bind` gives."""
     rule = file.aggregation
     known = {*file.components, *rule.numbers, *rule.outputs, *file.margin}
@@ -91,7 +84,7 @@ def account_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
 
 def bound_aggregation(file: ModelFile, units: Sequence[str]) -> Aggregation:
     """How units come together, as kernels take it; the static part depends on the file alone."""
-    rule, margins = file.aggregation, account_expressions(file)
+    rule, margins = file.aggregation, aggregation_expressions(file)
     used = set().union(*(names_in(expression) for _, expression in margins))
     own = {name: getattr(rule, name) for name in _KIND_NUMBERS if hasattr(rule, name)}
     return Aggregation(

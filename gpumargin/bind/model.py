@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from gpumargin.bind_aggregation import bound_aggregation, by_name, spread_table
+from gpumargin.bind.account import NO_ACCOUNTS, bind_account
+from gpumargin.bind.aggregation import bound_aggregation, spread_table
+from gpumargin.bind.numbers import brackets_by_name, by_name
 from gpumargin.evaluate import number_of
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile import (
-    DEFAULT,
     ChargeTable,
-    CollateralTable,
     ModelFile,
     PriceShortfall,
     ScenarioLoss,
@@ -22,7 +22,7 @@ from gpumargin.modelfile import (
 )
 from gpumargin.modelfile.scenarios import SKEWS, WEIGHT_NAMES, counterparts, unmoved
 from gpumargin.pack.columns import Bools, Floats
-from gpumargin.pack.contracts import USD
+from gpumargin.schema import USD
 from gpumargin_kernels.charge import ChargeChoices, Summed
 from gpumargin_kernels.expression import Expression
 from gpumargin_kernels.model import (
@@ -32,18 +32,12 @@ from gpumargin_kernels.model import (
     ScenarioRules,
     ScenarioSet,
     VolShock,
-    Weights,
 )
 
 _DIRECTIONS = {"up": 1, "none": 0, "down": -1, "skew_linear": 2, "skew_abs": 3}
 _DAYS_PER_YEAR = 365
-
-
-def brackets_by_name(tables: Mapping[str, Sequence[tuple[float, float]]], names: Sequence[str]) -> Floats:
-    """Bracket tables over `names` `[N, T, 2]`, shorter ones with their last row repeated: brackets of no width."""
-    rows = [tables.get(name, tables[DEFAULT]) for name in names]
-    longest = max(map(len, tables.values()))
-    return np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], np.float64).reshape(-1, longest, 2)
+_SMALLEST_K_STAR = 1e-12  # what expires now has no other and would divide by 0
+_SHORTEST_DAYS = 1e-9  # a floor of 0 would make the shock of what expires now infinite
 
 
 def scenario_rows(file: ModelFile) -> list[tuple[str, ScenarioRow]]:
@@ -101,6 +95,7 @@ def _scenario_numbers(file: ModelFile, rows: Sequence[ScenarioRow], units: Seque
         found["years_ahead"] = np.array([row.days for row in rows]) / _DAYS_PER_YEAR
     if any(row.vol in SKEWS for row in rows) and file.skew is not None:
         found |= {name: by_name(values, units) for name, values in file.skew}
+        found["min_k_star"] = np.maximum(found["min_k_star"], _SMALLEST_K_STAR)
     return found
 
 
@@ -127,7 +122,7 @@ def _vol_shock(file: ModelFile, units: Sequence[str]) -> VolShock:
         short_power=field("short_power"),
         long_power=field("long_power"),
         pivot_years=field("pivot_days") / _DAYS_PER_YEAR,
-        floor_years=field("floor_days") / _DAYS_PER_YEAR,
+        floor_years=np.maximum(field("floor_days"), _SHORTEST_DAYS) / _DAYS_PER_YEAR,
     )
 
 
@@ -216,14 +211,6 @@ def margin_expressions(file: ModelFile) -> tuple[tuple[str, Expression], ...]:
     return tuple((name, parse_expression(text, known)) for name, text in file.margin.items())
 
 
-def asset_weights(table: CollateralTable, assets: Sequence[str], base: Bools) -> Weights:
-    """Weights of every asset, `[C]`; `base` marks assets that are legs of a unit."""
-    asset = by_name(table.assets, assets)
-    if table.base is not None:
-        asset = np.where(base, table.base, asset)
-    return Weights(asset, by_name(table.liability, assets))
-
-
 def without_scenarios(units: int) -> Model:
     """A model of `units` risk units that asks for nothing: for pricing contracts alone."""
     ones = np.ones(units)
@@ -237,7 +224,7 @@ def without_scenarios(units: int) -> Model:
         vol_shock=VolShock(*(ones for _ in VolShock._fields)),
         parameters={},
         numbers={},
-        collateral={},
+        account=NO_ACCOUNTS,
     )
 
 
@@ -266,8 +253,8 @@ def bind(file: ModelFile, units: Sequence[str], assets: Sequence[str], base: Boo
         scenario_numbers=_scenario_numbers(file, rows, units),
         parameters={name: by_name(values, units) for name, values in file.parameters.items()},
         numbers=_numbers(file, units, assets),
-        collateral={name: asset_weights(file.collateral_of(name), assets, base) for name in file.margin},
         aggregation=bound_aggregation(file, units),
         delta_points=_delta_points(file, units),
         spreads={n: spread_table(c, units) for n, c in file.components.items() if isinstance(c, SpreadCredit)},
+        account=bind_account(file, assets, base),
     )
