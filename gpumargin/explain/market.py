@@ -195,7 +195,8 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
         .sort("order")
     )
-    return _with_settings(sources, _with_money(_with_marks(sources, _with_feeds(sources, legs)), market))
+    marked = _with_own_prices(_with_marks(sources, _with_feeds(sources, legs)), market)
+    return _with_settings(sources, _with_money(marked, market))
 
 
 def own_settings(sources: AccountSources) -> dict[tuple[str, str | None], float]:
@@ -215,6 +216,12 @@ def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
             pl.col("unit").cast(pl.String).replace_strict(found, return_dtype=pl.Float64).alias(name)
         )
     return legs
+
+
+def _with_own_prices(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
+    """Base assets with their index price for a mark."""
+    own = legs["instrument_id"].replace_strict(market.price, default=None, return_dtype=pl.Float64)
+    return legs.with_columns(mark=pl.when("is_base").then(own).otherwise("mark"))
 
 
 def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:

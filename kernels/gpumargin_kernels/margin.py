@@ -237,6 +237,7 @@ def part_margin(
         book.unit_slots.place,
     )
     side = balance_side(model.account, together)
+    together = together._replace(spot_confidence=None)  # what the barrier below holds is computed, used or not
     collateral = in_row_order(
         [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
