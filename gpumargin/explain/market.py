@@ -199,11 +199,16 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
     return _with_settings(sources, _with_money(marked, market))
 
 
-def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
-    """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
+def own_settings(sources: AccountSources) -> dict[tuple[str, str | None], float]:
+    """Numbers that the account sets for itself, by name and subject."""
     table = sources.book.get("account_parameters")
     rows = [] if table is None or table.height == 0 else _optional(table, "subject").iter_rows(named=True)
-    own = {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
+    return {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
+
+
+def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
+    own = own_settings(sources)
     for name, values in sources.file.settable.items():
         usual = {unit: values.get(unit, values[DEFAULT]) for unit in legs["unit"].unique()}
         found = {unit: own.get((name, unit), own.get((name, None), value)) for unit, value in usual.items()}
