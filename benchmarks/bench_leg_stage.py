@@ -51,7 +51,7 @@ def buckets(legs: Legs, devices: int, rows_step: int) -> list[tuple[np.ndarray, 
         source = np.where(used, source, 0)
         contract = np.where(used, legs.contract[source], padding).astype(np.int32)
         quantity = np.where(used, legs.quantity[source], 0).astype(legs.quantity.dtype)
-        made.append((rows, records.Legs(np.zeros(padded, np.int32), contract, quantity)))
+        made.append((rows, records.Legs(np.zeros(padded, np.int32), contract, quantity, inputs={})))
     return made
 
 
@@ -59,13 +59,14 @@ def contracts_of(legs: Legs) -> records.Contracts:
     """Only what the leg stage reads: the groups; one strike per contract."""
     blank = dict.fromkeys(records.Contracts._fields, np.zeros(1))
     expiry = np.append(legs.expiry, -1).astype(np.int32)
-    return records.Contracts(**blank | {"expiry_group": expiry, "strike_group": np.arange(len(expiry), dtype=np.int32)})
+    strike = np.arange(len(expiry), dtype=np.int32)
+    return records.Contracts(**blank | {"expiry_group": expiry, "strike_group": strike, "inputs": {}})
 
 
 def plain_tally(legs: Legs) -> records.Tally:
     """Scenario P&L, summed over the row."""
     columns = np.vstack([legs.table, np.zeros_like(legs.table[:1])])
-    return records.Tally(columns=columns, terms=columns[:, :0])
+    return records.Tally(columns={"net": columns}, terms=columns[:, :0])
 
 
 def expiry_tally(legs: Legs) -> records.Tally:
@@ -75,7 +76,7 @@ def expiry_tally(legs: Legs) -> records.Tally:
     columns = np.vstack([columns, np.zeros_like(columns[:1])])
     factor = np.append(legs.discount - 1, 0).astype(legs.table.dtype)
     terms = np.stack([factor, np.zeros_like(factor)], axis=1)
-    return records.Tally(columns=columns, terms=terms, level="expiry", close=_discounted_pnl)
+    return records.Tally(columns={"net": columns}, terms=terms, level="expiry", close=_discounted_pnl)
 
 
 def ours(legs: Legs, tally: records.Tally) -> Callable[[], list[jax.Array]]:

@@ -37,6 +37,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],  # of the minute before: near or above the cores, and times say little
         "devices": [str(device) for device in jax.devices()],
         "python": platform.python_version(),
         "jax": jax.__version__,

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from gpumargin.catalogue import MarginModel as MarginModel
     from gpumargin.catalogue import load_model as load_model
     from gpumargin.checks import check_book as check_book
+    from gpumargin.compare import compare_models as compare_models
     from gpumargin.errors import GpumarginError as GpumarginError
     from gpumargin.errors import InputError as InputError
     from gpumargin.errors import InternalError as InternalError
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
+    from gpumargin.formulas import formula_value as formula_value
     from gpumargin.run import margin as margin
     from gpumargin.runs import Run as Run
     from gpumargin.sample import sample_path as sample_path
@@ -33,6 +35,8 @@ _HOME = {
     "Run": "gpumargin.runs",
     "UsageError": "gpumargin.errors",
     "check_book": "gpumargin.checks",
+    "compare_models": "gpumargin.compare",
+    "formula_value": "gpumargin.formulas",
     "load_model": "gpumargin.catalogue",
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
@@ -49,6 +53,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "check_book",
+    "compare_models",
+    "formula_value",
     "load_model",
     "margin",
     "read_book",

@@ -107,7 +107,7 @@ class Engine:
         rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
         block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
-        return _contract_program(self._mesh, chunk)(block, self._market, self._model)
+        return _contract_program(self._mesh, chunk)(block, self._market, self._model, self._assets.settlement)
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -156,7 +156,8 @@ class Engine:
 def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., ContractTable]:
     """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
     local = partial(contract_stage, chunk=chunk)
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(_BLOCK, _SHARED, _SHARED), out_specs=_BLOCK, check_vma=False)
+    specs = (_BLOCK, _SHARED, _SHARED, _SHARED)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
     return cast("Callable[..., ContractTable]", jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED)))
 
 

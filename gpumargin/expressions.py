@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -42,12 +42,28 @@ def parse_expression(text: str, names: Collection[str], tables: Collection[str] 
     Raises:
       ValueError: the text is not such an expression, or uses an unknown name; the message lists the known ones.
     """
+    return _Reader(text, names, tables).node(_tree(text))
+
+
+def _tree(text: str) -> ast.expr:
     try:
-        tree = ast.parse(text, mode="eval").body
+        return ast.parse(text, mode="eval").body
     except SyntaxError as error:
         message = f"{text!r} is not an expression: {error.msg}; use {_GRAMMAR}"
         raise ValueError(message) from None
-    return _Reader(text, names, tables).node(tree)
+
+
+def parse_predicate(text: str, names: Collection[str]) -> Expression:
+    """Nested tuples of a condition such as `"initial_margin > 0 and initial_excess < 0"`: 1 if it holds, else 0.
+
+    Args:
+      text: comparisons `<`, `<=`, `>`, `>=` of two expressions, joined by `and`, `or` and parentheses.
+      names: what may be named.
+
+    Raises:
+      ValueError: the text is no such condition, or uses an unknown name.
+    """
+    return _Reader(text, names, ()).predicate(_tree(text))
 
 
 def names_in(expression: Expression) -> set[str]:
@@ -90,11 +106,23 @@ class _Reader:
                 return (name, *map(self.node, args))
         return self._refused(node)
 
+    def predicate(self, node: ast.expr) -> Expression:
+        match node:
+            case ast.BoolOp(op=op, values=parts):
+                return ("min" if isinstance(op, ast.And) else "max", *map(self.predicate, parts))
+            case ast.Compare():
+                return self._compared(node, node, (1.0, 0.0))
+        return self._refused(node)
+
     def _where(self, node: ast.expr, compare: ast.Compare, choices: list[ast.expr]) -> Expression:
-        if len(compare.ops) != 1 or len(choices) != _WHERE_CHOICES:
+        if len(choices) != _WHERE_CHOICES:
+            return self._refused(node)
+        return self._compared(node, compare, [self.node(choice) for choice in choices])
+
+    def _compared(self, node: ast.expr, compare: ast.Compare, both: Sequence[Expression]) -> Expression:
+        if len(compare.ops) != 1:
             return self._refused(node)
         left, right = self.node(compare.left), self.node(compare.comparators[0])
-        both = [self.node(choice) for choice in choices]
         match compare.ops[0]:
             case ast.Lt():
                 return ("where<", left, right, *both)

@@ -18,10 +18,11 @@ from gpumargin.engine import Engine, Settings
 from gpumargin.errors import UsageError
 from gpumargin.filling import fill_market
 from gpumargin.model_checks import require_priceable
-from gpumargin.pack.contracts import USD, ContractSet, contract_set
+from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
 from gpumargin.result_columns import MARKET_UNITS, described
 from gpumargin.results import instruments_table
+from gpumargin.schema import USD
 from gpumargin.tables import Book
 
 Units = Literal["raw", "market"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.modelfile import Aggregation, PriceShortfall
+from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
+from gpumargin.pack.accounts import Accounts
 from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, texts
-from gpumargin.pack.contracts import USD
-from gpumargin.pack.legs import Accounts
+from gpumargin.schema import USD
 from gpumargin.tables import Book
 
 _EXAMPLES = 20
@@ -30,7 +30,13 @@ def require_usable(model: MarginModel, book: Book) -> None:
       InputError: GM114 a correlation matrix that is none; GM105 an asset the model needs has no price; GM101 an
         optional input that the model requires is absent; GM112 a contract feature the model cannot price.
     """
-    failures = [*_correlation(model), *_assets(model, book), *_required(model, book), *_features(book)]
+    failures = [
+        *_correlation(model),
+        *_assets(model, book),
+        *_required(model, book),
+        *_features(book, model.file.term_inputs()),
+        *_categories(model, book),
+    ]
     if failures:
         raise input_error(failure_frame(failures))
 
@@ -58,10 +64,10 @@ def _statable(book: Book, money: str) -> Iterator[Failure]:
 
 
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
-    """Checks that a model margins every contract that its accounts hold.
+    """Checks that a model margins every contract that its accounts hold, and knows every number that they set.
 
     Raises:
-      InputError: GM112, one row per kind of contract that it does not.
+      InputError: GM112, one row per contract and per number that it does not.
     """
     kind_of = texts(book.tables["instruments"], "kind").astype(str)
     ids = flat(book.tables["instruments"]["instrument_id"])
@@ -71,8 +77,37 @@ def require_margined(model: MarginModel, book: Book, accounts: Accounts, include
     is_foreign = ~np.isin(kind_of, model.file.kinds)[positions_in(values, ids)][codes]
     rows = np.flatnonzero(is_foreign & included[accounts.of_positions])
     failures = [_foreign(model, book, int(row), str(values[codes[row]])) for row in rows[:_EXAMPLES]]
+    failures += _settings(model, book, accounts, included)
     if failures:
         raise input_error(failure_frame(failures))
+
+
+def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> list[Failure]:
+    """Numbers that accounts set and that the model does not let them set."""
+    if not book.num_rows("account_parameters"):
+        return []
+    names = texts(book.tables["account_parameters"], "name").astype(str)
+    is_own = included[accounts.of_parameters]
+    is_unknown = ~np.isin(names, sorted(model.file.settable))
+    by_unit = sorted({*model.file.settable} & {*model.file.leg_inputs()})
+    has_subject = texts(book.tables["account_parameters"], "subject") != np.array(None)
+    is_misplaced = ~is_unknown & has_subject & ~np.isin(names, by_unit)
+    known = ", ".join(sorted(model.file.settable)) or "none"
+    wrongs = (
+        (is_unknown, f"accounts of {model.label} cannot set it; numbers that they can set: {known}"),
+        (is_misplaced, f"{model.label} has it for whole accounts only; leave subject empty"),
+    )
+    return [
+        _setting(book, row, names[row], message)
+        for is_wrong, message in wrongs
+        for row in np.flatnonzero(is_wrong & is_own)[:_EXAMPLES].tolist()
+    ]
+
+
+def _setting(book: Book, row: int, name: str, problem: str) -> Failure:
+    file, place = book.locate("account_parameters", row)
+    remedy = "correct the row or leave it out, or margin the account with a model file of its own (accounts.model)"
+    return Failure("GM112", "account_parameters", file, place, "name", name, f"{name!r}: {problem}", remedy)
 
 
 def _foreign(model: MarginModel, book: Book, row: int, instrument: str) -> Failure:
@@ -87,35 +122,50 @@ def _model_failure(model: MarginModel, code: str, column: str, value: object, me
 
 
 def _correlation(model: MarginModel) -> Iterator[Failure]:
-    table = model.file.aggregation
-    if table.kind != "correlated":
-        return
-    problem = correlation_problem(table)
-    if problem is not None:
-        value, message = problem
-        remedy = "give a symmetric positive semidefinite matrix with ones on its diagonal, one row per unit listed"
-        yield _model_failure(model, "GM114", "aggregation.correlation", value, message, remedy)
+    remedy = "give a symmetric positive semidefinite matrix, correlations with ones on the diagonal, one row per name"
+    for key, names, rows, diagonal in _matrices(model.file.aggregation):
+        problem = matrix_problem(names, rows, diagonal=diagonal, word=key)
+        if problem is not None:
+            value, message = problem
+            yield _model_failure(model, "GM114", f"aggregation.{key}", value, message, remedy)
 
 
-def correlation_problem(table: Aggregation) -> tuple[object, str] | None:
-    """What keeps a table from being a correlation matrix: the offending value and why; None if it is one."""
-    size = len(table.units)
-    if [len(row) for row in table.correlation] != [size] * size:
-        return len(table.correlation), f"correlation is not {size} x {size}, one row and column per unit"
-    matrix = np.array(table.correlation, dtype=np.float64)
-    if len(set(table.units)) != size:
-        return table.units, "a unit is listed twice"
+def _matrices(rule: Aggregation) -> Iterator[tuple[str, list[str], list[list[float]], float | None]]:
+    """Every matrix of an aggregation: its key, the names of its rows, the rows, and what its diagonal must be."""
+    match rule:
+        case Correlated():
+            yield "correlation", rule.units, rule.correlation, 1.0
+        case Covariance():
+            yield "covariance", rule.units, rule.covariance, None
+        case Sensitivities():
+            yield "across", list(rule.buckets), rule.across, 1.0
+
+
+def matrix_problem(
+    names: list[str], rows: list[list[float]], *, diagonal: float | None = 1.0, word: str = "correlation"
+) -> tuple[object, str] | None:
+    """What keeps a table from being a correlation matrix: the offending value and why; None if it is one.
+
+    `diagonal` None asks for a covariance matrix instead: no bound on its entries.
+    """
+    size = len(names)
+    if [len(row) for row in rows] != [size] * size:
+        return len(rows), f"{word} is not {size} x {size}, one row and column per name"
+    matrix = np.array(rows, dtype=np.float64)
+    if len(set(names)) != size:
+        return names, "a name is listed twice"
     if not np.all(np.isfinite(matrix)):
-        return "NaN", "correlation has an entry that is not finite"
-    if np.abs(matrix - matrix.T).max(initial=0) > _SYMMETRY:
-        return float(np.abs(matrix - matrix.T).max()), "correlation is not symmetric"
-    if np.any(np.diag(matrix) != 1):
-        return float(np.diag(matrix).min()), "correlation has a diagonal entry other than 1"
-    if np.abs(matrix).max(initial=0) > 1:
-        return float(np.abs(matrix).max()), "a correlation is outside -1 to 1"
+        return "NaN", f"{word} has an entry that is not finite"
+    largest = float(np.abs(matrix).max(initial=0))
+    if np.abs(matrix - matrix.T).max(initial=0) > _SYMMETRY * max(largest, 1):
+        return float(np.abs(matrix - matrix.T).max()), f"{word} is not symmetric"
+    if diagonal is not None and np.any(np.diag(matrix) != diagonal):
+        return float(np.diag(matrix).min()), f"{word} has a diagonal entry other than {diagonal:g}"
+    if diagonal is not None and largest > 1:
+        return largest, "a correlation is outside -1 to 1"
     smallest = float(np.linalg.eigvalsh(matrix).min()) if size else 0.0
-    if smallest < _SMALLEST_EIGENVALUE:
-        return smallest, f"correlation is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
+    if smallest < _SMALLEST_EIGENVALUE * max(largest, 1):
+        return smallest, f"{word} is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
     return None
 
 
@@ -138,7 +188,7 @@ def _assets(model: MarginModel, book: Book) -> Iterator[Failure]:
 
 
 def _required(model: MarginModel, book: Book) -> Iterator[Failure]:
-    for path in model.file.requires:
+    for path in dict.fromkeys([*model.file.requires, *asset_columns(model.file).values()]):
         table, _, column = path.partition(".")
         found = book.tables.get(table)
         if found is None or (column and column not in found.column_names):
@@ -146,7 +196,21 @@ def _required(model: MarginModel, book: Book) -> Iterator[Failure]:
             yield _model_failure(model, "GM101", path, "absent", message, f"add {path!r} to the book")
 
 
-def _features(book: Book) -> Iterator[Failure]:
+def _categories(model: MarginModel, book: Book) -> Iterator[Failure]:
+    """Accounts in a category that the model does not have would be margined without it: refused."""
+    table, known = book.tables.get("accounts"), model.file.categories
+    if table is None or not known or "emode" not in table.column_names:
+        return
+    words = encoded(table["emode"])[1].to_pylist()
+    for word in sorted(str(word) for word in words if word is not None and str(word) not in known):
+        row = int(np.flatnonzero(texts(table, "emode").astype(str) == word)[0])
+        file, place = book.locate("accounts", row)
+        message = f"{model.label} has no category {word!r}; it has {', '.join(known)}"
+        remedy = "leave emode empty for accounts without one, or add the category to the model file"
+        yield Failure("GM112", "accounts", file, place, "emode", word, message, remedy)
+
+
+def _features(book: Book, read: Collection[str] = ()) -> Iterator[Failure]:
     """Contract terms and tables that would change the margin but that this version does not price."""
     instruments = book.tables["instruments"]
     for column, plain in _UNPRICED.items():
@@ -155,14 +219,9 @@ def _features(book: Book) -> Iterator[Failure]:
             row = int(np.flatnonzero(texts(instruments, column) == word)[0])
             yield _feature(book, row, column, word)
     yield from _odd_payoffs(book)
-    if "price_cap" in instruments.column_names:
+    if "price_cap" in instruments.column_names and "price_cap" not in read:
         capped = np.flatnonzero(np.asarray(pc.is_valid(flat(instruments["price_cap"]))))
         yield from (_feature(book, int(row), "price_cap", instruments["price_cap"][int(row)]) for row in capped[:1])
-    if book.num_rows("account_parameters"):
-        file, row = book.locate("account_parameters", 0)
-        message = "overrides of single accounts are not applied by this version"
-        remedy = "remove the table, or margin those accounts with a model file of their own (accounts.model)"
-        yield Failure("GM112", "account_parameters", file, row, "name", "", message, remedy)
 
 
 def _odd_payoffs(book: Book) -> Iterator[Failure]:

@@ -8,17 +8,19 @@ from datetime import datetime
 import numpy as np
 
 from gpumargin.bind import bind
+from gpumargin.bind.account import category_codes
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
 from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.modelfile import ModelFile
+from gpumargin.modelfile import ModelFile, account_settings, asset_columns
+from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
-from gpumargin.pack.legs import Accounts, LegBook, find_accounts, leg_book
+from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
 from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
@@ -106,7 +108,9 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.market_inputs(),
+        inputs=file.market_inputs() | file.term_inputs(),
+        asset_columns=asset_columns(file),
+        settles=file.pnl_settles,
     )
     filled = market.filling.filled
     return contracts if filled is None else with_filled(contracts, filled)
@@ -122,6 +126,9 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         included=included,
         keep_empty=file.unsettled_without_position,
         inputs=file.leg_inputs(),
+        categories=category_codes(file),
+        settable={name: values for name, values in file.settable.items() if name in file.leg_inputs()},
+        account_settings=account_settings(file),
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(market.book)[file.accounting_asset]

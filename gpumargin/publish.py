@@ -36,6 +36,29 @@ def _write_text(path: Path, text: str) -> None:
     _synced(path)
 
 
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes one Parquet file, whole or not at all; folders are made if absent.
+
+    Raises:
+      ResourceError: it cannot be written.
+    """
+    staging = path.with_name(f".staging-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_parquet(staging, table)
+        staging.replace(path)
+        _synced(path.parent)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        message = f"cannot write {str(path)!r}: {error.strerror}"
+        raise ResourceError(message) from error
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    _synced(path)
+
+
 class RunFolder:
     """A run in the making; `with` removes the staging folder if the run does not get published.
 
@@ -71,19 +94,15 @@ class RunFolder:
         self._parts[name] = index + 1
         folder = self._staging / name
         folder.mkdir(exist_ok=True)
-        self._write(folder / f"part-{index:05d}.parquet", table)
+        _write_parquet(folder / f"part-{index:05d}.parquet", table)
 
     def add_table(self, name: str, table: pa.Table) -> None:
         """Writes a whole small table: `NAME.parquet`."""
-        self._write(self._staging / f"{name}.parquet", table)
+        _write_parquet(self._staging / f"{name}.parquet", table)
 
     def add_text(self, name: str, text: str) -> None:
         """Writes a text file."""
         _write_text(self._staging / name, text)
-
-    def _write(self, path: Path, table: pa.Table) -> None:
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-        _synced(path)
 
     def publish(self, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
         """Makes the run visible: manifest last, one rename, then the pointer to the newest run.

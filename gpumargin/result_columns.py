@@ -71,6 +71,7 @@ _INSTRUMENTS = {
     ),
     "vanna": Meaning(f"{_MONEY} per 1.00 of forward and of vol", "signed", "derivative of vega to the forward"),
     "volga": Meaning(f"{_MONEY} per 1.00 of vol, twice", "signed", "derivative of vega to vol"),
+    "composite_delta": Meaning("units of underlying", "signed", "delta averaged over the model's price points"),
     "scenario_pnl": Meaning(_MONEY, "positive = gain", "P&L of one long contract per scenario column, before weights"),
 }
 _POINT = "vol point"
@@ -102,9 +103,16 @@ _POSITIONS = {
     "value": Meaning(_MONEY, "signed", "market value of options; notional of other contracts"),
 }
 _UNITS = _COMMON | {"unit": Meaning("", "", "risk unit")}
+_OWNERS = {
+    "owner_id": _ID,
+    "accounting_asset": Meaning("", "", "asset in which the sums are counted"),
+    "status": Meaning("", "", "the worst of its margin accounts"),
+    "num_accounts": Meaning("count", "", "margin accounts of the owner"),
+}
 TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
+    "owners": _OWNERS,
     "positions": _POSITIONS,
     "instruments": _INSTRUMENTS,
     "market_instruments": _MARKET_INSTRUMENTS,

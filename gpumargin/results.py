@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.bind import scenario_rows, spot_levels
+from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
@@ -63,7 +63,7 @@ def _numbers(values: np.ndarray) -> pa.Array:
     return pa.array(np.asarray(values, np.float64))
 
 
-def _minor(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
+def minor_units(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
     """int64 minor units, each rounded once in the direction of `rounding`; null where the value is not finite."""
     exact = np.asarray(values, np.float64)
     is_known = np.isfinite(exact)
@@ -97,6 +97,7 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         columns[f"{name}_balance"] = _numbers(rows.balance[name])
         columns[f"{name}_margin"] = _numbers(rows.margin[name])
         columns[f"{name}_excess"] = _numbers(rows.health.excess[name])
+    columns |= {name: _numbers(amount) for name, amount in rows.charges.items()}
     ratio = np.asarray(rows.health.ratio, np.float64)
     columns |= {
         "health": pa.array(ratio, mask=np.isnan(ratio)),
@@ -104,9 +105,9 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         "worst_loss": _numbers(rows.worst_loss),
         **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
         "num_positions": pa.array(book.num_positions[chosen]),
-        "equity_minor": _minor(rows.equity, naming.decimals, np.floor),
-        "initial_margin_minor": _minor(rows.margin["initial"], naming.decimals, np.ceil),
-        "maintenance_margin_minor": _minor(rows.margin["maintenance"], naming.decimals, np.ceil),
+        "equity_minor": minor_units(rows.equity, naming.decimals, np.floor),
+        "initial_margin_minor": minor_units(rows.margin["initial"], naming.decimals, np.ceil),
+        "maintenance_margin_minor": minor_units(rows.margin["maintenance"], naming.decimals, np.ceil),
     }
     return pa.table(columns)
 
@@ -157,6 +158,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
     expiry = pa.array(np.where(has_expiry, contracts.expiry, 0), mask=~has_expiry).cast(pa.timestamp("us", "UTC"))
     greeks = risk.greeks
     scenario_pnl = np.asarray(risk.scenario_pnl, np.float64)
+    composite = {} if risk.composite_delta is None else {"composite_delta": _nullable(risk.composite_delta)}
     table = pa.table(
         {
             "instrument_id": contracts.ids,
@@ -176,12 +178,16 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
             "rho": _nullable(0.0 - c.years[:count] * np.asarray(greeks.value)),
             "vanna": _nullable(greeks.vanna),
             "volga": _nullable(greeks.volga),
+            **composite,
         }
     )
     return table.append_column("scenario_pnl", _fixed_lists(scenario_pnl)) if scenario_pnl.shape[1] else table
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
+    """One list per row; Arrow has no lists of fixed size 0, so without columns they are empty lists of any size."""
+    if block.shape[1] == 0:
+        return pa.array([[]] * len(block), pa.list_(pa.float64()))
     """A list per row, of nulls where nothing is known."""
     return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
@@ -191,9 +197,6 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
     rows = scenario_rows(file)
     ids = scenario_ids(file)
 
-    def per_unit(values: Mapping[str, float], unit: str) -> float:
-        return values.get(unit, values["default"])
-
     records = [
         {
             "id": ids[index],
@@ -202,7 +205,7 @@ def scenarios_table(file: ModelFile, units: Sequence[str]) -> pa.Table:
             "unit": unit,
             "spot_move": float(spot_levels(file, row, [unit])[0]) - 1,
             "vol_rule": row.vol,
-            "weight": per_unit(row.weight, unit),
+            "weight": float(scenario_weights(file, row, [unit])[0]),
             "dampening": 1.0,
         }
         for index, (name, row) in enumerate(rows)

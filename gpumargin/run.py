@@ -14,6 +14,7 @@ from gpumargin.device import DeviceChoice
 from gpumargin.digests import ColumnDigest
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
 from gpumargin.identity import new_run_id
+from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import DEFAULT_TABLES, Options, Pass, prepare
 from gpumargin.publish import RunFolder
 from gpumargin.result_columns import described
@@ -53,12 +54,28 @@ def parts(passes: list[Pass], wanted: tuple[str, ...], progress: Progress) -> It
         before = totals.accounts
         for tables in _part_tables(work, ("accounts", *wanted), progress):
             with progress.clock.stage("totals"):
+                _add_owners(work, tables["accounts"], totals.accounts - before, progress)
                 totals.add(tables["accounts"])
                 for name, table in tables.items():
                     progress.digests.setdefault(name, ColumnDigest()).add(table)
                     progress.rows[name] = progress.rows.get(name, 0) + table.num_rows
             yield tables
         check_rows(totals.accounts - before, len(work.legs))
+
+
+def _add_owners(work: Pass, accounts: pa.Table, first: int, progress: Progress) -> None:
+    """Adds a part's accounts, the first of which is `first` of its model's, to the sums of their owners."""
+    legs = work.legs
+    if legs.owner is None or legs.owner_ids is None:
+        return
+    known = progress.owners.setdefault(work.money, OwnerTotals(legs.owner_ids, work.naming.decimals))
+    known.add(accounts, legs.owner[first : first + accounts.num_rows])
+
+
+def owner_tables(progress: Progress) -> dict[str, pa.Table]:
+    """Sums by owner, if the book names owners; a row for each owner and accounting asset."""
+    made = [described(totals.table(money), "owners", money) for money, totals in progress.owners.items()]
+    return {"owners": pa.concat_tables([table.replace_schema_metadata() for table in made])} if made else {}
 
 
 def whole_tables(passes: list[Pass]) -> dict[str, pa.Table]:
@@ -113,7 +130,7 @@ def margin(
             collected.setdefault(name, []).append(table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables={**joined, **whole_tables(passes)},
+        tables={**joined, **whole_tables(passes), **owner_tables(progress)},
         summary=summary_of(book, passes, options, progress),
         manifest=manifest_of(identity_of(book, passes, options), progress),
         book=book,
@@ -147,6 +164,6 @@ def margin_to_folder(
             with progress.clock.stage("write"):
                 for name, table in tables.items():
                     folder.add_part(name, table)
-        for name, table in whole_tables(passes).items():
+        for name, table in (whole_tables(passes) | owner_tables(progress)).items():
             folder.add_table(name, table)
         return folder.publish(summary_of(book, passes, options, progress), manifest_of(identity, progress))

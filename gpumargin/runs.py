@@ -54,6 +54,11 @@ class Run:
         return self._optional("units")
 
     @property
+    def owners(self) -> pl.DataFrame:
+        """One row per owner and accounting asset; only if the book's accounts name owners."""
+        return self._optional("owners")
+
+    @property
     def positions(self) -> pl.DataFrame:
         """One row per leg; only if the run was asked for it."""
         return self._optional("positions")

@@ -12,6 +12,7 @@ from gpumargin.checks import resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.digests import ColumnDigest
 from gpumargin.identity import input_digests, versions
+from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import Options, Pass
 from gpumargin.tables import Book
 from gpumargin.totals import AccountTotals, balance_totals
@@ -23,6 +24,7 @@ class Progress:
 
     clock: Clock = field(default_factory=Clock)
     totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
+    owners: dict[str, OwnerTotals] = field(default_factory=dict)  # by accounting asset
     digests: dict[str, ColumnDigest] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
 

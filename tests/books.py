@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 AS_OF = datetime(2026, 3, 5, 8, tzinfo=UTC)
 NEAR = datetime(2026, 3, 27, 8, tzinfo=UTC)
 FAR = datetime(2026, 6, 26, 8, tzinfo=UTC)
+ETHER_OPTIONS = ("ETH-20260327-2000-P", "ETH-20260626-2500-C")
 TIME = pl.Datetime("us", "UTC")
 
 
@@ -125,6 +126,13 @@ def with_cell(
     fits = dtype is not None and not (dtype.is_integer() and isinstance(value, float))
     series = pl.Series(column, cells, dtype=dtype if fits else None, strict=False)
     return {**book, table: frame.with_columns(series)}
+
+
+def without_ether_vols(book: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The book without vol and price of any option on ETH: nothing says their vols, and nothing can fill them."""
+    is_known = ~pl.col("instrument_id").is_in(ETHER_OPTIONS)
+    said = [pl.when(is_known).then(name).alias(name) for name in ("mark_iv", "mark_price")]
+    return {**book, "marks": book["marks"].with_columns(said)}
 
 
 def with_row(book: Mapping[str, pl.DataFrame], table: str, **cells: object) -> dict[str, pl.DataFrame]:

@@ -12,9 +12,10 @@ import polars as pl
 
 from gpumargin.bind import bind
 from gpumargin.catalogue import MarginModel, load_model
+from gpumargin.pack.accounts import find_accounts
 from gpumargin.pack.buckets import Shape, Shard, pack_shard
 from gpumargin.pack.contracts import ContractSet, contract_set
-from gpumargin.pack.legs import LegBook, find_accounts, leg_book
+from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.tables import Book
 from gpumargin_kernels.margin import PartResult, contract_stage, part_margin
 from tests.books import AS_OF, FAR, NEAR, TIME, assets

@@ -10,6 +10,8 @@ import pytest
 
 from gpumargin.catalogue import load_model
 from gpumargin.explain import explain_account
+from gpumargin.explain.across_units import KINDS as ACROSS_UNITS
+from gpumargin.explain.aggregation import KINDS as AGGREGATIONS
 from gpumargin.explain.components import KINDS
 from gpumargin.explain.figures import Figure, evaluate, exact
 from gpumargin.explain.requirements import with_values
@@ -19,6 +21,7 @@ from gpumargin.prepare import Options
 from gpumargin.run import margin, margin_to_folder
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
+from gpumargin_kernels.aggregation import KINDS as AGGREGATION_KERNELS
 from tests.books import AS_OF, FAR, tiny_book, with_cell, with_row, write_book
 from tests.explained import coin_margined, every, in_folder, tiny_run, with_digitals
 
@@ -219,7 +222,12 @@ def test_an_account_without_positions_has_no_units() -> None:
 
 def test_every_kind_of_component_in_the_schema_can_be_explained() -> None:
     schema = ModelFile.model_json_schema()["properties"]["components"]["additionalProperties"]
-    assert set(schema["discriminator"]["mapping"]) == set(KINDS)
+    assert set(schema["discriminator"]["mapping"]) == {*KINDS, *ACROSS_UNITS}
+
+
+def test_every_kind_of_aggregation_in_the_schema_can_be_explained_and_computed() -> None:
+    schema = ModelFile.model_json_schema()["properties"]["aggregation"]
+    assert set(schema["discriminator"]["mapping"]) == set(AGGREGATIONS) == set(AGGREGATION_KERNELS)
 
 
 def test_expressions_follow_the_grammar_of_model_files() -> None:

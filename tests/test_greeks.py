@@ -14,7 +14,7 @@ from gpumargin.errors import InputError, UsageError
 from gpumargin.greeks import Statement, market_greeks
 from gpumargin.run import margin
 from gpumargin.tables import read_book, read_market
-from tests.books import AS_OF, tiny_book, with_cell, write_book
+from tests.books import AS_OF, ETHER_OPTIONS, tiny_book, with_cell, without_ether_vols, write_book
 from tests.explained import coin_margined, with_digitals
 
 if TYPE_CHECKING:
@@ -117,13 +117,18 @@ def test_contracts_may_be_numbered(tmp_path: Path) -> None:
     assert market_greeks(read_market(write_book(tmp_path / "m", tables))).num_rows == len(numbers)
 
 
-def test_a_contract_whose_vol_nobody_knows_has_no_greeks_and_its_neighbours_have(tmp_path: Path) -> None:
+def test_a_contract_whose_vol_its_neighbours_tell_takes_it_from_them() -> None:
     row = tiny_book()["marks"]["instrument_id"].to_list().index(FREE_CALL)
-    tables = with_cell(tiny_book(), "marks", row=row, column="mark_iv", value=None)
+    found = figures(with_cell(tiny_book(), "marks", row=row, column="mark_iv", value=None))
+    assert 0.55 <= found[FREE_CALL]["implied_vol"] <= 0.62  # the two other options of its underlying
+    assert found[FREE_CALL]["vega"] > 0
+
+
+def test_contracts_whose_vol_nobody_knows_have_no_greeks_and_their_neighbours_have(tmp_path: Path) -> None:
+    tables = without_ether_vols(tiny_book())
     market = read_market(write_book(tmp_path / "market", {name: tables[name] for name in MARKET}))
-    found = {row["instrument_id"]: row for row in market_greeks(market).to_pylist()}
-    assert found[FREE_CALL]["vega"] is None
-    assert all(row["vega"] is not None for name, row in found.items() if name != FREE_CALL)
+    found = market_greeks(market).to_pylist()
+    assert {row["instrument_id"] for row in found if row["vega"] is None} == set(ETHER_OPTIONS)
 
 
 @pytest.mark.parametrize(

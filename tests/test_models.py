@@ -6,16 +6,17 @@ from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pytest
 
 from gpumargin import catalogue
-from gpumargin.bind import bind, by_name, correlation_table, spot_levels
+from gpumargin.bind import bind, by_name, spot_levels
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.errors import UsageError
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.model_checks import correlation_problem
-from gpumargin.modelfile import Aggregation
+from gpumargin.model_checks import matrix_problem
+from gpumargin.modelfile import Correlated
 from gpumargin.modelfile.names import CONTRACT_NAMES, UNIT_NAMES
 from gpumargin_kernels.contract_values import CONTRACT_VALUES
 from gpumargin_kernels.records import UnitMarket
@@ -66,6 +67,8 @@ def at(tree: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path."""
     found: Any = tree
     for key in path.split("."):
+        if isinstance(found, list):  # the place of a row
+            found = dict(zip(map(str, range(len(found))), found, strict=True))
         assert key in found, f"{key!r} of {path!r} is not in the file"
         found = found[key]
     return found
@@ -92,8 +95,8 @@ def test_every_shipped_number_says_where_it_comes_from(label: str) -> None:
 @pytest.mark.parametrize("label", LABELS)
 def test_every_shipped_correlation_is_one(label: str) -> None:
     aggregation = load_model(label).file.aggregation
-    if aggregation.kind == "correlated":
-        assert correlation_problem(aggregation) is None
+    if isinstance(aggregation, Correlated):
+        assert matrix_problem(aggregation.units, aggregation.correlation) is None
         assert np.linalg.eigvalsh(np.array(aggregation.correlation)).min() >= 0
 
 
@@ -101,8 +104,7 @@ def test_every_shipped_correlation_is_one(label: str) -> None:
 def test_every_shipped_model_binds_and_its_static_part_does_not_depend_on_the_book(label: str) -> None:
     file = load_model(label).file
     first, second = bind(file, UNITS, ASSETS, BASE), bind(file, UNITS[:1], ASSETS, BASE)
-    for name in ("scenario_sets", "components", "margins", "aggregation"):
-        assert getattr(first, name) == getattr(second, name)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
     columns = first.columns_total()
     assert first.spot.shape == first.weight.shape == (len(UNITS), columns)
     assert first.vol_direction.shape == (columns,)
@@ -333,7 +335,8 @@ def test_a_move_is_a_multiple_of_the_units_range_and_a_level_is_a_level() -> Non
 
 def test_correlations_follow_the_units_of_the_book_and_unlisted_units_stand_alone() -> None:
     file = load_model("correlated-pm").file
-    table, listed = correlation_table(file, ("ETH", "ZZZ", "BTC"))
+    tables = bind(file, ("ETH", "ZZZ", "BTC"), ASSETS, BASE).aggregation.tables
+    table, listed = np.asarray(tables["matrix"]), np.asarray(tables["is_listed"])
     row, column = (file.aggregation.units.index(unit) for unit in ("ETH", "BTC"))
     rho = file.aggregation.correlation[row][column]
     np.testing.assert_array_equal(table, [[1, 0, rho], [0, 1, 0], [rho, 0, 1]])
@@ -342,13 +345,11 @@ def test_correlations_follow_the_units_of_the_book_and_unlisted_units_stand_alon
 
 def test_weights_of_base_assets_replace_those_of_the_table() -> None:
     bound = bind(load_model("derive-pm1").file, UNITS, ASSETS, BASE)
-    assert np.asarray(bound.collateral["initial"].asset).tolist() == [1.0, 1.0, 0.0, 1.0]
-    assert np.asarray(bound.collateral["initial"].liability).tolist() == [1.0] * 4
+    assert np.asarray(bound.account.numbers["initial"]["assets"]).tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert np.asarray(bound.account.numbers["initial"]["liability"]).tolist() == [1.0] * 4
 
 
 def test_a_bound_model_holds_numpy_numbers_and_no_words_in_its_leaves() -> None:
-    import jax
-
     leaves = jax.tree.leaves(bind(load_model("derive-pm1").file, UNITS, ASSETS, BASE))
     assert leaves
     assert all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fib" for leaf in leaves)
@@ -368,13 +369,13 @@ def test_a_bound_model_holds_numpy_numbers_and_no_words_in_its_leaves() -> None:
     ],
 )
 def test_a_table_that_is_no_correlation_is_told_why(rows: list[list[float]], says: str | None) -> None:
-    problem = correlation_problem(Aggregation(kind="correlated", units=["A", "B"], correlation=rows))
+    problem = matrix_problem(["A", "B"], rows)
     assert (problem is None) if says is None else (problem is not None and says in problem[1])
 
 
 def test_three_correlations_that_cannot_be_true_together_are_refused() -> None:
     rows = [[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]
-    problem = correlation_problem(Aggregation(kind="correlated", units=["A", "B", "C"], correlation=rows))
+    problem = matrix_problem(["A", "B", "C"], rows)
     assert problem is not None
     assert "semidefinite" in problem[1]
 

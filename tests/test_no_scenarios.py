@@ -24,7 +24,7 @@ title = "A test"
 source = "none"
 accounting_asset = "USDC"
 kinds = ["option", "perpetual"]
-components.perps = { kind = "size_charge", legs = "perpetual", rate = { default = 0.1 } }
+components.perps = { kind = "charge", legs = ["perpetual"], gross = { size = "size" }, amount = "0.1 * spot * size" }
 margin.maintenance = "perps"
 margin.initial = "2 * maintenance"
 collateral.assets = { default = 0.0, USDC = 1.0 }

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax import tree
 
 from gpumargin.pack import buckets
+from gpumargin.pack.accounts import find_accounts
 from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT, padded_contracts
-from gpumargin.pack.legs import find_accounts
 from gpumargin.tables import Book
 from tests.asserts import assert_same_bits, assert_same_trees
 from tests.books import tiny_book, with_cell, with_row
@@ -83,10 +84,12 @@ def test_groups_are_runs_and_end_where_expiry_or_strike_changes() -> None:
         assert groups[c.padding] == -1
 
 
+OTHERS = ("svi", "inputs", "confidence", "is_digital")  # records, a factor, and a column that this book has not
+
+
 def test_the_padding_contract_is_the_last_row_and_worth_nothing() -> None:
     rows = some().contracts.contracts
-    unread = ("svi", "confidence", "inputs", "is_digital")
-    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in unread}
+    last = {name: getattr(rows, name)[-1] for name in rows._fields if name not in OTHERS}
     assert all(not value for name, value in last.items() if not name.endswith("_group"))
     assert all(np.isfinite(field[-1]) for field in rows.svi)
 
@@ -263,15 +266,11 @@ def test_padded_contracts_shard_into_whole_chunks_at_least_two_each(rows: int, c
 def test_contracts_behind_the_padding_contract_are_like_it() -> None:
     plain = some().contracts.contracts
     count = len(plain.unit)
-    before = plain._replace(inputs={"vol_confidence": np.ones(count), "skew": np.append(np.zeros(count - 1), np.nan)})
+    before = plain._replace(inputs={"venue_delta": np.append(np.linspace(0, 1, count - 1), np.nan)})
     after = padded_contracts(before, count + 5)
     assert after.is_digital is before.is_digital is None
-    columns = {name: (getattr(before, name), getattr(after, name)) for name in before._fields}
-    columns |= {name: (before.inputs[name], after.inputs[name]) for name in before.inputs}
-    for name in set(columns) - {"svi", "is_digital", "inputs"}:
-        old, new = columns[name]
-        assert_same_bits(new[:count], old)
-        assert_same_bits(new[count:], np.repeat(old[-1:], 5))
+    assert_same_trees(tree.map(lambda new: new[:count], after), before)
+    assert_same_trees(tree.map(lambda new: new[count:], after), tree.map(lambda old: np.repeat(old[-1:], 5), before))
 
 
 runs_of = st.lists(st.integers(0, 70), min_size=0, max_size=40)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gpumargin import __version__
-from gpumargin.cli import check, doctor, explain, generate, greeks, models, run, show
+from gpumargin.cli import check, compare, doctor, explain, generate, greeks, models, run, show
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
@@ -53,6 +53,7 @@ app.command("show")(verb(show.show))
 app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
+app.command("compare")(verb(compare.compare))
 app.command("doctor")(verb(doctor.doctor))
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 
 from gpumargin.errors import InternalError
+from gpumargin.explain.aggregation import Aggregated, aggregated
+from gpumargin.explain.balances import BalanceSide, balance_side, balance_table
 from gpumargin.explain.figures import Figure, evaluate, exact, total
-from gpumargin.explain.market import Market, account_legs, account_market, base_assets
+from gpumargin.explain.market import Market, account_legs, account_market, own_settings
 from gpumargin.explain.requirements import (
-    Aggregated,
     UnitResult,
-    aggregated,
     component_tables,
     requirement_table,
     unit_results,
@@ -25,7 +25,7 @@ from gpumargin.explain.requirements import (
 from gpumargin.explain.sources import AccountSources, account_sources
 from gpumargin.explain.unit import with_total
 from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import CollateralTable, ModelFile
+from gpumargin.modelfile import ModelFile, account_expressions, account_settings
 from gpumargin.runs import Run
 
 # Two ways to the same sum differ by rounding only, relative to what was added up; float32 runs carry 2^-24.
@@ -36,6 +36,12 @@ _CHECK_COLUMNS = {
     "published": pl.Float64,
     "difference": pl.Float64,
     "ok": pl.Boolean,
+}
+# Conditions of the statuses where a model has none of its own, each outranking those before it.
+_USUAL = {
+    "margin_call": ("where<", "initial_excess", 0.0, 1.0, 0.0),
+    "liquidatable": ("where<", "maintenance_excess", 0.0, 1.0, 0.0),
+    "bankrupt": ("where<", "equity", 0.0, 1.0, 0.0),
 }
 _STATUSES = ("healthy", "margin_call", "liquidatable", "bankrupt", "unknown")
 
@@ -80,14 +86,20 @@ class _Parts:
     """The account in pieces."""
 
     sources: AccountSources
-    balances: pl.DataFrame
+    side: BalanceSide
     legs: pl.DataFrame
     units: list[UnitResult]
     requirements: Aggregated
+    values: Mapping[str, Figure]  # of the account and plain parameters, by name
 
     @property
     def file(self) -> ModelFile:
         return self.sources.file
+
+    @property
+    def counted_types(self) -> set[str]:
+        """Margin types with an expression of what counts beside the balances."""
+        return set() if self.file.pnl_settles else set(self.file.counted)
 
 
 def explain_account(run: Path | str | Run, account: str, pool: str = "cross") -> Explanation:
@@ -113,35 +125,12 @@ def explain_account(run: Path | str | Run, account: str, pool: str = "cross") ->
     market = account_market(sources)
     legs = account_legs(sources, market)
     units = unit_results(sources.file, legs, sources.scenarios, market)
-    parts = _Parts(sources, _balances(sources, market), legs, units, aggregated(sources.file, units))
+    values = _account_values(sources, market, legs)
+    side = balance_side(sources, market, units, values)
+    parts = _Parts(sources, side, legs, units, aggregated(sources.file, units), values)
     checks = _checks(parts)
     _require_ok(checks, sources)
     return Explanation(_headline(parts), {**_tables(parts), "checks": checks}, checks)
-
-
-def _weight(table: CollateralTable, asset: str, amount: float, *, counts: bool, is_base: bool) -> float:
-    """Share of a balance's value that supports margin."""
-    if amount < 0:
-        return table.liability.get(asset, table.liability["default"])
-    if not counts:
-        return 0.0
-    if is_base and table.base is not None:
-        return table.base
-    return table.assets.get(asset, table.assets["default"])
-
-
-def _balances(sources: AccountSources, market: Market) -> pl.DataFrame:
-    """Every balance at full value, and what of it counts towards each margin type."""
-    base, file = base_assets(sources), sources.file
-    lines = []
-    for asset, amount, counts in sources.book["balances"].select("asset", "amount", "is_collateral").iter_rows():
-        price = market.collateral.get(asset, math.nan) / market.accounting
-        line = {"asset": asset, "amount": amount, "is_collateral": counts, "price": price, "value": amount * price}
-        for name in file.margin:
-            weight = _weight(file.collateral_of(name), asset, amount, counts=counts, is_base=asset in base)
-            line |= {f"{name}_weight": weight, f"{name}_counted": amount * price * weight}
-        lines.append(line)
-    return pl.DataFrame(lines).sort("asset") if lines else pl.DataFrame()
 
 
 def _sum(frame: pl.DataFrame, column: str, gross: str | None = None) -> Figure:
@@ -151,22 +140,64 @@ def _sum(frame: pl.DataFrame, column: str, gross: str | None = None) -> Figure:
     return Figure(float(frame[column].sum()), float(frame[gross or column].abs().sum()))
 
 
+def _account_values(sources: AccountSources, market: Market, legs: pl.DataFrame) -> dict[str, Figure]:
+    """What expressions of the account may name: plain parameters, its own numbers, equity and what it is made of."""
+    found = {n: exact(v["default"]) for n, v in sources.file.parameters.items() if set(v) == {"default"}}
+    own = own_settings(sources)
+    found |= {name: exact(own.get((name, None), usual)) for name, usual in account_settings(sources.file).items()}
+    amounts = sources.book["balances"].select("asset", "amount").iter_rows()
+    values = [amount * market.collateral.get(str(asset), math.nan) / market.accounting for asset, amount in amounts]
+    found["full_value"] = total([exact(value) for value in values])
+    found["unrealised_pnl"] = _sum(legs, "unrealised_pnl", "gross_pnl")
+    found["option_value"] = _sum(legs, "value")
+    found["equity"] = total([found[name] for name in ("full_value", "unrealised_pnl", "option_value")])
+    return found
+
+
+def _margins(parts: _Parts) -> dict[str, Figure]:
+    """Requirements of the account by margin type; later types may name earlier ones."""
+    expressions = account_expressions(parts.file).margins
+    values = {**parts.values, **parts.side.charges}
+    found: dict[str, Figure] = {}
+    for name, of_units in parts.requirements.margins.items():
+        debt = parts.side.debt(name) if parts.file.debt == "requirement" else exact(0.0)
+        own = {**values, **found, "units": of_units, "debt": debt}
+        found[name] = evaluate(expressions[name], own) if name in expressions else total([of_units, debt])
+    return found
+
+
+def _margin_table(parts: _Parts) -> pl.DataFrame:
+    """How the account's requirements follow from its units, its debt and its charges; empty if they are its units'."""
+    file = parts.file
+    if not file.account and file.debt == "balance":
+        return pl.DataFrame()
+    found = _margins(parts)
+    values = {name: figure.amount for name, figure in {**parts.values, **parts.side.charges}.items()}
+    lines = []
+    for name, of_units in parts.requirements.margins.items():
+        debt = parts.side.debt(name).amount if file.debt == "requirement" else 0.0
+        text = file.account.get(name, "units + debt")
+        shown = with_values(text, {**values, "units": of_units.amount, "debt": debt})
+        values[name] = found[name].amount
+        lines.append({"name": name, "expression": text, "with_values": shown, "value": values[name]})
+    return pl.DataFrame(lines)
+
+
 def _money(parts: _Parts) -> dict[str, Figure]:
     """Figures of the account that are sums of lines, by their column in the accounts table."""
-    found = {
-        "full_value": _sum(parts.balances, "value"),
-        "unrealised_pnl": _sum(parts.legs, "unrealised_pnl", "gross_pnl"),
-        "option_value": _sum(parts.legs, "value"),
-    }
-    found |= {f"{name}_collateral_value": _sum(parts.balances, f"{name}_counted") for name in parts.file.margin}
-    return found | {f"{name}_margin": figure for name, figure in parts.requirements.margins.items()}
+    side, without_debt = parts.side, parts.file.debt == "requirement"
+    found = {name: parts.values[name] for name in ("full_value", "unrealised_pnl", "option_value")}
+    found |= {f"{n}_collateral_value": side.collateral(n, without_debt=without_debt) for n in parts.file.margin}
+    found |= {f"{name}_counted": figure for name, figure in side.counted.items() if name in parts.counted_types}
+    return found | {f"{name}_margin": figure for name, figure in _margins(parts).items()}
 
 
 def _identities(file: ModelFile) -> dict[str, str]:
     """How figures of the account follow from one another."""
     found = {"equity": "full_value + unrealised_pnl + option_value"}
     for name in file.margin:
-        found[f"{name}_balance"] = f"{name}_collateral_value + unrealised_pnl + option_value"
+        counted = f"{name}_counted" if name in file.counted else "unrealised_pnl + option_value"
+        found[f"{name}_balance"] = f"{name}_collateral_value" + ("" if file.pnl_settles else f" + {counted}")
         found[f"{name}_excess"] = f"{name}_balance - {name}_margin"
     return found | {"health": "maintenance_balance / maintenance_margin"}
 
@@ -209,13 +240,14 @@ def _leg_table(parts: _Parts) -> pl.DataFrame:
 
 def _tables(parts: _Parts) -> dict[str, pl.DataFrame]:
     """Tables by title, from what the account holds to what it must hold."""
-    sums = ("value", *(f"{name}_counted" for name in parts.file.margin))
-    tables = {"balances": with_total(parts.balances.to_dicts(), *sums), "legs": _leg_table(parts)}
+    tables = {"balances": balance_table(parts.file, parts.side), "legs": _leg_table(parts)}
     for unit in parts.units:
         tables |= component_tables(unit)
         tables[f"{unit.unit} requirement"] = requirement_table(parts.file, unit)
     if parts.units:
         tables |= parts.requirements.tables
+    tables |= parts.side.tables
+    tables["account requirement"] = _margin_table(parts)
     tables["identities"] = _identity_table(parts)
     return {title: table for title, table in tables.items() if table.height}
 
@@ -252,24 +284,34 @@ def _all_unit_checks(parts: _Parts) -> Iterator[_Check]:
 def _account_checks(parts: _Parts) -> Iterator[_Check]:
     row, figures = parts.sources.account, _figures(parts)
     for name, figure in figures.items():
-        is_absent = name == "full_value" or (name == "health" and figures["maintenance_margin"].amount == 0)
+        is_absent = (
+            name == "full_value"
+            or name.endswith("_counted")
+            or (name == "health" and figures["maintenance_margin"].amount == 0)
+        )
         if not is_absent:
             yield _Check(name, figure, row[name])
+    for name, figure in parts.side.charges.items():
+        yield _Check(name, figure, row[name])
     worst = total([unit.binding.figure for unit in parts.units if unit.binding is not None])
     yield _Check("worst_loss", worst, row["worst_loss"])
     held = parts.legs.filter((pl.col("kind") != "base") & (pl.col("quantity") != 0)).height
     yield _Check("num_positions", exact(float(held)), row["num_positions"])
-    yield _Check(f"status {row['status']}", exact(float(_status(row))), float(_STATUSES.index(str(row["status"]))))
+    yield _Check(f"status {row['status']}", exact(float(_status(parts))), float(_STATUSES.index(str(row["status"]))))
 
 
-def _status(row: Mapping[str, Any]) -> int:
+def _status(parts: _Parts) -> int:
     """Index of the status that the published figures mean; on a knife's edge the recomputed ones may round across."""
+    row, found = parts.sources.account, 0
     figures = [row["equity"], *(value for name, value in row.items() if name.endswith("_excess"))]
     if not all(value is not None and math.isfinite(value) for value in figures):
         return _STATUSES.index("unknown")
-    is_met = {"bankrupt": row["equity"] >= 0, "liquidatable": row["maintenance_excess"] >= 0}
-    is_met["margin_call"] = row["initial_excess"] >= 0
-    return next((_STATUSES.index(name) for name, met in is_met.items() if not met), 0)
+    values = {name: exact(float(value)) for name, value in row.items() if isinstance(value, (int, float))}
+    values |= {name: figure for name, figure in parts.values.items() if name not in values}
+    for status, expression in (_USUAL | account_expressions(parts.file).statuses).items():
+        if evaluate(expression, values).amount > 0:
+            found = _STATUSES.index(status)
+    return found
 
 
 def _checks(parts: _Parts) -> pl.DataFrame:

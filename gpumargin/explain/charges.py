@@ -12,8 +12,9 @@ import polars as pl
 from gpumargin.explain.figures import Figure, Table, evaluate, exact, total
 from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
+from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
-from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES
+from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, TERM_NAMES
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
@@ -41,14 +42,22 @@ def _price(side: UnitSide) -> Floats:
     return np.where(side.is_kind("option"), per_unit, side.column("mark") * side.column("quote_ratio"))
 
 
+def _in_underlying(side: UnitSide, greek: str) -> Floats:
+    """A slope of value to the forward in units of the underlying; coin-settled options count as their futures do."""
+    slope, is_inverse = side.column(greek), side.legs["inverse"].fill_null(value=False).to_numpy()
+    return np.where(
+        is_inverse, slope * side.column("forward") / side.column("ratio"), slope / side.column("quote_ratio")
+    )
+
+
 def _delta(side: UnitSide) -> Floats:
-    of_option = side.column("delta") / side.column("quote_ratio")
-    return np.where(side.is_kind("option"), of_option, side.unit_size)
+    return np.where(side.is_kind("option"), _in_underlying(side, "delta"), side.unit_size)
 
 
 def _venue_delta(side: UnitSide) -> Floats:
     given = side.column(MARK_COLUMNS["venue_delta"] + "_of_mark")
-    return np.where(np.isnan(given), _delta(side), given * side.column("contract_size"))
+    size = np.where(side.is_kind("option"), side.column("contract_size"), side.unit_size)
+    return np.where(np.isnan(given), _delta(side), given * size)
 
 
 def _column(column: str, side: UnitSide) -> Floats:
@@ -61,6 +70,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "price": _price,
     "value": lambda side: np.where(side.is_kind("option"), side.column("contract_value"), 0.0),
     "forward": _forward,
+    "quote": lambda side: side.column("quote_ratio"),
     "strike": lambda side: side.column("strike") * side.column("quote_ratio"),
     "otm": lambda side: _out_of_the_money(side, side.spot),
     "otm_forward": lambda side: _out_of_the_money(side, _forward(side)),
@@ -70,7 +80,8 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "confidence": lambda side: side.column("confidence"),
     "delta": _delta,
     "venue_delta": _venue_delta,
-    "gamma": lambda side: side.column("gamma") / side.column("quote_ratio") ** 2,
+    "composite_delta": lambda side: side.column("composite_delta"),
+    "gamma": lambda side: _in_underlying(side, "gamma") / side.column("quote_ratio"),
     "vega": lambda side: side.column("vega"),
     "theta": lambda side: side.column("theta"),
     "rho": lambda side: side.column("rho"),
@@ -79,7 +90,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "is_perpetual": lambda side: side.is_kind("perpetual").astype(float),
     "is_base": lambda side: side.is_kind("base").astype(float),
     **{name: partial(_column, f"{name}_of_mark") for name in MARK_NAMES},
-    **{name: partial(_column, name) for name in FEED_NAMES},
+    **{name: partial(_column, name) for name in (*FEED_NAMES, *TERM_NAMES)},
 }
 
 
@@ -109,7 +120,8 @@ class _Legs:
         numbers = {**side.parameters, **component.numbers}
         self.row = side.unit_values() | {name: exact(side.number(values)) for name, values in numbers.items()}
         self.tables: dict[str, Table] = {
-            name: by_unit.get(side.unit, by_unit[DEFAULT]) for name, by_unit in component.tables.items()
+            name: by_unit.get(side.unit, by_unit[DEFAULT])
+            for name, by_unit in {**side.tables, **component.tables}.items()
         }
 
     def of_leg(self, leg: int, names: Mapping[str, Any] | list[str]) -> dict[str, Figure]:
@@ -142,7 +154,7 @@ class _Legs:
     def _term(self, leg: int, word: str, expression: Any) -> Figure:
         quantity = float(self.side.column("quantity")[leg])
         weight = _WORDS[word](np.array([quantity]))[0] if word in _WORDS else self.side.column(word)[leg]
-        column = evaluate(expression, self.of_leg(leg, list(_VALUES)), self.tables)
+        column = evaluate(expression, self.of_leg(leg, sorted(names_in(expression))), self.tables)
         return Figure(float(weight) * column.amount, abs(float(weight)) * column.gross)
 
 
@@ -152,16 +164,18 @@ def _group_lines(legs: _Legs, parsed: ParsedCharge) -> list[dict[str, Any]]:
     for label, group in legs.groups().items():
         sums = legs.sums(parsed, group)
         values = legs.of_leg(int(group[-1]), parsed.terms) | sums
-        each = {name: evaluate(expression, values, legs.tables) for name, expression in parsed.each.items()}
+        each: dict[str, Figure] = {}
+        for name, expression in parsed.each.items():
+            each[name] = evaluate(expression, values | each, legs.tables)
         of_group: dict[str, Any] = {_LABELS[legs.component.level]: label}
-        lines.append(of_group | {n: values[n] for n in parsed.terms} | sums | each)
+        lines.append(of_group | {n: values[n] for n in parsed.terms if n in values} | sums | each)
     return lines
 
 
 def charge(component: ChargeTable, side: UnitSide) -> Charge:
     """Sums over groups of legs, each group's expressions, and the amount they make."""
     earlier = {name: earlier.figure for name, earlier in side.charges.items()}
-    parsed, legs = component.parsed(side.parameters, earlier), _Legs(component, side)
+    parsed, legs = component.parsed(side.shared, earlier), _Legs(component, side)
     lines = _group_lines(legs, parsed)
     named = list(parsed.each or parsed.sums)
     totals = {name: total([line[name] for line in lines]) for name in named}

@@ -13,74 +13,10 @@ import numpy as np
 import polars as pl
 
 from gpumargin.explain.charges import charge
-from gpumargin.explain.figures import Figure
+from gpumargin.explain.figures import Figure, total
+from gpumargin.explain.scenario_losses import scenario_loss
 from gpumargin.explain.unit import Charge, UnitSide, with_total
-from gpumargin.modelfile import Discount, ExpiryLoss, Largest, PriceShortfall, ScenarioLoss
-
-
-def _share_of_value(discount: Discount, side: UnitSide, legs: np.ndarray) -> float:
-    """Share of an expiry's positive shocked value that counts: static * exp(-years * (rate multiplier + addend))."""
-    options = legs[side.is_kind("option")[legs]]
-    if len(options) == 0:
-        return 1.0
-    rate, years = side.column("rate")[options[-1]], side.column("years")[options[-1]]
-    yearly = max(rate, 0.0) * side.number(discount.rate_multiplier) + side.number(discount.rate_addend)
-    return float(side.number(discount.static) * np.exp(-years * yearly))
-
-
-def _expiry_lines(component: ScenarioLoss, side: UnitSide, columns: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Net P&L, net value and discount of every expiry, the first and last `[S]`."""
-    lines: dict[str, dict[str, Any]] = {}
-    for label, legs in side.expiries().items():
-        pnl, value = side.pnl[np.ix_(legs, columns)].sum(axis=0), float(side.column("value")[legs].sum())
-        share = 1.0 if component.discount is None else _share_of_value(component.discount, side, legs)
-        shocked = pnl + value
-        discount = np.where(shocked > 0, (share - 1) * shocked, 0.0)
-        lines[label] = {"pnl": pnl, "value": value, "share": share, "discount": discount}
-    return lines
-
-
-def scenario_loss(component: ScenarioLoss, side: UnitSide) -> Charge:
-    """Largest loss over a scenario set, with and without the discount of expiries that are worth something."""
-    columns = side.columns_of(component.scenarios)
-    rows, weight = side.scenarios[columns], side.scenarios["weight"].to_numpy()[columns]
-    expiries = _expiry_lines(component, side, columns)
-    pnl = sum(line["pnl"] for line in expiries.values())
-    discount = sum(line["discount"] for line in expiries.values())
-    counted = weight * (pnl + discount)
-    worst = int(np.argmin(counted))
-    gross = np.abs(weight) * (np.abs(side.pnl[:, columns]).sum(axis=0) + np.abs(side.column("value")).sum())
-    ids = [str(i) for i in rows["id"]]
-    table = rows.select("id", "spot_move", "vol_rule", "weight").with_columns(
-        pl.Series("pnl", pnl),
-        pl.Series("discount", discount),
-        pl.Series("counted_pnl", counted),
-        pl.Series("binds", np.arange(len(columns)) == worst),
-    )
-    at_worst = _at_worst(expiries, worst, float(weight[worst]))
-    unused = () if component.discount else ("discount", "share_counted")
-    return Charge(
-        Figure(-float(counted[worst]), float(gross.max())),
-        {"": table.drop(unused, strict=False), f"at {ids[worst]}": at_worst.drop(unused, strict=False)},
-        worst=ids[worst],
-        losses={i: Figure(-float(c), float(gross.max())) for i, c in zip(ids, counted, strict=True)},
-        leg_pnl=side.pnl[:, columns[worst]] * weight[worst],
-    )
-
-
-def _at_worst(expiries: Mapping[str, Mapping[str, Any]], worst: int, weight: float) -> pl.DataFrame:
-    lines = [
-        {
-            "expiry": label,
-            "net_value": line["value"],
-            "net_pnl": float(line["pnl"][worst]),
-            "share_counted": line["share"],
-            "discount": float(line["discount"][worst]),
-            "contribution": weight * float(line["pnl"][worst] + line["discount"][worst]),
-        }
-        for label, line in expiries.items()
-    ]
-    return with_total(lines, "net_value", "net_pnl", "discount", "contribution")
+from gpumargin.modelfile import ExpiryLoss, Largest, PriceShortfall, ScenarioMean
 
 
 def expiry_loss(component: ExpiryLoss, side: UnitSide) -> Charge:
@@ -118,6 +54,27 @@ def price_shortfall(component: PriceShortfall, side: UnitSide) -> Charge:
     return Charge(figure, {"": pl.DataFrame([line | {"charge": result}])})
 
 
+def scenario_mean(component: ScenarioMean, side: UnitSide) -> Charge:
+    """Mean loss of an earlier component over its unmoved scenarios, or over the worst and its counterpart."""
+    source = side.charges[component.of]
+    rows = {str(row["id"]): row for row in side.scenarios.iter_rows(named=True) if str(row["id"]) in source.losses}
+    if component.which == "unmoved":
+        chosen = [name for name, row in rows.items() if row["spot_move"] == 0]
+    else:
+        worst = str(source.worst)
+        chosen = [worst, _pair(worst, rows)]
+    lines = [{"scenario": name, "loss": source.losses[name].amount} for name in chosen]
+    together = total([source.losses[name] for name in chosen])
+    mean = Figure(together.amount / len(chosen), together.gross / len(chosen))
+    return Charge(mean, {"": pl.DataFrame(lines)})
+
+
+def _pair(worst: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The scenario that differs from the worst by the direction of vol; itself if there is none."""
+    turned = worst.replace("/up", "/down") if "/up" in worst else worst.replace("/down", "/up")
+    return turned if turned in rows else worst
+
+
 def largest(component: Largest, side: UnitSide) -> Charge:
     """The largest of earlier components; the first of equals binds."""
     charges = {name: side.charges[name] for name in component.of}
@@ -138,6 +95,7 @@ def largest(component: Largest, side: UnitSide) -> Charge:
 
 KINDS: Mapping[str, Callable[[Any, UnitSide], Charge]] = {
     "scenario_loss": scenario_loss,
+    "scenario_mean": scenario_mean,
     "expiry_loss": expiry_loss,
     "charge": charge,
     "price_shortfall": price_shortfall,

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from gpumargin.explain.sources import AccountSources
-from gpumargin.modelfile.names import MARK_COLUMNS
+from gpumargin.modelfile import DEFAULT
+from gpumargin.modelfile.names import MARK_COLUMNS, TERM_NAMES
 from gpumargin.schema import USD
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -28,6 +29,8 @@ class Market:
       perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
       accounting: price of the accounting asset.
       dollar: price at which charges on spot are turned into the accounting asset; 1 if the model takes it at par.
+      ranges: the model's scenario_range by unit.
+      discounts: whether the model discounts the value of options.
     """
 
     price: Mapping[str, float]
@@ -36,6 +39,8 @@ class Market:
     perpetual_confidence: Mapping[str, float]
     accounting: float
     dollar: float
+    ranges: Mapping[str, float]
+    discounts: bool
 
 
 def _column(frame: pl.DataFrame, key: str, value: str) -> dict[str, float]:
@@ -55,6 +60,8 @@ def account_market(sources: AccountSources) -> Market:
         perpetual_confidence=_column(least, "underlying", "confidence"),
         accounting=price[sources.file.accounting_asset],
         dollar=1.0 if sources.file.dollar_at_par else price[sources.file.accounting_asset],
+        ranges=sources.file.scenario_range,
+        discounts=sources.file.discounted_marks,
     )
 
 
@@ -76,14 +83,20 @@ def _positions(sources: AccountSources) -> pl.DataFrame:
 
 
 def _orders(sources: AccountSources) -> pl.DataFrame:
-    """Open orders by instrument: contracts to buy, contracts to sell, how many."""
-    schema = {"instrument_id": pl.String, "buys": pl.Float64, "sells": pl.Float64, "orders": pl.Float64}
-    if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*schema}:
-        return pl.DataFrame(schema=schema)
-    is_buy, size = pl.col("side").cast(pl.String) == "buy", pl.col("quantity")
-    sides = [pl.when(is_buy).then(size).otherwise(0.0).sum().alias("buys")]
-    sides += [pl.when(is_buy).then(0.0).otherwise(size).sum().alias("sells"), pl.len().cast(pl.Float64).alias("orders")]
-    return sources.book["orders"].group_by(pl.col("instrument_id").cast(pl.String)).agg(sides)
+    """Open orders by instrument: contracts to buy and to sell, how many, money at the limits, loss against the mark."""
+    names = ("buys", "sells", "orders", "buys_value", "sells_value", "order_loss")
+    if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*names}:
+        return pl.DataFrame(schema={"instrument_id": pl.String, **dict.fromkeys(names, pl.Float64)})
+    listed = _optional(sources.book["instruments"], "expiry")
+    terms = listed.select("instrument_id", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
+    orders = sources.book["orders"].with_columns(pl.col("instrument_id").cast(pl.String), entry_price=pl.lit(None))
+    marked = _with_marks(sources, orders.join(terms, on="instrument_id", how="left"))
+    is_buy, size, limit = pl.col("side").cast(pl.String) == "buy", pl.col("quantity"), pl.col("price")
+    buys, sells = pl.when(is_buy).then(size).otherwise(0.0), pl.when(is_buy).then(0.0).otherwise(size)
+    above = limit - pl.col("mark")
+    loss = pl.when(is_buy).then(above).otherwise(-above).clip(lower_bound=0.0) * size
+    sums = [buys.sum(), sells.sum(), pl.len().cast(pl.Float64), (buys * limit).sum(), (sells * limit).sum(), loss.sum()]
+    return marked.group_by("instrument_id").agg(s.alias(n) for n, s in zip(names, sums, strict=True))
 
 
 def _with_orders(sources: AccountSources, held: pl.DataFrame) -> pl.DataFrame:
@@ -149,8 +162,12 @@ def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     )
     has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
     settled = pl.when(has_expired).then(pl.col("settlement_price"))
-    marked = joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
-    return marked.with_columns(entry=pl.coalesce("entry_price", "mark"))
+    is_option = pl.col("kind") == "option"
+    premium = pl.when(settled.is_null()).then(pl.col("mark_price")).fill_null(0.0)
+    marked = joined.with_columns(
+        mark=pl.coalesce(settled, "mark_price"), usual_entry=pl.when(is_option).then(premium).otherwise(None)
+    ).drop("mark_price", "settlement_price")
+    return marked.with_columns(entry=pl.coalesce("entry_price", "usual_entry", "mark")).drop("usual_entry")
 
 
 def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
@@ -163,15 +180,42 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
     """
     held = _with_orders(sources, pl.concat([_positions(sources), _base_legs(sources)]))
     contracts = sources.instruments.with_row_index("order").with_columns(is_base=pl.col("kind") == "base")
-    listed = _optional(sources.book["instruments"], "option_type").select(
-        "instrument_id", "underlying", "settlement", "quote", "inverse", "option_type", pl.col("payoff").cast(pl.String)
+    listed = _optional(sources.book["instruments"], "option_type", *TERM_NAMES).select(
+        "instrument_id",
+        "underlying",
+        "settlement",
+        "quote",
+        "inverse",
+        "option_type",
+        pl.col("payoff").cast(pl.String),
+        *(pl.col(name).fill_null(0.0) for name in TERM_NAMES),
     )
     legs = (
         held.join(contracts, on=["instrument_id", "is_base"], how="inner")
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
         .sort("order")
     )
-    return _with_money(_with_own_prices(_with_marks(sources, _with_feeds(sources, legs)), market), market)
+    marked = _with_own_prices(_with_marks(sources, _with_feeds(sources, legs)), market)
+    return _with_settings(sources, _with_money(marked, market))
+
+
+def own_settings(sources: AccountSources) -> dict[tuple[str, str | None], float]:
+    """Numbers that the account sets for itself, by name and subject."""
+    table = sources.book.get("account_parameters")
+    rows = [] if table is None or table.height == 0 else _optional(table, "subject").iter_rows(named=True)
+    return {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
+
+
+def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
+    own = own_settings(sources)
+    for name, values in sources.file.settable.items():
+        usual = {unit: values.get(unit, values[DEFAULT]) for unit in legs["unit"].unique()}
+        found = {unit: own.get((name, unit), own.get((name, None), value)) for unit, value in usual.items()}
+        legs = legs.with_columns(
+            pl.col("unit").cast(pl.String).replace_strict(found, return_dtype=pl.Float64).alias(name)
+        )
+    return legs
 
 
 def _with_own_prices(legs: pl.DataFrame, market: Market) -> pl.DataFrame:

@@ -27,7 +27,8 @@ from gpumargin.tables import read_book
 
 _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
-_ORDERS = "orders"
+_EVERY_OWN = (*_OWN, "orders", "accounts", "account_parameters")
+_ASSETS = "assets"
 _FORMATS: Mapping[str, ds.FileFormat] = {
     ".parquet": ds.ParquetFileFormat(
         default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
@@ -47,7 +48,8 @@ class AccountSources:
       file: the model that margined it, overrides included.
       instruments: contracts of the run with their risk arrays, in the order in which legs are summed.
       scenarios: scenarios of the model, by unit.
-      book: positions and balances of this margin account, and the whole market tables; ids as text, amounts as floats.
+      book: positions, balances and accounts row of this margin account, and the whole market tables; `accounts` and
+        `assets` only if the book has them; ids as text, amounts as floats.
       manifest: the run's.
     """
 
@@ -86,9 +88,8 @@ class _InMemory:
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
         tables = self.run.book.tables
-        given = (*_OWN, *({_ORDERS} & set(tables)))
-        own = {name: _of_account(ds.dataset(tables[name]), account) for name in given}
-        return {name: tables[name] for name in _MARKET} | own
+        own = {name: _of_account(ds.dataset(tables[name]), account) for name in _EVERY_OWN if name in tables}
+        return {name: tables[name] for name in (*_MARKET, _ASSETS) if name in tables} | own
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class _InFolder:
     def book(self, account: str) -> Mapping[str, pa.Table]:
         folder = self._book_folder()
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
-        wanted = (*_OWN, _ORDERS) if _files(folder, _ORDERS) else _OWN
+        given |= {_ASSETS: _market_path(folder, _ASSETS)} if _files(folder, _ASSETS) else {}
+        wanted = [name for name in _EVERY_OWN if name in _OWN or _files(folder, name)]
         given |= {name: _own_rows(folder, name, account) for name in wanted}
         return read_book(None, extra_columns="ignore", **given).tables
 
@@ -243,7 +245,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     row = _account_row(results, account, pool)
     label = str(row["model"])
     tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
-    own = {name: tables[name].filter(pl.col("pool") == pool) for name in (*_OWN, _ORDERS) if name in tables}
+    own = {name: tables[name].filter(pl.col("pool") == pool) for name in _EVERY_OWN if name in tables}
     return AccountSources(
         account=row,
         units=_unit_rows(results, account, pool),

@@ -12,7 +12,7 @@ import polars as pl
 
 from gpumargin.explain.figures import Figure, exact
 from gpumargin.explain.market import Floats, Market
-from gpumargin.modelfile import DEFAULT
+from gpumargin.modelfile import DEFAULT, SharedNames
 
 TOTAL = "total"
 
@@ -46,8 +46,10 @@ class UnitSide:
       pnl: `[N, S]` P&L of each position in each scenario column, before weights.
       scenarios: `[S]` scenarios of this unit in column order.
       market: prices and confidences.
-      charges: of the components before this one, by name.
+      charges: of the components before this one, by name; components that look across units come last.
       parameters: of the model, by name and unit.
+      shared: what charges may name of the model; numbers that accounts set are columns of `legs`.
+      tables: bracket tables of the model, by name and unit.
     """
 
     unit: str
@@ -55,8 +57,10 @@ class UnitSide:
     pnl: Floats
     scenarios: pl.DataFrame
     market: Market
-    charges: Mapping[str, Charge]
+    charges: dict[str, Charge]
     parameters: Mapping[str, Mapping[str, float]]
+    shared: SharedNames
+    tables: Mapping[str, Any]
 
     @property
     def spot(self) -> float:
@@ -85,11 +89,12 @@ class UnitSide:
         return (self.legs["option_type"].cast(pl.String) == "call").fill_null(value=False).to_numpy()
 
     def unit_values(self) -> dict[str, Figure]:
-        """Price and confidences of the unit."""
+        """Price and confidences of the unit, and what a dollar is."""
         return {
             "spot": exact(self.spot),
             "spot_confidence": exact(self.market.confidence.get(self.unit, 1.0)),
             "perpetual_confidence": exact(self.market.perpetual_confidence.get(self.unit, 1.0)),
+            "dollar": exact(1 / self.market.dollar),
         }
 
     def number(self, by_name: Mapping[str, float]) -> float:

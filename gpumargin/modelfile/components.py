@@ -15,20 +15,36 @@ from gpumargin.modelfile.names import (
     GROUP_NAMES,
     MARK_NAMES,
     POSITION_NAMES,
+    TERM_NAMES,
     UNIT_NAMES,
 )
-from gpumargin.modelfile.numbers import NAME, Brackets, Number, Strict
+from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
 
 
-class Discount(Strict):
-    """Share of a net long expiry's shocked value that counts: static * exp(-years (rate multiplier + addend))."""
+# What `post` may name besides the component's own numbers.
+POST_NAMES = ("pnl", "move", "range", "spot", "dollar")
+
+
+class DiscountRate(Strict):
+    """Share static * exp(-years (max(rate, 0) * rate_multiplier + rate_addend)); of negatives static * exp(+...)."""
 
     static: Number
     rate_multiplier: Number
     rate_addend: Number
+
+
+class Discount(DiscountRate):
+    """Share of an expiry's net shocked value that counts: of a positive one and, where given, of a negative one."""
+
+    negative: DiscountRate | None = None
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """Numbers of both sides by name."""
+        own = {name: value for name, value in self if isinstance(value, dict)}
+        return own | {f"negative_{name}": value for name, value in self.negative or ()}
 
 
 class _Component(Strict):
@@ -48,19 +64,46 @@ class _Component(Strict):
 
 
 class ScenarioLoss(_Component):
-    """Largest loss of a unit over a scenario set, expiries optionally discounted when their net value is positive."""
+    """Largest loss of a unit over a scenario set.
+
+    Expiries are optionally discounted by the sign of their net value; `post` is an expression that turns the P&L of
+    each scenario before the least is taken.
+    """
 
     kind: Literal["scenario_loss"]
     scenarios: str
     discount: Discount | None = None
+    post: str | None = None
+    numbers: dict[str, Number] = {}
 
     def leaves(self) -> dict[str, dict[str, float]]:
-        """The discount's numbers."""
-        return {} if self.discount is None else dict(self.discount)
+        """The discount's numbers and those of `post`."""
+        return ({} if self.discount is None else self.discount.leaves()) | self.numbers
 
     def choices(self) -> dict[str, object]:
-        """The scenario set, and whether there is a discount."""
-        return {"scenarios": self.scenarios, "has_discount": self.discount is not None}
+        """The scenario set, whether there is a discount, and the expression of each scenario's P&L."""
+        return {
+            "scenarios": self.scenarios,
+            "has_discount": self.discount is not None,
+            "post": self.post_expression(),
+        }
+
+    def post_expression(self) -> Expression | None:
+        """The parsed `post`, None if there is none.
+
+        Raises:
+          ValueError: it is no expression, a name is unknown, unused or stands for two things.
+        """
+        if self.post is None and not self.numbers:
+            return None
+        discount = {} if self.discount is None else self.discount.leaves()
+        twice = set(self.numbers) & {*POST_NAMES, *discount}
+        expression = parse_expression(self.post or "pnl", {*POST_NAMES, *self.numbers})
+        unused = set(self.numbers) - names_in(expression)
+        if twice or unused:
+            message = f"numbers {sorted(twice | unused)} are not used by it, or name something else already"
+            raise ValueError(message)
+        return expression
 
 
 class ExpiryLoss(_Component):
@@ -76,9 +119,23 @@ Expressions = dict[Annotated[str, Field(pattern=NAME)], str]
 LegKind = Literal["option", "call", "put", "future", "perpetual", "base"]
 # What of a leg multiplies the columns of a sum; the words of the kernels' tallies.
 SUM_WORDS = ("net", "gross", "long", "short")
-# What a position may name of itself: size in units of the underlying, or an input of the leg as it is.
-POSITION_SIZES = {"quantity": "net", "buys": "buys", "sells": "sells"}
-POSITION_INPUTS = ("entry", "orders")
+# What a position may name of itself: a word of its leg, and what of the contract multiplies it.
+_MONEY: Expression = ("*", "size", "quote")
+POSITION_SUMS: dict[str, tuple[str, Expression]] = {
+    "quantity": ("net", "size"),
+    "buys": ("buys", "size"),
+    "sells": ("sells", "size"),
+    **{name: (name, _MONEY) for name in ("buys_value", "sells_value", "order_loss")},
+    **{name: (name, 1.0) for name in ("entry", "orders")},
+}
+
+
+class SharedNames(NamedTuple):
+    """What a model names for all of its components."""
+
+    parameters: Collection[str] = ()
+    settable: Collection[str] = ()  # numbers that accounts may set, named like what a position says of itself
+    tables: Collection[str] = ()
 
 
 class ParsedCharge(NamedTuple):
@@ -142,40 +199,46 @@ class ChargeTable(_Component):
         """The component's own numbers."""
         return dict(self.numbers)
 
-    def parsed(self, parameters: Collection[str], earlier: Collection[str]) -> ParsedCharge:
+    def parsed(self, shared: SharedNames, earlier: Collection[str]) -> ParsedCharge:
         """The expressions, with every name resolved.
 
         Args:
-          parameters: names of the model's parameters.
+          shared: what the model names for all of its components.
           earlier: components that stand before this one.
 
         Raises:
           ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
         """
-        numbers = {*self.numbers, *parameters}
+        numbers, tables = {*self.numbers, *shared.parameters}, {*self.tables, *shared.tables}
         of_expiry = {*EXPIRY_NAMES} if self.level == "expiry" and "option" in self.legs else set()
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *UNIT_NAMES, *numbers}
-        of_group = {
-            *self.sums(),
-            *UNIT_NAMES,
-            *numbers,
-            *(GROUP_NAMES.get(self.level) or of_contract | {*POSITION_NAMES}),
-            *of_expiry,
-        }
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *TERM_NAMES, *UNIT_NAMES, *numbers}
+        of_position = of_contract | {*POSITION_NAMES, *shared.settable}
+        of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position), *of_expiry}
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
-        each = {name: parse_expression(text, of_group, self.tables) for name, text in self.each.items()}
-        used = set().union(*map(names_in, each.values()))
+        each = self._parsed_each(of_group, tables)
+        used = set().union(*map(names_in, each.values())) - set(each)
         unsummed = used - set(self.sums())
-        own = _position_sums(unsummed) if self.level == "position" else _expiry_sums(unsummed & of_expiry)
+        own = (
+            _position_sums(unsummed, shared.settable)
+            if self.level == "position"
+            else _expiry_sums(unsummed & of_expiry)
+        )
         sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
-        amount = parse_expression(self.amount_text, of_row, self.tables)
+        amount = parse_expression(self.amount_text, of_row, tables)
         return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
 
+    def _parsed_each(self, known: Collection[str], tables: Collection[str]) -> dict[str, Expression]:
+        """The expressions of a group; later ones may name earlier ones."""
+        each: dict[str, Expression] = {}
+        for name, text in self.each.items():
+            each[name] = parse_expression(text, {*known, *each}, tables)
+        return each
 
-def _position_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+
+def _position_sums(used: Collection[str], settable: Collection[str]) -> dict[str, tuple[str, Expression]]:
     """What a position says of itself, as sums over its one leg."""
-    sizes = {name: (word, "size") for name, word in POSITION_SIZES.items() if name in used}
-    return sizes | {name: (name, 1.0) for name in POSITION_INPUTS if name in used}
+    known = POSITION_SUMS | {name: (name, 1.0) for name in settable}
+    return {name: own for name, own in known.items() if name in used}
 
 
 def _expiry_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
@@ -199,7 +262,55 @@ class Largest(_Component):
     of: list[str] = Field(min_length=1)
 
 
+class ScenarioMean(_Component):
+    """Mean loss of an earlier component over the scenarios that leave spot unmoved, or over its worst and its pair.
+
+    The pair of a scenario differs from it by the direction of vol alone; a scenario without one is its own.
+    """
+
+    kind: Literal["scenario_mean"]
+    of: str
+    which: Literal["unmoved", "worst_and_pair"]
+
+
+class SpreadLeg(Strict):
+    """One unit of a spread between units."""
+
+    unit: str
+    ratio: Annotated[float, Field(gt=0)]  # net delta of this unit in one spread
+    side: Literal[1, -1]  # legs of different sign offset each other
+
+
+class Spread(Strict):
+    """Units whose deltas offset each other in fixed proportions."""
+
+    legs: list[SpreadLeg] = Field(min_length=2)
+    rate: Annotated[float, Field(ge=0, le=1)]
+
+
+class SpreadCredit(_Component):
+    """Share of price risk given back for deltas that offset other units', spreads formed in the order of the list.
+
+    `delta` and `price_risk` are expressions over earlier components and `spot`; price risk per unit of delta is at most
+    `cap` * spot.
+    """
+
+    kind: Literal["spread_credit"]
+    delta: str
+    price_risk: str
+    cap: NotNegativeNumber
+    spreads: list[Spread] = Field(min_length=1)
+
+    def inputs(self) -> dict[str, str]:
+        """Expressions by the word of the kind that they answer."""
+        return {"delta": self.delta, "price_risk": self.price_risk}
+
+    def choices(self) -> dict[str, object]:
+        """None: the expressions are read when the model is bound."""
+        return {}
+
+
 ComponentTable = Annotated[
-    ScenarioLoss | ExpiryLoss | ChargeTable | PriceShortfall | Largest,
+    ScenarioLoss | ExpiryLoss | ChargeTable | PriceShortfall | Largest | ScenarioMean | SpreadCredit,
     Field(discriminator="kind"),
 ]

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import Aggregation, CollateralTable
-from gpumargin.modelfile.components import SUM_WORDS, ChargeTable, ComponentTable, Largest, ParsedCharge
-from gpumargin.modelfile.names import EXPIRY_NAMES, FEED_NAMES, MARK_COLUMNS
-from gpumargin.modelfile.numbers import DEFAULT, Number, Strict
-from gpumargin.modelfile.scenarios import ScenarioRow, VolShockTable
+from gpumargin.modelfile.account import StatusTable, check_account
+from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
+from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
+from gpumargin.modelfile.components import (
+    SUM_WORDS,
+    ChargeTable,
+    ComponentTable,
+    Largest,
+    ParsedCharge,
+    ScenarioLoss,
+    ScenarioMean,
+    SharedNames,
+    SpreadCredit,
+)
+from gpumargin.modelfile.names import (
+    CONTRACT_NAMES,
+    EXPIRY_NAMES,
+    FEED_NAMES,
+    MARK_COLUMNS,
+    MARK_NAMES,
+    POSITION_NAMES,
+    TERM_NAMES,
+    UNIT_NAMES,
+)
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict
+from gpumargin.modelfile.scenarios import (
+    CompositeDeltaTable,
+    ScenarioRow,
+    ScenarioRulesTable,
+    SkewTable,
+    VolShockTable,
+    check_rows,
+    names_in_weights,
+    unmoved,
+)
 
 Grade = Literal["verified", "published", "inferred", "estimated"]
 ContractKind = Literal["option", "future", "perpetual"]
@@ -22,6 +52,12 @@ _RESERVED = {
     "account_id", "delta", "gamma", "option_value", "pool", "theta", "unit", "unrealised_pnl", "vega", "worst_loss",
     "worst_scenario",
 }  # fmt: skip
+# Columns of the accounts table that no charge on balances may be called.
+_ACCOUNT_COLUMNS = _RESERVED | {
+    "debt", "health", "model", "num_positions", "owner_id", "status", "units",
+}  # fmt: skip
+
+_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
 
 class Provenance(Strict):
@@ -42,28 +78,45 @@ class ModelFile(Strict):
     title: str
     source: str
     accounting_asset: str
-    kinds: list[ContractKind] = Field(min_length=1)
+    kinds: list[ContractKind]
     requires: list[str] = []
-    base_legs: bool | Literal["every"] = False
+    base_legs: bool | Literal["every"] | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
+    discounted_marks: bool = False
     vol_limit: float = 5.0
     tenor_limit_years: float = 10.0
     scenario_range: Number = {DEFAULT: 1.0}
     scenarios: dict[str, list[ScenarioRow]] = {}
+    scenario_rules: ScenarioRulesTable = ScenarioRulesTable()
     vol_shock: VolShockTable = VolShockTable()
-    components: dict[str, ComponentTable]
+    skew: SkewTable | None = None
+    composite_delta: CompositeDeltaTable | None = None
+    components: dict[str, ComponentTable] = {}
     parameters: dict[str, Number] = {}
+    settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
+    tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     margin: dict[str, str]
-    aggregation: Aggregation = Aggregation()
+    aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
+    categories: dict[str, Category] = {}
+    debt: Literal["balance", "requirement"] = "balance"
+    pnl_settles: bool = False
+    counted: dict[str, str] = {}
+    balances: dict[Name, BalanceChargeTable] = {}
+    account: dict[str, str] = {}
+    status: StatusTable = StatusTable()
     provenance: Provenance
 
     @model_validator(mode="after")
     def _is_coherent(self) -> Self:
         _check_components(self)
         _check_names(self)
-        _check_defaults(self.model_dump(), "")
+        with_scenarios = [name for name, c in self.components.items() if isinstance(c, ScenarioLoss)]
+        check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
+        _check_base_legs(self)
+        check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
+        _check_defaults(self.model_dump(exclude={"aggregation"}), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
@@ -75,8 +128,12 @@ class ModelFile(Strict):
         earlier: list[str] = []
         for name, component in self.components.items():
             if isinstance(component, ChargeTable):
-                yield name, component.parsed(self.parameters, earlier)
+                yield name, component.parsed(self.shared_names(), earlier)
             earlier.append(name)
+
+    def shared_names(self) -> SharedNames:
+        """What every charge may name of the model."""
+        return SharedNames(self.parameters, self.settable, self.tables)
 
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
@@ -88,6 +145,11 @@ class ModelFile(Strict):
         named = {name for _, charge in self.charges() for name in charge.names()}
         columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
         return {name: column for name, column in columns.items() if name in named}
+
+    def term_inputs(self) -> dict[str, str]:
+        """Columns of `instruments` that charges name as they are, by that name."""
+        named = {name for _, charge in self.charges() for name in charge.names()}
+        return {name: name for name in TERM_NAMES if name in named}
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -101,8 +163,15 @@ def _fail(message: str) -> None:
 def _check_names(model: ModelFile) -> None:
     """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
     twice = set(model.components) & {*model.parameters, *model.margin}
+    twice |= set(model.balances) & {
+        *model.components,
+        *model.parameters,
+        *model.margin,
+        *ACCOUNT_NAMES,
+        *_ACCOUNT_COLUMNS,
+    }
     if twice or set(model.components) & _RESERVED:
-        _fail(f"components: {sorted(twice | set(model.components) & _RESERVED)} name something else already")
+        _fail(f"{sorted(twice | set(model.components) & _RESERVED)} name something else already")
     missing = {"initial", "maintenance"} - set(model.margin)
     if missing:
         _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
@@ -111,11 +180,19 @@ def _check_names(model: ModelFile) -> None:
     for name, text in model.margin.items():
         used |= names_in(parse_expression(text, known))
         known.add(name)
+    used |= names_in_weights(model.scenarios, model.parameters)
     used |= set().union(*(charge.names() for _, charge in model.charges()))
-    if set(model.parameters) - used:
-        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
+    if set(model.tables) - used:
+        _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
+    if "composite_delta" in used and model.composite_delta is None:
+        _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
+    used |= check_account(model)
+    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION, *ACCOUNT_NAMES}:
+        _fail(f"settable: {sorted(model.settable)} must be named by charges or account and mean nothing else there")
+    if set(model.parameters) - used:
+        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
 
 
 def _check_components(model: ModelFile) -> None:
@@ -125,18 +202,51 @@ def _check_components(model: ModelFile) -> None:
         wanted = getattr(component, "scenarios", None)
         if wanted is not None and not model.scenarios.get(wanted):
             _fail(f"components.{name}.scenarios: no scenario set {wanted!r}; known: {sorted(model.scenarios)}")
+        if isinstance(component, ScenarioLoss):
+            _check_post(name, component)
         if isinstance(component, Largest):
             unknown = [other for other in component.of if other not in earlier]
             if unknown:
                 _fail(f"components.{name}.of: {unknown} do not stand before it; known here: {earlier}")
         if isinstance(component, ChargeTable):
-            _check_charge(name, component, model.parameters, earlier)
+            _check_charge(name, component, model, earlier)
+        if isinstance(component, ScenarioMean):
+            _check_mean(model, name, component, earlier)
+        if isinstance(component, SpreadCredit):
+            for text in component.inputs().values():
+                parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
 
 
-def _check_charge(name: str, charge: ChargeTable, parameters: Collection[str], earlier: Collection[str]) -> None:
+def _check_mean(model: ModelFile, name: str, component: ScenarioMean, earlier: list[str]) -> None:
+    """It follows a component with scenarios, of which some leave spot unmoved if it asks for these."""
+    source = model.components.get(component.of)
+    if component.of not in earlier or not isinstance(source, ScenarioLoss):
+        _fail(f"components.{name}.of: {component.of!r} is no component of kind scenario_loss before it")
+    elif component.which == "unmoved" and not unmoved(model.scenarios[source.scenarios]):
+        _fail(f"components.{name}.which: no scenario of {source.scenarios!r} leaves spot where it is")
+
+
+def _check_post(name: str, component: ScenarioLoss) -> None:
     try:
-        charge.parsed(parameters, earlier)
+        component.post_expression()
+    except ValueError as error:
+        _fail(f"components.{name}.post: {error}")
+
+
+def _check_base_legs(model: ModelFile) -> None:
+    """An asset is a leg of one unit at most."""
+    if not isinstance(model.base_legs, dict):
+        return
+    assets = [asset for listed in model.base_legs.values() for asset in listed]
+    twice = sorted({asset for asset in assets if assets.count(asset) > 1})
+    if twice:
+        _fail(f"base_legs: {twice} stand more than once; an asset moves with one unit")
+
+
+def _check_charge(name: str, charge: ChargeTable, model: ModelFile, earlier: Collection[str]) -> None:
+    try:
+        charge.parsed(model.shared_names(), earlier)
     except ValueError as error:
         _fail(f"components.{name}: {error}")
 
@@ -147,6 +257,8 @@ def _check_defaults(tree: object, path: str) -> None:
         return
     for key, value in tree.items():
         here = f"{path}.{key}".lstrip(".")
+        if path == "categories":
+            continue  # overrides of some assets
         is_numbers = isinstance(value, dict) and bool(value) and all(isinstance(v, float) for v in value.values())
         if is_numbers and DEFAULT not in value:
             _fail(f"{here}: a table of numbers by name needs a {DEFAULT!r}, found only {sorted(value)}")

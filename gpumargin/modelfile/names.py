@@ -8,6 +8,7 @@ CONTRACT_NAMES = {
     "price": "mark of one unit of the underlying; of an option its value per unit",
     "value": "value of one option; 0 for contracts that settle their P&L",
     "forward": "forward of an option's expiry; of other contracts their mark",
+    "quote": "price of the quote currency",
     "strike": "strike",
     "otm": "amount by which an option is out of the money against the index",
     "otm_forward": "the same against its forward",
@@ -17,6 +18,7 @@ CONTRACT_NAMES = {
     "confidence": "least confidence of the feeds of the expiry",
     "delta": "delta in units of the underlying",
     "venue_delta": "the venue's own delta where marks give one, else delta; units of the underlying",
+    "composite_delta": "delta averaged over the price points of [composite_delta], units of the underlying",
     "gamma": "change of delta per unit of price",
     "vega": "change of value per 1.00 of vol",
     "theta": "change of value per year",
@@ -38,6 +40,8 @@ MARK_NAMES = {
     "skew": "the market's skew",
     "funding_rate": "funding rate per hour",
 }
+# Terms of instruments, as they are; 0 where an instrument has none.
+TERM_NAMES = {"price_cap": "highest price of a capped future, quote currency"}
 # Which column of marks stands behind a name.
 MARK_COLUMNS = {**dict(zip(MARK_NAMES, MARK_NAMES, strict=True)), "venue_delta": "delta"}
 # Columns of forwards, as they are; 1 for contracts other than options.
@@ -50,12 +54,16 @@ UNIT_NAMES = {
     "spot": "index price of the underlying",
     "spot_confidence": "its confidence",
     "perpetual_confidence": "least confidence of the perpetuals' marks",
+    "dollar": "accounting units per USD",
 }
 # Of one position, at level position only.
 POSITION_NAMES = {
     "quantity": "signed size in units of the underlying",
-    "entry": "entry price in quote currency, the mark where P&L is settled",
+    "entry": "entry price in quote currency, the mark where P&L is settled, 0 for an option that has neither",
     "buys": "open buy orders in units of the underlying",
     "sells": "open sell orders in units of the underlying",
     "orders": "number of open orders",
+    "buys_value": "open buy orders at their limit prices",
+    "sells_value": "open sell orders at their limit prices",
+    "order_loss": "loss against the mark if every open order were filled at its limit price; gains count nothing",
 }

@@ -145,6 +145,26 @@ def _rows_of(values: np.ndarray, first: int, bucket: _Bucket) -> np.ndarray:
     return column
 
 
+def _balances(book: LegBook, shard: Shard, bucket: _Bucket) -> records.Balances:
+    place = np.zeros(len(bucket.is_used), np.int32)
+    place[: len(bucket.runs)] = bucket.runs
+    return records.Balances(
+        _picked(book.asset, bucket, 0),
+        _picked(book.amount, bucket, 0),
+        _picked(book.is_collateral, bucket, False),
+        place,
+        None if book.category is None else _rows_of(book.category, shard.first_account, bucket),
+        None if book.settlement is None else _picked(book.settlement, bucket, -1),
+    )
+
+
+def _of_accounts(values: np.ndarray, shard: Shard, shape: Shape) -> np.ndarray:
+    """A number of each account of a shard, 0 in padding."""
+    column = np.zeros(shape.accounts, values.dtype)
+    column[: shard.accounts] = values[shard.first_account : shard.first_account + shard.accounts]
+    return column
+
+
 def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard) -> records.Book:
     """One shard as padded numpy buckets.
 
@@ -195,12 +215,8 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
             _place(slots, shape.accounts),
         ),
         balances=records.Buckets(
-            tuple(
-                records.Balances(
-                    _picked(book.asset, b, 0), _picked(book.amount, b, 0), _picked(book.is_collateral, b, False)
-                )
-                for b in balances
-            ),
+            tuple(_balances(book, shard, b) for b in balances),
             _place(balances, shape.accounts),
         ),
+        settings={name: _of_accounts(values, shard, shape) for name, values in book.settings.items()},
     )

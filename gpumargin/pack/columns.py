@@ -66,7 +66,9 @@ def encoded(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def texts(table: pa.Table, name: str) -> np.ndarray:
-    """A column of ids or words as numpy objects `[rows]` (small tables only); nulls are None."""
+    """A column of ids or words as numpy objects `[rows]` (small tables only); nulls, and an absent column, are None."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, None, object)
     column = flat(table[name])
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Ints, floats, texts
+from gpumargin.pack.assets import asset_prices, asset_values, collateral_prices, settlement_columns
+from gpumargin.pack.columns import Ints, texts
 from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_contracts, listed_contracts, unit_market
 from gpumargin_kernels import records
 
-USD = "USD"
 NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units must not be empty
 
 
@@ -35,16 +35,12 @@ class ContractSet:
     expiry: Ints  # [M] microseconds since 1970, NO_EXPIRY if none
     is_listed: np.ndarray  # [M] bool, False for base rows
     base_contract: np.ndarray  # [C] int, index of the asset's base contract, -1 if it is not a leg
+    settlement: np.ndarray | None = None  # [J] int, assets into whose balances P&L settles; None = it does not
 
     @property
     def padding(self) -> int:
         """Index of the padding contract."""
         return int(self.expiry.size)
-
-
-def _prices(prices: pa.Table, name: str) -> dict[str, float]:
-    """A price per asset; USD is worth 1 of itself."""
-    return {USD: 1.0} | dict(zip(texts(prices, "asset").astype(str), floats(prices, name).tolist(), strict=True))
 
 
 def _mapped(function: Callable[..., np.ndarray], first: Any, *others: Any) -> Any:
@@ -64,9 +60,10 @@ def _joined(*parts: records.Contracts) -> records.Contracts:
 
 
 def padded_contracts(contracts: records.Contracts, rows: int) -> records.Contracts:
-    """Contracts and, behind them, as many worth nothing as `rows` asks for."""
-    missing = rows - len(contracts.unit)
-    return _joined(contracts, blank_contracts(missing, contracts.inputs)) if missing > 0 else contracts
+    """Contracts whose last row, padding worth nothing, is repeated until there are at least `rows`."""
+    missing = max(rows - len(contracts.unit), 0)
+    padded: records.Contracts = _mapped(lambda c: np.concatenate([c, np.repeat(c[-1:], missing, axis=0)]), contracts)
+    return padded
 
 
 def _runs(*columns: np.ndarray) -> np.ndarray:
@@ -110,14 +107,13 @@ def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) ->
     return np.array([found.get(asset, -1) for asset in assets], np.int64)
 
 
-def _assets(prices: pa.Table, price: Mapping[str, float], names: tuple[str, ...], accounting: str) -> records.Assets:
-    """Assets at their collateral price, which is the price where no other is given."""
-    other = _prices(prices, "collateral_price") if "collateral_price" in prices.column_names else {}
-    collateral = {**price, **{asset: value for asset, value in other.items() if not np.isnan(value)}}
-    return records.Assets(
-        ratio=np.array([collateral[name] / price[accounting] for name in names]),
-        price=np.array([price[name] for name in names]),
-    )
+def _held(
+    units: tuple[str, ...], assets: Collection[str], *, base_legs: Mapping[str, Collection[str]] | bool | str
+) -> dict[str, str]:
+    """Assets whose balances are legs, and the unit that each is a leg of."""
+    if not isinstance(base_legs, Mapping):
+        return {unit: unit for unit in units if base_legs and unit in assets}
+    return {asset: unit for unit in units for asset in base_legs.get(unit, ()) if asset in assets}
 
 
 def contract_set(
@@ -126,9 +122,11 @@ def contract_set(
     *,
     kinds: Collection[str],
     accounting: str,
-    base_legs: bool | str,
+    base_legs: bool | str | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
     inputs: Mapping[str, str] | None = None,
+    asset_columns: Mapping[str, str] | None = None,
+    settles: bool = False,
 ) -> ContractSet:
     """Contracts, unit market and asset prices of a checked book.
 
@@ -138,35 +136,44 @@ def contract_set(
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit; "every" = so does one in any asset
-        but the accounting asset, of a unit of its own where no contract has that underlying.
-      inputs: columns of `marks` and confidences of `forwards` that the model names, by that name.
+        but the accounting asset, of a unit of its own where no contract has that underlying; or the assets that move
+        with each unit, at the price that collateral is valued at.
+      inputs: columns of `marks`, confidences of `forwards`, terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
+      asset_columns: columns of the book by asset, `table.column`, that the model names, by that name.
+      settles: whether P&L joins the balances of the assets that contracts settle in.
 
     Returns:
       `ContractSet`; instruments whose market data is missing carry NaN and must not be held.
     """
-    price = _prices(tables["prices"], "price")
+    price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
     own_units = set(assets) - {accounting} if base_legs == "every" else set()
     units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
-    bases = own_units or (set(assets) if base_legs else set())
-    held = tuple(unit for unit in units if unit in bases)
+    held = _held(units, own_units or assets, base_legs=base_legs)
+    own_price = collateral_prices(tables["prices"]) if isinstance(base_legs, Mapping) else price
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
-        base_contracts(held, units=units, price=price, accounting=accounting, inputs=inputs or {}),
+        base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
     ids = np.array([*listed.ids.tolist(), *held], dtype=str)
     kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
+    paid_in = np.array([*texts(listed.table, "settlement").astype(str).tolist(), *[""] * len(held)], dtype=str)[order]
+    padded = _joined(grouped, blank_contracts(1, inputs or {}))
+    settlement = None
+    if settles:
+        settlement, column = settlement_columns(paid_in, contracts.unit[order], len(units), price, accounting)
+        padded = padded._replace(settlement_column=column)
     return ContractSet(
-        contracts=_joined(grouped, blank_contracts(1, inputs or {})),
+        contracts=padded,
         market=unit_market(
             tables, listed, units=units, price=price, dollar=1.0 if dollar_at_par else price[accounting]
         ),
-        assets=_assets(tables["prices"], price, assets, accounting),
+        assets=asset_values(tables, assets, accounting, asset_columns or {}, settlement),
         units=units,
         asset_ids=assets,
         ids=pa.array(ids[order], pa.string()),
@@ -174,4 +181,5 @@ def contract_set(
         expiry=expiry[order],
         is_listed=kind[order] != "base",
         base_contract=_base_places(assets, kind[order], ids[order]),
+        settlement=np.searchsorted(assets, np.unique(paid_in[paid_in != ""])) if settles else None,
     )

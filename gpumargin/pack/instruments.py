@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
+from gpumargin.schema import MARKS
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
 
@@ -90,11 +91,11 @@ def listed_contracts(
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
-        inputs={name: _input(column, marks, forwards, is_option) for name, column in inputs.items()},
+        inputs={name: _input(column, marks, forwards, listed) for name, column in inputs.items()},
         quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
-        is_call=texts(listed.table, "option_type").astype(str) == "call",
+        is_call=_is_call(listed.table),
         is_perpetual=listed.kind == "perpetual",
         is_inverse=flags(listed.table, "inverse", default=False),
         size=floats(listed.table, "contract_size", 1.0),
@@ -112,9 +113,21 @@ def listed_contracts(
     )
 
 
-def _input(column: str, marks: pa.Table, forwards: pa.Table, is_option: np.ndarray) -> Floats:
-    """A column that the model names: a confidence of an option's expiry, or else of its mark."""
-    return np.where(is_option, floats(forwards, column, 1.0), 1.0) if column in _FEEDS else floats(marks, column)
+def _is_call(terms: pa.Table) -> np.ndarray:
+    """Which instruments are calls; none in a book that lists no options at all."""
+    if "option_type" not in terms.column_names:
+        return np.zeros(terms.num_rows, bool)
+    return np.array(texts(terms, "option_type").astype(str) == "call")
+
+
+def _input(column: str, marks: pa.Table, forwards: pa.Table, listed: Listed) -> Floats:
+    """A column that the model names.
+
+    Of marks, NaN where null; of forwards, the confidence of an option's expiry; of instruments, 0 where one has none.
+    """
+    if column in _FEEDS:
+        return np.where(listed.kind == "option", floats(forwards, column, 1.0), 1.0)
+    return floats(marks, column) if column in MARKS.by_name else floats(listed.table, column, 0.0)
 
 
 def _least_confidence(forwards: pa.Table) -> Floats:
@@ -141,17 +154,17 @@ def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contract
 
 
 def base_contracts(
-    held: tuple[str, ...],
+    held: Mapping[str, str],
     *,
     units: tuple[str, ...],
     price: Mapping[str, float],
     accounting: str,
     inputs: Collection[str],
 ) -> records.Contracts:
-    """One contract per unit of `held`: its own asset, held as balance."""
+    """One contract per asset of `held`, which says what unit it moves with: one unit of the asset, held as balance."""
     blank = blank_contracts(len(held), inputs)
     return blank._replace(
-        unit=np.array([units.index(unit) for unit in held], np.int32),
+        unit=np.array([units.index(unit) for unit in held.values()], np.int32),
         is_base=np.ones(len(held), bool),
         size=np.ones(len(held)),
         mark=_lookup(price, held),
@@ -172,5 +185,8 @@ def unit_market(
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(
-        spot=_lookup(price, units) / dollar, spot_confidence=of_spot, perpetual_confidence=perpetual
+        spot=_lookup(price, units) / dollar,
+        spot_confidence=of_spot,
+        perpetual_confidence=perpetual,
+        dollar=np.full(len(units), 1.0 / dollar),
     )

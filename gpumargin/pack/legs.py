@@ -8,27 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Bools, Floats, Ints, common_codes, encoded, flags, floats, positions_in
+from gpumargin.pack.accounts import Accounts, account_categories, account_owners
+from gpumargin.pack.columns import Bools, Floats, Ints, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
+from gpumargin.pack.settings import EVERY_UNIT, Settings, values_by_unit
 
-_HAS_POOLS = ("positions", "balances", "accounts", "orders")
 ENTRY = "entry"  # the leg input that is no order
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Margin accounts (account_id, pool) in ascending order, and which one each row of the book belongs to."""
-
-    account_ids: pa.Array  # [A]
-    pools: pa.Array  # [A]
-    of_positions: Ints  # [N]
-    of_balances: Ints  # [B]
-    of_accounts: Ints  # rows of the accounts table
-    of_orders: Ints  # rows of the orders table
-
-    def __len__(self) -> int:
-        return len(self.account_ids)
 
 
 @dataclass(frozen=True)
@@ -57,53 +43,14 @@ class LegBook:
     asset: np.ndarray  # [B] int32
     amount: Floats  # [B]
     is_collateral: Bools  # [B]
+    category: np.ndarray | None = None  # [A] int32, 0 = none; None = the model has no categories
+    owner: np.ndarray | None = None  # [A] int index into `owner_ids`, -1 = none; None = the book names no owners
+    owner_ids: pa.Array | None = None
+    settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
+    settings: Mapping[str, Floats] = field(default_factory=dict)  # [A] each, numbers of whole accounts
 
     def __len__(self) -> int:
         return len(self.account_ids)
-
-
-def _distinct(keys: Ints) -> Ints:
-    """Distinct keys in ascending order; runs are compressed first, which on sorted input leaves nothing to sort."""
-    heads = keys[_begins(keys)]
-    if not bool(np.all(heads[1:] > heads[:-1])):
-        heads = np.sort(heads)
-        heads = heads[_begins(heads)]
-    return heads
-
-
-def _begins(keys: Ints) -> Bools:
-    """True where a run of equal keys begins."""
-    begins = np.ones(len(keys), bool)
-    begins[1:] = keys[1:] != keys[:-1]
-    return begins
-
-
-def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
-    """Every margin account that positions, balances, orders or the accounts table name.
-
-    Args:
-      tables: the book's tables in canonical types.
-
-    Returns:
-      `Accounts`, ascending by id, then pool: an order that no shuffling of rows changes.
-    """
-    present = [tables[name] for name in _HAS_POOLS if name in tables]
-    ids, id_codes = common_codes([table["account_id"] for table in present])
-    pools, pool_codes = common_codes([table["pool"] for table in present])
-    keys = [i * len(pools) + p for i, p in zip(id_codes, pool_codes, strict=True)]
-    known = _distinct(np.concatenate([_distinct(key) for key in keys]))
-    rows = {
-        name: np.searchsorted(known, key)
-        for name, key in zip((n for n in _HAS_POOLS if n in tables), keys, strict=True)
-    }
-    return Accounts(
-        account_ids=ids.take(pa.array(known // max(len(pools), 1))),
-        pools=pools.take(pa.array(known % max(len(pools), 1))),
-        of_positions=rows["positions"],
-        of_balances=rows["balances"],
-        of_accounts=rows.get("accounts", np.zeros(0, np.int64)),
-        of_orders=rows.get("orders", np.zeros(0, np.int64)),
-    )
 
 
 def _starts(owner: Ints, owners: int) -> Ints:
@@ -181,14 +128,45 @@ def _with_inputs(
     """Adds what else the model names of a leg; orders without a position become legs of quantity 0."""
     found: dict[str, Floats] = {}
     if orders is not None and {*names} & {*ORDER_INPUTS}:
-        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids)
+        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids, np.asarray(contracts.contracts.mark))
         account, contract = book.without_leg(rows.account, rows.contract)
         rows = rows.and_empty(account, contract, np.zeros(len(account)))
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
     found |= {n: np.zeros(len(rows.account)) for n in names if n in ORDER_INPUTS and n not in found}
     if ENTRY in names:
-        found[ENTRY] = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        entry = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        # An option that is priced from its vol and was entered at no known price: its premium is settled.
+        found[ENTRY] = np.where(np.isnan(entry) & contracts.contracts.is_option[rows.contract], 0.0, entry)
     return replace(rows, inputs=found)
+
+
+def _with_settings(
+    rows: _Rows,
+    parameters: pa.Table | None,
+    accounts: Accounts,
+    contracts: ContractSet,
+    settable: Mapping[str, Mapping[str, float]],
+) -> _Rows:
+    """Adds the numbers that accounts may set, each leg's own: by its underlying, else by its account, else default."""
+    found = {name: values_by_unit(values, contracts.units) for name, values in settable.items()}
+    unit = contracts.contracts.unit[rows.contract]
+    settings = {name: values[unit] for name, values in found.items()}
+    if parameters is not None and settings:
+        own = Settings.of(parameters, accounts.of_parameters, contracts.units)
+        settings = {name: own.applied(name, values, rows.account, unit) for name, values in settings.items()}
+    return replace(rows, inputs={**rows.inputs, **settings})
+
+
+def _account_settings(
+    tables: Mapping[str, pa.Table], accounts: Accounts, usual: Mapping[str, float]
+) -> dict[str, Floats]:
+    """Numbers of whole accounts, `[A]` each: their own where they set one without a subject."""
+    found: dict[str, Floats] = {name: np.full(len(accounts), value) for name, value in usual.items()}
+    parameters, everyone = tables.get("account_parameters"), np.arange(len(accounts))
+    if parameters is None or not found:
+        return found
+    own = Settings.of(parameters, accounts.of_parameters, ())
+    return {name: own.applied(name, v, everyone, np.full(len(accounts), EVERY_UNIT)) for name, v in found.items()}
 
 
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
@@ -203,6 +181,9 @@ def leg_book(
     included: Bools,
     keep_empty: bool,
     inputs: Collection[str] = (),
+    categories: Mapping[str, int] | None = None,
+    settable: Mapping[str, Mapping[str, float]] | None = None,
+    account_settings: Mapping[str, float] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -214,6 +195,9 @@ def leg_book(
       keep_empty: whether cash due on a position of size 0 counts.
       inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
         that has orders but no position becomes a leg of quantity 0.
+      categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
+      settable: numbers by unit that accounts may set for the legs of a unit in `account_parameters`.
+      account_settings: numbers that they may set as a whole there, with their defaults.
 
     Returns:
       `LegBook` over the included accounts.
@@ -223,10 +207,58 @@ def leg_book(
     rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
     rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
     rows = _with_inputs(rows, tables.get("orders"), accounts, contracts, inputs)
+    rows = _with_settings(rows, tables.get("account_parameters"), accounts, contracts, settable or {})
     if not included.all():
         rows = rows.take(included[rows.account])
     rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)
-    return _assembled(rows, accounts, contracts, _balance_columns(balances, accounts, contracts, included), included)
+    held = _balance_columns(balances, accounts, contracts, included)
+    if contracts.settlement is not None:
+        held = _with_settlements(held, rows, contracts)
+    book = _assembled(rows, accounts, contracts, held, included)
+    owner, owner_ids = account_owners(tables, accounts)
+    return replace(
+        book,
+        owner=None if owner is None else owner[included],
+        owner_ids=owner_ids,
+        category=account_categories(tables, accounts, categories)[included] if categories else None,
+        settlement=_settlement_places(book.asset, contracts),
+        settings={
+            name: values[included]
+            for name, values in _account_settings(tables, accounts, account_settings or {}).items()
+        },
+    )
+
+
+def _settlement_places(asset: np.ndarray, contracts: ContractSet) -> np.ndarray | None:
+    """Settlement column of every balance, -1 where nothing settles in its asset."""
+    if contracts.settlement is None:
+        return None
+    column = np.full(len(contracts.asset_ids), -1, np.int32)
+    column[contracts.settlement] = np.arange(len(contracts.settlement))
+    places: np.ndarray = column[asset]
+    return places
+
+
+def _with_settlements(
+    held: tuple[Ints, np.ndarray, Floats, Bools], rows: _Rows, contracts: ContractSet
+) -> tuple[Ints, np.ndarray, Floats, Bools]:
+    """Balances, and empty ones where an account has legs that settle in an asset it has no balance of."""
+    account, asset, amount, is_collateral = held
+    count, of_contract = len(contracts.asset_ids), contracts.contracts.settlement_column
+    if contracts.settlement is None or of_contract is None or len(contracts.settlement) == 0:
+        return held
+    own = account * np.int64(count) + asset
+    column = of_contract[rows.contract]
+    pays = column >= 0
+    due = np.unique(rows.account[pays] * np.int64(count) + contracts.settlement[column[pays]])
+    new = due[~np.isin(due, own)]
+    order = np.argsort(np.concatenate([own, new]), kind="stable")
+    return (
+        np.concatenate([account, new // count])[order],
+        np.concatenate([asset, (new % count).astype(np.int32)])[order],
+        np.concatenate([amount, np.zeros(len(new))])[order],
+        np.concatenate([is_collateral, np.ones(len(new), bool)])[order],
+    )
 
 
 def _balance_columns(

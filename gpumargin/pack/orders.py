@@ -1,4 +1,4 @@
-"""Open orders of each leg: how much they would buy and sell, and how many there are."""
+"""Open orders of each leg: how much they would buy and sell, at what prices, and how many there are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gpumargin.pack.columns import Floats, Ints, encoded, floats, positions_in, texts
 
-ORDER_INPUTS = ("buys", "sells", "orders")
+ORDER_INPUTS = ("buys", "sells", "orders", "buys_value", "sells_value", "order_loss")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class OpenOrders:
     Attributes:
       key: `[N]` account * stride + contract.
       stride: one more than the largest contract index.
-      totals: `[N]` each: contracts to buy, contracts to sell, number of orders.
+      totals: `[N]` each: contracts to buy and to sell, number of orders; contracts times quote currency: buys and
+        sells at their limits, and what fills at the limits would lose against the mark, gains counted as nothing.
     """
 
     key: Ints
@@ -27,13 +28,14 @@ class OpenOrders:
     totals: dict[str, Floats]
 
     @staticmethod
-    def of(orders: pa.Table, account: Ints, ids: pa.Array) -> OpenOrders:
+    def of(orders: pa.Table, account: Ints, ids: pa.Array, mark: Floats) -> OpenOrders:
         """Orders in the contracts `ids`; others, such as spot orders, are left out.
 
         Args:
           orders: the book's table.
           account: `[rows]` account of each order.
           ids: contracts in canonical order.
+          mark: `[contracts]` in quote currency.
         """
         codes, values = encoded(orders["instrument_id"])
         contract = positions_in(values, ids)[codes]
@@ -41,11 +43,15 @@ class OpenOrders:
         stride = len(ids) + 1
         key, place = np.unique(account[known] * np.int64(stride) + contract[known], return_inverse=True)
         quantity, is_buy = floats(orders, "quantity")[known], texts(orders, "side")[known].astype(str) == "buy"
+        buys, sells, limit = quantity * is_buy, quantity * ~is_buy, floats(orders, "price")[known]
+        above = limit - mark[contract[known]]
 
         def total(weights: Floats) -> Floats:
             return np.bincount(place.ravel(), weights=weights, minlength=len(key))
 
-        sides = {"buys": quantity * is_buy, "sells": quantity * ~is_buy, "orders": np.ones(len(known))}
+        sides = {"buys": buys, "sells": sells, "orders": np.ones(len(known))}
+        sides |= {"buys_value": buys * limit, "sells_value": sells * limit}
+        sides["order_loss"] = buys * np.maximum(above, 0) + sells * np.maximum(-above, 0)
         return OpenOrders(key, stride, {name: total(weights) for name, weights in sides.items()})
 
     def without_leg(self, account: Ints, contract: np.ndarray) -> tuple[Ints, np.ndarray]:

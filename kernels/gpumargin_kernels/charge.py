@@ -34,7 +34,7 @@ class ChargeChoices(NamedTuple):
     level: Level
     sums: tuple[Summed, ...]
     terms: tuple[str, ...]  # what `each` names of the contract and the component; none at unit level
-    each: tuple[tuple[str, Expression], ...]  # empty at unit level
+    each: tuple[tuple[str, Expression], ...]  # empty at unit level; later ones may name earlier ones
     amount: Expression
 
 
@@ -44,7 +44,7 @@ class _Each:
 
     order: tuple[tuple[str, str], ...]  # word and name of each sum, column by column
     terms: tuple[tuple[str, int], ...]  # name and number of brackets of each term, 0 = a number
-    each: tuple[Expression, ...]
+    each: tuple[tuple[str, Expression], ...]
 
     def __call__(self, sums: dict[str, Array], terms: Array, one: Array) -> Array:
         values = {name: sums[word][:, i] for word, name, i in _columns(self.order)}
@@ -55,8 +55,9 @@ class _Each:
             values[name] = block.reshape(-1, brackets, 2) if brackets else block[:, 0]
             start += width
         held = values[HELD]
-        amounts = [jnp.where(held > 0, evaluate(expression, values, one), 0) for expression in self.each]
-        return jnp.stack([jnp.broadcast_to(amount, held.shape) for amount in amounts], axis=1)
+        for name, expression in self.each:
+            values[name] = jnp.broadcast_to(evaluate(expression, values, one), held.shape)
+        return jnp.stack([jnp.where(held > 0, values[name], 0) for name, _ in self.each], axis=1)
 
 
 def _columns(order: tuple[tuple[str, str], ...]) -> list[tuple[str, str, int]]:
@@ -104,7 +105,7 @@ def charge_tallies(component: Component, side: ContractSide) -> tuple[Tally, ...
     if choices.level == "unit":
         return (Tally(columns=columns, terms=terms),)
     order = tuple((s.word, s.name) for s in _sums(choices))
-    close = _Each(order, brackets, tuple(expression for _, expression in choices.each))
+    close = _Each(order, brackets, choices.each)
     return (Tally(columns=columns, terms=terms, level=choices.level, close=close),)
 
 

@@ -1,13 +1,18 @@
-"""Haircut collateral: what balances are worth, and how much of that supports margin."""
+"""Balances of accounts: what they are worth, what of that supports margin, and what is charged on them.
+
+Expressions of one balance may name `amount`, `value` (at the collateral price), `is_collateral` (1 or 0), the columns
+of `Assets`, values of the account (`AccountSide`), and the numbers and bracket tables of their margin type or charge.
+"""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import repeat
+from gpumargin_kernels._buckets import repeat, take
+from gpumargin_kernels.expression import Expression, evaluate
 from gpumargin_kernels.leaf import Leaf
-from gpumargin_kernels.model import Weights
+from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule
 from gpumargin_kernels.records import Assets, Balances
 
 
@@ -15,40 +20,134 @@ class CollateralValue(NamedTuple):
     """Sums over the balances of each account, accounting unit."""
 
     full: Leaf  # [A] at full market value, borrowed balances negative
-    weighted: dict[str, Leaf]  # [A] by margin type, after haircuts
+    weighted: dict[str, Leaf]  # [A] by margin type, what counts; without debt where that is required
+    debt: dict[str, Leaf]  # [A] by margin type, what counts of liabilities, positive; empty unless debt is required
+    parts: dict[str, dict[str, Leaf]]  # by charge, [A] sums by name
 
 
-def collateral_value(balances: Balances, assets: Assets, weights: dict[str, Weights], zero: Array) -> CollateralValue:
-    """Balances of each account at full value and after flat haircuts.
+class AccountSide(NamedTuple):
+    """What an expression of one balance may name of the account; `[A]` in the order of accounts, not of buckets."""
 
-    A positive balance counts value * asset weight, and nothing if it is not collateral; a borrowed one counts
-    value * liability weight, always.
+    values: dict[str, Leaf]
+    settled: dict[str, Leaf]  # [A, J] by margin type, accounting unit; empty unless units settle into balances
+
+
+def _share(expression: Expression) -> Expression | None:
+    """The x of an expression `value * x`."""
+    if isinstance(expression, tuple) and expression[:2] == ("*", "value"):
+        return expression[2]
+    return None
+
+
+def _counted(rule: BalanceRule, values: dict[str, Array], counts: Array, one: Array) -> Array:
+    """What counts of a balance, negative for a liability.
+
+    Rules of the form value * share choose the share first, so that a haircut is one product whatever the sign.
+    """
+    is_debt = values["amount"] < 0
+    asset_share, liability_share = _share(rule.asset), _share(rule.liability)
+    if asset_share is None or liability_share is None:
+        asset = jnp.where(counts, evaluate(rule.asset, values, one), 0)
+        return jnp.where(is_debt, evaluate(rule.liability, values, one), asset)
+    share = jnp.where(counts, evaluate(asset_share, values, one), 0)
+    return values["value"] * jnp.where(is_debt, evaluate(liability_share, values, one), share)
+
+
+class _Slot(NamedTuple):
+    """One balance of every account of a bucket, `[A]` each."""
+
+    asset: Array
+    amount: Array
+    is_collateral: Array
+    row: Array  # of the numbers by asset, category included
+    settlement: Array | None
+    shared: dict[str, Array]  # values by name that do not depend on the amount
+
+    @staticmethod
+    def of(balances: Balances, assets: Assets, own: AccountSide, slot: Array, one: Array) -> "_Slot":
+        asset, counts = balances.asset[:, slot], balances.is_collateral[:, slot]
+        return _Slot(
+            asset,
+            balances.amount[:, slot],
+            counts,
+            asset if balances.category is None else balances.category * assets.ratio.shape[0] + asset,
+            None if balances.settlement is None else balances.settlement[:, slot],
+            take(assets.columns, asset) | own.values | {"is_collateral": jnp.where(counts, one, 0)},
+        )
+
+    def values(self, assets: Assets, amount: Array) -> dict[str, Array]:
+        return self.shared | {"amount": amount, "value": amount * assets.ratio[self.asset]}
+
+    def settled(self, assets: Assets, money: Array) -> Array:
+        """Amount with what the account's units settle into it; `money` is `[A, J]`."""
+        if self.settlement is None or assets.settlement is None:
+            return self.amount
+        column = jnp.maximum(self.settlement, 0)
+        joining = jnp.take_along_axis(money, column[:, None], axis=1)[:, 0] / assets.settlement.ratio[column]
+        return self.amount + jnp.where(self.settlement < 0, 0, joining)
+
+
+def collateral_value(
+    balances: Balances, assets: Assets, model: AccountModel, zero: Array, side: AccountSide | None = None
+) -> CollateralValue:
+    """Balances of each account at full value, after the model's rules, and summed for its charges on balances.
+
+    A positive balance counts as its rule says, and nothing if it is not collateral; a borrowed one counts as its own
+    rule says, always.
 
     Args:
       balances: `[A, L]`.
-      assets: `[C]` price ratios.
-      weights: per margin type, `[C]` each.
+      assets: `[C]` prices.
+      model: rules and numbers by asset.
       zero: `[]` run-time zero that starts the sums (see `leg_sums`).
+      side: what accounts bring to their balances; None = nothing.
 
     Returns:
-      `CollateralValue`.
+      `CollateralValue`. Charges sum over balances other than 0.
 
-    Source: the common form of Aave v3, Mango v4 and Drift v2 collateral weights; haircut = 1 - weight.
+    Source: the common form of Aave v3, Compound v3, Mango v4 and Drift v2 weights and of the tiers of OKX, Bybit and
+    Binance; haircut = 1 - weight.
     """
+    own = AccountSide({}, {}) if side is None else take(side, balances.account)
     nothing = jnp.broadcast_to(zero, balances.amount.shape[:1])
+    one = zero + 1
 
-    def add_slot(slot: Array, sums: CollateralValue) -> CollateralValue:
-        asset, amount = balances.asset[:, slot], balances.amount[:, slot]
-        value = amount * assets.ratio[asset]
-        counts = balances.is_collateral[:, slot]
+    def add_slot(index: Array, sums: CollateralValue) -> CollateralValue:
+        slot = _Slot.of(balances, assets, own, index, one)
+        plain = slot.values(assets, slot.amount)
+        parts = {c.name: _parts(c, plain | take(model.charge_numbers[c.name], slot.asset), one) for c in model.charges}
+        counted: dict[str, Array] = {}
+        for name, rule in model.rules:
+            values = slot.values(assets, slot.settled(assets, own.settled[name])) if model.settles else plain
+            counted[name] = _counted(rule, values | take(model.numbers[name], slot.row), slot.is_collateral, one)
+        return _added(sums, plain["value"], counted, parts)
 
-        def weight(of: Weights) -> Array:
-            return jnp.where(amount < 0, of.liability[asset], jnp.where(counts, of.asset[asset], 0))
-
-        return CollateralValue(
-            full=sums.full + value,
-            weighted={name: sums.weighted[name] + value * weight(of) for name, of in weights.items()},
-        )
-
-    start = CollateralValue(nothing, dict.fromkeys(weights, nothing))
+    types = [name for name, _ in model.rules]
+    start = CollateralValue(
+        nothing,
+        dict.fromkeys(types, nothing),
+        dict.fromkeys(types if model.is_debt_required else (), nothing),
+        {charge.name: {name: nothing for name, _ in charge.each} for charge in model.charges},
+    )
     return repeat(balances.amount.shape[1], add_slot, start)
+
+
+def _parts(charge: BalanceCharge, values: dict[str, Array], one: Array) -> dict[str, Array]:
+    """What one balance adds to the sums of a charge: nothing where it is 0, so that padding never counts."""
+    is_empty = values["amount"] == 0
+    return {name: jnp.where(is_empty, 0, evaluate(expression, values, one)) for name, expression in charge.each}
+
+
+def _added(
+    sums: CollateralValue, value: Array, counted: dict[str, Array], parts: dict[str, dict[str, Array]]
+) -> CollateralValue:
+    if sums.debt:
+        weighted = {name: sums.weighted[name] + jnp.maximum(more, 0) for name, more in counted.items()}
+    else:
+        weighted = {name: sums.weighted[name] + more for name, more in counted.items()}
+    return CollateralValue(
+        full=sums.full + value,
+        weighted=weighted,
+        debt={name: total - jnp.minimum(counted[name], 0) for name, total in sums.debt.items()},
+        parts={c: {name: total + parts[c][name] for name, total in held.items()} for c, held in sums.parts.items()},
+    )

@@ -5,6 +5,7 @@ kind is one more entry of `KINDS`; a new venue needs none.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax import Array
 
 from gpumargin_kernels.charge import charge_amount, charge_tallies
 from gpumargin_kernels.contract_values import ContractSide
+from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Component, Model
 from gpumargin_kernels.records import Assets, Tally, UnitMarket
@@ -21,6 +23,7 @@ class RowSide(NamedTuple):
     """What `charge` may look at."""
 
     sums: tuple[Array, ...]  # [R, J] per tally of the component
+    unit: Array  # [R]
     market: UnitMarket  # [R]
     weight: Leaf  # [R, S]
     numbers: dict[str, Leaf]  # [R], the component's and the model's; tables [R, T, 2]
@@ -33,6 +36,7 @@ class Charge(NamedTuple):
 
     amount: Leaf  # [R], a requirement or loss, positive
     worst: Leaf | None = None  # [R] int32 scenario column, or number of scenarios + index of a component
+    pnl: Leaf | None = None  # [R, S] P&L that counted in each scenario of its set
 
 
 class Kind(NamedTuple):
@@ -49,24 +53,83 @@ def _discounted_pnl(sums: dict[str, Array], terms: Array, one: Array) -> Array:
     return pnl + jnp.where(shocked > 0, terms[:, :1], terms[:, 1:]) * shocked * one
 
 
+@dataclass(frozen=True)
+class _TurnedExpiry:
+    """Closes an expiry whose smile turns in some columns: either turn may come, so each expiry loses by its own."""
+
+    skew: tuple[int, ...]  # columns within the set
+    has_discount: bool
+
+    def __call__(self, sums: dict[str, Array], terms: Array, one: Array) -> Array:
+        pnl = _discounted_pnl(sums, terms, one) if self.has_discount else sums["net"]
+        turns = jnp.array([column in self.skew for column in range(pnl.shape[1])])
+        return jnp.where(turns[None, :], -jnp.abs(pnl), pnl)
+
+
+def _discount_terms(model: Model, side: ContractSide) -> Array:
+    """What a positive and a negative net value of each contract's expiry counts beyond 1, `[M, 2]`; 0 for no option."""
+    contracts, numbers = side.contracts, side.numbers
+    rate = jnp.maximum(contracts.rate, 0)
+    yearly = rate * numbers["rate_multiplier"] + numbers["rate_addend"]
+    positive = numbers["static"] * jnp.exp(-contracts.years * yearly) - 1
+    negative = jnp.zeros_like(positive)
+    if "negative_static" in numbers:
+        grown = rate * numbers["negative_rate_multiplier"] + numbers["negative_rate_addend"]
+        # A debt is never marked up beyond its undiscounted price.
+        most = jnp.exp(contracts.years * rate) if model.rules.is_discounted else 1
+        negative = jnp.minimum(most, numbers["negative_static"] * jnp.exp(contracts.years * grown)) - 1
+    return jnp.stack([jnp.where(contracts.is_option, side_, 0) for side_ in (positive, negative)], axis=1)
+
+
 def _scenario_tallies(component: Component, model: Model, side: ContractSide) -> tuple[Tally, ...]:
-    pnl = side.risk.scenario_pnl[:, model.columns(component.choice("scenarios"))]
-    if not component.choice("has_discount"):
+    columns = model.columns(component.choice("scenarios"))
+    pnl = side.risk.scenario_pnl[:, columns]
+    has_discount = bool(component.choice("has_discount"))
+    skew = tuple(column - columns.start for column in model.rules.skew if columns.start <= column < columns.stop)
+    if not has_discount and not skew:
         return (Tally(columns={"net": pnl}, terms=pnl[:, :0]),)
-    rate = jnp.maximum(side.contracts.rate, 0)
-    yearly = rate * side.numbers["rate_multiplier"] + side.numbers["rate_addend"]
-    positive = side.numbers["static"] * jnp.exp(-side.contracts.years * yearly) - 1
-    terms = jnp.stack([jnp.where(side.contracts.is_option, positive, 0), jnp.zeros_like(positive)], axis=1)
-    columns = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
-    return (Tally(columns={"net": columns}, terms=terms, level="expiry", close=_discounted_pnl),)
+    close = _TurnedExpiry(skew, has_discount) if skew else _discounted_pnl
+    if not has_discount:
+        return (Tally(columns={"net": pnl}, terms=pnl[:, :0], level="expiry", close=close),)
+    with_value = jnp.concatenate([pnl, side.risk.value[:, None]], axis=1)
+    return (Tally(columns={"net": with_value}, terms=_discount_terms(model, side), level="expiry", close=close),)
+
+
+def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> Array:
+    """P&L of each row and scenario, `[R, S]`, as the component's `post` expression turns it."""
+    post = component.choice("post")
+    if post is None:
+        return pnl
+    columns = model.columns(component.choice("scenarios"))
+    numbers = {name: value[:, None] for name, value in row.numbers.items() if name != "accounting" and value.ndim == 1}
+    values = numbers | {"pnl": pnl, "move": model.spot[row.unit][:, columns] - 1, "spot": row.market.spot[:, None]}
+    if "accounting" in row.numbers:
+        values["dollar"] = 1 / row.assets.price[row.numbers["accounting"]][:, None]
+    return jnp.broadcast_to(evaluate(post, values), pnl.shape)  # type: ignore[arg-type]
 
 
 def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     """Largest loss over a scenario set; negative if every scenario gains. The first of equals is the worst."""
     columns = model.columns(component.choice("scenarios"))
-    pnl = row.sums[0] * row.weight[:, columns]
+    pnl = _processed(component, model, row, row.sums[0] * row.weight[:, columns])
     worst = jnp.argmin(pnl, axis=1).astype(jnp.int32)
-    return Charge(-jnp.min(pnl, axis=1), worst + columns.start)
+    return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
+
+
+def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
+    """Mean loss of an earlier component over some of its scenarios: chosen ones, or the worst and its counterpart."""
+    of = str(component.choice("of"))
+    pnl = row.charges[of].pnl
+    assert pnl is not None  # noqa: S101  the file's schema requires a component with scenarios
+    members = jnp.array(component.choice("members"), jnp.int32)
+    if component.choice("which") == "unmoved":
+        total = sum(pnl[:, int(column)] for column in component.choice("members"))  # type: ignore[attr-defined]
+        return Charge(-total / members.shape[0])
+    del model
+    worst = jnp.argmin(pnl, axis=1)
+    pair = members[worst]
+    rows = jnp.arange(pnl.shape[0])
+    return Charge(-(pnl[rows, worst] + pnl[rows, pair]) / 2)
 
 
 def _worst_of_expiry(sums: dict[str, Array], terms: Array, one: Array) -> Array:
@@ -132,6 +195,7 @@ def _no_tallies(component: Component, model: Model, side: ContractSide) -> tuple
 
 KINDS: dict[str, Kind] = {
     "scenario_loss": Kind(_scenario_tallies, _scenario_loss),
+    "scenario_mean": Kind(_no_tallies, _scenario_mean),
     "expiry_loss": Kind(_expiry_tallies, _expiry_loss),
     "charge": Kind(_charge_tallies, _charge),
     "price_shortfall": Kind(_no_tallies, _shortfall_charge),

@@ -6,38 +6,32 @@ account_stage    units to accounts, collateral, health                          
 """
 
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat, take
-from gpumargin_kernels._safe import safe_divide
-from gpumargin_kernels.collateral import CollateralValue, collateral_value
+from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, take
+from gpumargin_kernels.account import (
+    AccountRows,
+    account_stage,
+    account_units,
+    balance_side,
+    by_column,
+    cash_sums,
+    with_counted,
+)
+from gpumargin_kernels.aggregation import cross_components
+from gpumargin_kernels.collateral import collateral_value
 from gpumargin_kernels.components import KINDS, Charge, RowSide
 from gpumargin_kernels.contract_values import ContractSide
-from gpumargin_kernels.correlation import correlated_margin
-from gpumargin_kernels.expression import evaluate
-from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.payoff import with_payoffs
-from gpumargin_kernels.records import Assets, Book, Buckets, CashLegs, Contracts, Legs, Tally, UnitMarket, UnitSlots
+from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import leg_sums
-
-
-class MoneyGreeks(NamedTuple):
-    """Greeks of a row in money.
-
-    Delta for +100 % of spot, gamma = change of delta for +1 %, per cent, vega per vol point, theta per calendar day.
-    """
-
-    delta: Leaf
-    gamma: Leaf
-    vega: Leaf
-    theta: Leaf
+from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, requirements
 
 
 class ContractTable(NamedTuple):
@@ -47,33 +41,6 @@ class ContractTable(NamedTuple):
     risk: ContractRisk
     totals: Tally  # option value and money Greeks
     tallies: dict[str, tuple[Tally, ...]]  # by component
-
-
-class UnitRows(NamedTuple):
-    """Result per unit row, `[R]` each."""
-
-    unit: Leaf  # int32
-    charges: dict[str, Leaf]  # by component
-    worst_scenario: Leaf  # int32 code, see `Charge`
-    worst_loss: Leaf
-    margin: dict[str, Leaf]  # by margin type
-    option_value: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountRows(NamedTuple):
-    """Result per account, `[A]` each."""
-
-    equity: Leaf
-    unrealised_pnl: Leaf
-    option_value: Leaf
-    collateral_value: dict[str, Leaf]
-    balance: dict[str, Leaf]
-    margin: dict[str, Leaf]
-    health: Health
-    worst_scenario: Leaf  # int32 code of the account's only unit, -1 if it has none or several
-    worst_loss: Leaf
-    greeks: MoneyGreeks
 
 
 class PartResult(NamedTuple):
@@ -87,8 +54,8 @@ class PartResult(NamedTuple):
     accounts: AccountRows
 
 
-def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
-    """Option value and money Greeks of one long contract, `[M, 5]`."""
+def _money_columns(contracts: Contracts, risk: ContractRisk, settlement: Settlement | None) -> Tally:
+    """Option value and money Greeks of one long contract, `[M, 5]`; then, if they settle, its value by column."""
     forward, greeks = contracts.forward_variable, risk.greeks
     columns = [
         risk.value,
@@ -98,6 +65,8 @@ def _money_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
         greeks.theta / 365,
     ]
     block = jnp.stack(columns, axis=1)
+    if settlement is not None:
+        block = jnp.concatenate([block, jnp.where(by_column(settlement, contracts), risk.value[:, None], 0)], axis=1)
     return Tally(columns={"net": block}, terms=block[:, :0])
 
 
@@ -114,21 +83,28 @@ class _ContractColumns(NamedTuple):
     tallies: dict[str, tuple[Tally, ...]]
 
 
-def _contract_columns(market: UnitMarket, model: Model, contracts: Contracts) -> _ContractColumns:
+def _contract_columns(
+    market: UnitMarket, model: Model, settlement: Settlement | None, contracts: Contracts
+) -> _ContractColumns:
     """The contract stage for one chunk of contracts."""
     # The barriers keep one number's products out of another's sums, so that every chunk contracts alike.
-    risk = barrier(contract_risk(contracts, model))
     own_market = take(market, contracts.unit)
+    risk = barrier(contract_risk(contracts, model, own_market.spot))
 
     def side(name: str) -> ContractSide:
         return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
-    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components}
-    return barrier(_ContractColumns(risk, _money_columns(contracts, risk), tallies))
+    tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS}
+    return barrier(_ContractColumns(risk, _money_columns(contracts, risk, settlement), tallies))
 
 
 def contract_stage(
-    contracts: Contracts, market: UnitMarket, model: Model, *, chunk: int | None = None
+    contracts: Contracts,
+    market: UnitMarket,
+    model: Model,
+    settlement: Settlement | None = None,
+    *,
+    chunk: int | None = None,
 ) -> ContractTable:
     """Prices every contract once and tabulates what each component adds up over legs.
 
@@ -136,13 +112,14 @@ def contract_stage(
       contracts: `[M]`, ending in padding: size 0, so that everything it yields is 0.
       market: `[U]`.
       model: bound to the units of the book.
+      settlement: where contracts settle, if that is to be known of their option value.
       chunk: contracts priced together; None = all of them (GPU). M must be a multiple, or at most one chunk.
 
     Returns:
       `ContractTable`, `[M, K]` per tally. Memory: about 8 (3 S + 20) bytes per contract; what arises on the way is
       held for one chunk only.
     """
-    columns = in_chunks(partial(_contract_columns, market, model), contracts, chunk)
+    columns = in_chunks(partial(_contract_columns, market, model, settlement), contracts, chunk)
     return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
 
 
@@ -151,9 +128,12 @@ def _charges(
 ) -> dict[str, Charge]:
     charges: dict[str, Charge] = {}
     for component in model.components:
+        if component.kind not in KINDS:
+            continue
         row = RowSide(
             sums=sums[component.name],
             market=take(market, unit),
+            unit=unit,
             weight=model.weight[unit],
             numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
@@ -161,14 +141,6 @@ def _charges(
         )
         charges[component.name] = KINDS[component.kind].charge(component, model, row)
     return charges
-
-
-def _requirements(model: Model, charges: dict[str, Charge], unit: Array) -> dict[str, Array]:
-    """Requirement of each unit row by margin type; later types may use earlier ones."""
-    values = take(model.parameters, unit) | {name: charge.amount for name, charge in charges.items()}
-    for name, expression in model.margins:
-        values[name] = jnp.broadcast_to(evaluate(expression, values), unit.shape)
-    return {name: values[name] for name, _ in model.margins}
 
 
 def _unit_rows(
@@ -183,16 +155,19 @@ def _unit_rows(
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
     charges = _charges(model, sums, legs.unit, market, assets)
+    amounts = {name: charge.amount for name, charge in charges.items()}
     no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
     binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
     return UnitRows(
         unit=legs.unit,
-        charges={name: charge.amount for name, charge in charges.items()},
+        charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
-        margin=_requirements(model, charges, legs.unit),
+        margin={} if cross_components(model) else requirements(model, amounts, legs.unit),
         option_value=totals[:, 0],
+        option_columns=totals[:, 5:],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
+        pnl={name: charges[name].pnl for name in model.aggregation.scenario_inputs},
     )
 
 
@@ -224,89 +199,6 @@ def leg_stage(
     return in_row_order([in_chunks(function, bucket, chunk) for bucket in legs.buckets], legs.place)
 
 
-def _unrealised_pnl(contracts: Contracts, legs: CashLegs, zero: Array) -> Array:
-    """P&L of futures and perpetuals not yet in the balance, unsettled cash included, `[R]`."""
-
-    def add_slot(slot: Array, total: Array) -> Array:
-        contract, entry = legs.contract[:, slot], legs.entry[:, slot]
-        own = take(contracts, contract)
-        is_open = ~jnp.isnan(entry)
-        safe_entry = jnp.where(is_open, entry, own.mark)
-        linear = own.mark - safe_entry
-        inverse = safe_divide(own.mark - safe_entry, own.mark * safe_entry, 0)
-        gain = jnp.where(is_open, jnp.where(own.is_inverse, inverse, linear), 0)
-        cash: Array = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
-        return jnp.add(total, cash * own.settlement_ratio)
-
-    return repeat(legs.contract.shape[1], add_slot, jnp.broadcast_to(zero, legs.contract.shape[:1]))
-
-
-class UnitSums(NamedTuple):
-    """Sums over the units of each account, `[A]` each."""
-
-    margin: dict[str, Leaf]
-    option_value: Leaf
-    unrealised_pnl: Leaf
-    worst_loss: Leaf
-    greeks: MoneyGreeks
-
-
-class AccountUnits(NamedTuple):
-    """Units of each account brought together, `[A]` each."""
-
-    sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
-    worst_scenario: Leaf
-
-
-def _account_units(model: Model, units: UnitRows, pnl: Array, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account brought together, `[A]`."""
-    source = UnitSums(units.margin, units.option_value, pnl, units.worst_loss, units.greeks)
-
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
-        row, is_held = slots.row[:, slot], slots.is_held[:, slot]
-        more = jax.tree.map(lambda x: jnp.where(is_held, x[row], 0), source)
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, more))
-
-    start = jax.tree.map(lambda _: jnp.broadcast_to(zero, slots.row.shape[:1]), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, units.worst_scenario[slots.row[:, 0]], -1)
-    margin = sums.margin
-    if model.aggregation == "correlated":
-        margin = {
-            name: correlated_margin(
-                jnp.where(slots.is_held, of_unit[slots.row], 0),
-                units.unit[slots.row],
-                model.correlation,
-                model.is_correlated,
-                zero,
-            )
-            for name, of_unit in units.margin.items()
-        }
-    return AccountUnits(sums, margin, worst)
-
-
-def account_stage(units: AccountUnits, collateral: CollateralValue) -> AccountRows:
-    """Equity, balances, requirements and health of every account, `[A]` each."""
-    sums = units.sums
-    floating = sums.unrealised_pnl + sums.option_value
-    equity = collateral.full + floating
-    balance = {name: value + floating for name, value in collateral.weighted.items()}
-    return AccountRows(
-        equity=equity,
-        unrealised_pnl=sums.unrealised_pnl,
-        option_value=sums.option_value,
-        collateral_value=collateral.weighted,
-        balance=balance,
-        margin=units.margin,
-        health=account_health(equity, balance, units.margin),
-        worst_scenario=units.worst_scenario,
-        worst_loss=sums.worst_loss,
-        greeks=sums.greeks,
-    )
-
-
 def part_margin(
     table: ContractTable,
     market: UnitMarket,
@@ -333,14 +225,22 @@ def part_margin(
     """
     units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk)
     pnl = in_row_order(
-        [_unrealised_pnl(table.contracts, bucket, zero) for bucket in book.cash_legs.buckets], book.cash_legs.place
+        [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
+        book.cash_legs.place,
     )
     units, pnl = barrier((units, pnl))
+    if cross_components(model):
+        units = barrier(across_units(units, model, market, book.unit_slots, zero))
+    counted = with_counted(model, units, pnl, assets.settlement)
     together = in_row_order(
-        [_account_units(model, units, pnl, zero, bucket) for bucket in book.unit_slots.buckets], book.unit_slots.place
+        [account_units(model, counted, market, zero, bucket) for bucket in book.unit_slots.buckets],
+        book.unit_slots.place,
     )
+    side = balance_side(model.account, together)
+    together = together._replace(spot_confidence=None)  # what the barrier below holds is computed, used or not
     collateral = in_row_order(
-        [collateral_value(bucket, assets, model.collateral, zero) for bucket in book.balances.buckets],
+        [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    return PartResult(units, pnl, account_stage(*barrier((together, collateral))))
+    accounts = account_stage(model.account, *barrier((together, collateral)), book.settings)
+    return PartResult(units._replace(pnl={}), pnl.total, accounts)

@@ -44,3 +44,17 @@ def bracket(amount: Array, table: Array) -> Array:
     for tier in range(table.shape[-2] - 2, -1, -1):
         chosen = jnp.where(amount <= upper[..., tier], rate[..., tier], chosen)
     return jnp.where(jnp.isnan(amount), jnp.nan, chosen)
+
+
+def effective_rate(amount: Array, table: Array) -> Array:
+    """Average rate of an amount under marginal brackets; of an amount of 0 the rate of the first bracket.
+
+    Args:
+      amount: `[R]`, >= 0.
+      table: `[R, T, 2]` as in `marginal`.
+
+    Returns:
+      `[R]`; NaN for NaN.
+    """
+    is_empty = amount == 0
+    return jnp.where(is_empty, table[..., 0, 1], marginal(amount, table) / jnp.where(is_empty, 1, amount))

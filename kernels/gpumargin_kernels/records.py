@@ -54,6 +54,7 @@ class Contracts(NamedTuple):
     inputs: dict[str, Leaf]  # [M] each, columns of `marks` that the model names
     # [M] bool, pays `size` of quote currency in the money; None: no contract does, and nothing is computed for it.
     is_digital: Leaf | None = None
+    settlement_column: Leaf | None = None  # [M] int32 column of `Settlement`, -1 = pays no P&L; None: nothing settles
 
 
 class UnitMarket(NamedTuple):
@@ -62,6 +63,14 @@ class UnitMarket(NamedTuple):
     spot: Leaf  # [U] index price of the underlying, accounting unit
     spot_confidence: Leaf  # [U] 0..1
     perpetual_confidence: Leaf  # [U] least confidence of the unit's perpetual marks, 0..1
+    dollar: Leaf  # [U] accounting unit per USD, the same for all
+
+
+class Settlement(NamedTuple):
+    """Assets that contracts settle in, the columns `J` of what units settle."""
+
+    ratio: Leaf  # [J] accounting unit per asset
+    of_unit: Leaf  # [U] int32 column of the unit's contracts, -1 where they settle in several
 
 
 class Assets(NamedTuple):
@@ -69,6 +78,8 @@ class Assets(NamedTuple):
 
     ratio: Leaf  # [C] accounting unit per asset, at the price that collateral is valued at
     price: Leaf  # [C] USD
+    columns: dict[str, Leaf]  # [C] each, what else the model's balance expressions name; prices in the accounting unit
+    settlement: "Settlement | None" = None  # where unrealised P&L joins balances
 
 
 @partial(
@@ -128,6 +139,9 @@ class Balances(NamedTuple):
     asset: Leaf  # [A, L] int32
     amount: Leaf  # [A, L] signed units of the asset
     is_collateral: Leaf  # [A, L] bool
+    account: Leaf  # [A] int32, place of the account in its part
+    category: Leaf = None  # [A] int32, what overrides numbers by asset, 0 = nothing; None = the model has none
+    settlement: Leaf = None  # [A, L] int32 column of `Settlement`, -1 = nothing settles here; None = nothing settles
 
 
 class Buckets(NamedTuple, Generic[Bucket]):
@@ -144,3 +158,4 @@ class Book(NamedTuple):
     cash_legs: Buckets[CashLegs]
     unit_slots: Buckets[UnitSlots]
     balances: Buckets[Balances]
+    settings: dict[str, Leaf]  # [A] each, numbers that accounts set for themselves

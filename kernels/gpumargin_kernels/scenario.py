@@ -8,10 +8,12 @@ from jax import Array
 from gpumargin_kernels._moves import Option
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.black import BlackGreeks, black_greeks, black_value
+from gpumargin_kernels.composite_delta import composite_delta, moved_forward
 from gpumargin_kernels.digital import digital_greeks, digital_value
 from gpumargin_kernels.leaf import Leaf
-from gpumargin_kernels.model import Model, VolShock
+from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Contracts
+from gpumargin_kernels.shocked_vol import shocked_stdev, years_left
 from gpumargin_kernels.svi import svi_vol
 
 
@@ -23,29 +25,7 @@ class ContractRisk(NamedTuple):
     greeks: BlackGreeks  # [M] each, per 1.00 of forward and vol and per year
     exposure: Leaf  # [M] change of value for a spot move of +100 %, for contracts linear in spot; 0 for options
     scenario_pnl: Leaf  # [M, S] shocked minus unshocked model value, before weights
-
-
-def vol_multiplier(shock: VolShock, direction: Array, years: Array) -> Array:
-    """Factor on vol for each contract and scenario.
-
-    Args:
-      shock: `[M]` fields, the shock of the contract's unit.
-      direction: `[S]` 1 up, 0 none, -1 down.
-      years: `[M]`, >= 0.
-
-    Returns:
-      `[M, S]`, >= 0; 1 where the direction is none.
-
-    Source: Derive v2-core, PMRMLib.sol (commit 7736900d, 2026-01-21), vol shock; the form is shared by Deribit's
-    portfolio margin.
-    """
-    ratio = shock.pivot_years / jnp.maximum(years, shock.floor_years)
-    power = jnp.where(years <= shock.pivot_years, shock.short_power, shock.long_power)
-    growth = jnp.exp(power * jnp.log(ratio))
-    up = 1 + shock.up * growth
-    down = jnp.maximum(1 - shock.down * growth, 0)
-    is_up, is_down = (direction > 0)[None, :], (direction < 0)[None, :]
-    return jnp.where(is_up, up[:, None], jnp.where(is_down, down[:, None], 1))
+    composite_delta: Leaf | None = None  # [M] units of the underlying, where the model has price points for it
 
 
 def _mark_vol(contracts: Contracts) -> Array:
@@ -94,7 +74,48 @@ def _exposure(contracts: Contracts) -> Array:
     return jnp.where(contracts.is_option | has_expired, 0, moves)
 
 
-def contract_risk(contracts: Contracts, model: Model) -> ContractRisk:
+def _discount(contracts: Contracts, years: Array) -> Array:
+    """What a payment at expiry counts now; rates below 0 count as 0."""
+    rate = jnp.maximum(contracts.rate, 0)
+    return jnp.exp(-(rate if years.ndim == 1 else rate[:, None]) * years)
+
+
+def _unshocked(contracts: Contracts, model: Model, vol: Array) -> BlackGreeks:
+    forward = contracts.forward_fixed + contracts.forward_variable
+    greeks = _greeks(contracts, forward, vol)
+    if not model.rules.is_discounted:
+        return greeks
+    discounted = BlackGreeks(*(g * _discount(contracts, contracts.years) for g in greeks))
+    return discounted._replace(theta=discounted.theta + jnp.maximum(contracts.rate, 0) * discounted.value)
+
+
+def _option_pnl(contracts: Contracts, model: Model, vol: Array, value: Array, index: Array) -> Array:
+    """Shocked minus unshocked value of one long option, `[M, S]`."""
+    spot = model.spot[contracts.unit]
+    forward = (contracts.forward_fixed + contracts.forward_variable)[:, None]
+    shocked_forward = moved_forward(contracts, model.rules, index, spot)
+    stdev = shocked_stdev(contracts, model, vol)
+    shocked = _shocked_value(contracts, shocked_forward, stdev)
+    if model.rules.is_discounted:
+        shocked = shocked * _discount(contracts, years_left(contracts, model))
+    # Coin-settled: Black(F') / F' coins at S * spot. With no fixed part spot / F' = 1 / F: the conversion is unchanged.
+    coin = forward if model.rules.is_coin_pnl else forward * spot
+    drift = jnp.where(contracts.is_inverse[:, None], safe_divide(coin, shocked_forward, 1), 1)
+    return (shocked * drift - value[:, None]) * _conversion(contracts, forward[:, 0])[:, None]
+
+
+def _linear_pnl(contracts: Contracts, model: Model, exposure: Array, index: Array) -> Array:
+    """P&L of one long future, perpetual or base asset, `[M, S]`; `index` is the unit's index price, `[M]`."""
+    spot = model.spot[contracts.unit]
+    is_own = contracts.is_inverse | contracts.is_base | contracts.is_option
+    if model.rules.is_index_based or model.rules.is_parallel:
+        exposure = jnp.where(is_own | (exposure == 0), exposure, contracts.size * index)
+    pnl: Array = exposure[:, None] * (spot - 1)
+    # N coins of exposure lose N (1/z - 1) of themselves, which the shocked price turns into N (1 - z).
+    return jnp.where(contracts.is_inverse[:, None], pnl / spot, pnl) if model.rules.is_coin_pnl else pnl
+
+
+def contract_risk(contracts: Contracts, model: Model, index: Array) -> ContractRisk:
     """Risk array of every contract.
 
     Options are priced by Black-76, digital ones as cash-or-nothing options of the same law, on forward_fixed +
@@ -104,29 +125,24 @@ def contract_risk(contracts: Contracts, model: Model) -> ContractRisk:
     Args:
       contracts: `[M]`.
       model: scenario columns `[U, S]`.
+      index: `[M]` index price of the contract's unit, accounting unit; read by models whose shocks are of the index.
 
     Returns:
       `ContractRisk`; NaN where an input was NaN (a fit without a real vol), to be caught downstream.
 
     Limits: years 0 or vol 0 gives intrinsic value on the forward. Coin-settled options revalue the coin at the shocked
-    price; their forward must be positive. A digital option takes the vol at its strike: the slope of the smile there,
-    which moves the price of a tight spread, is left out.
-    Source: Derive v2-core, PMRMLib.sol (commit 7736900d); Black-76 as `black_value`; digital as `digital_greeks`.
+    price, or, where P&L is counted in coins, at the unshocked one, and then no scenario may take spot to 0; their
+    forward must be positive. A digital option takes the vol at its strike: the slope of the smile there, which moves
+    the price of a tight spread, is left out.
+    Source: Derive v2-core, PMRMLib.sol and PMRMLib_2.sol (commit 7736900d); Black-76 as `black_value`; digital as
+    `digital_greeks`.
     """
-    forward = contracts.forward_fixed + contracts.forward_variable
     vol = _mark_vol(contracts)
-    greeks = _greeks(contracts, forward, vol)
-    conversion, exposure = _conversion(contracts, forward), _exposure(contracts)
-
-    shock = VolShock(*(field[contracts.unit] for field in model.vol_shock))
-    spot = model.spot[contracts.unit]
-    shocked_forward = contracts.forward_fixed[:, None] + contracts.forward_variable[:, None] * spot
-    stdev = (vol * jnp.sqrt(contracts.years))[:, None] * vol_multiplier(shock, model.vol_direction, contracts.years)
-    shocked_value = _shocked_value(contracts, shocked_forward, stdev)
-    # Coin-settled: Black(F') / F' coins at S * spot. With no fixed part spot / F' = 1 / F: the conversion is unchanged.
-    drift = jnp.where(contracts.is_inverse[:, None], safe_divide(forward[:, None] * spot, shocked_forward, 1), 1)
-    option_pnl = (shocked_value * drift - greeks.value[:, None]) * conversion[:, None]
-    linear_pnl = exposure[:, None] * (spot - 1)
+    greeks = _unshocked(contracts, model, vol)
+    exposure = _exposure(contracts)
+    conversion = _conversion(contracts, contracts.forward_fixed + contracts.forward_variable)
+    option_pnl = _option_pnl(contracts, model, vol, greeks.value, index)
+    linear_pnl = _linear_pnl(contracts, model, exposure, index)
 
     is_option = contracts.is_option
     marked = contracts.mark * contracts.size * contracts.settlement_ratio
@@ -137,4 +153,7 @@ def contract_risk(contracts: Contracts, model: Model) -> ContractRisk:
         greeks=BlackGreeks(*(jnp.where(is_option, g * conversion, 0) for g in greeks)),
         exposure=exposure,
         scenario_pnl=jnp.where(is_option[:, None], option_pnl, linear_pnl),
+        composite_delta=None
+        if model.delta_points is None
+        else composite_delta(contracts, vol, model.delta_points, model.rules, index),
     )

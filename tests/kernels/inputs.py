@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpumargin_kernels.model import Model, VolShock
+from gpumargin_kernels.model import AccountModel, Model, VolShock
 from gpumargin_kernels.records import Contracts, Legs
 from gpumargin_kernels.svi import SviSlice
 
@@ -57,16 +57,13 @@ def model(dtype: str = "float64", **given: Any) -> Model:
         "scenario_sets": (),
         "components": (),
         "margins": (),
-        "aggregation": "sum",
         "spot": np.ones((1, 0), dtype),
         "vol_direction": np.zeros(0, np.int32),
         "weight": np.ones((1, 0), dtype),
         "vol_shock": vol_shock(dtype=dtype),
         "parameters": {},
         "numbers": {},
-        "collateral": {},
-        "correlation": np.eye(1, dtype=dtype),
-        "is_correlated": np.zeros(1, bool),
+        "account": AccountModel((), False, (), (), False, (), (), {}, {}, {}),
     }
     return Model(**(empty | given))
 

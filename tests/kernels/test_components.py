@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -70,7 +71,7 @@ def a_model(*components: Component, weight: tuple[float, ...] = (1.0, 1.0, 1.0),
 def _charges(
     some: Model, listed: Contracts, legs: Any, market: UnitMarket, assets: Assets, zero: Any, names: tuple[str, ...]
 ) -> dict[str, Charge]:
-    risk = contract_risk(listed, some)
+    risk = contract_risk(listed, some, market.spot[listed.unit])
     rows = legs.unit.shape[0]
     charges: dict[str, Charge] = {}
     for component in some.components:
@@ -82,6 +83,7 @@ def _charges(
         sums = leg_sums(tallies, listed, legs, zero) if tallies else ()
         row = RowSide(
             sums,
+            legs.unit,
             UnitMarket(*(x[legs.unit] for x in market)),
             some.weight[legs.unit],
             {k: v[legs.unit] for k, v in numbers.items()},
@@ -98,15 +100,15 @@ def charges(
 ) -> dict[str, Charge]:
     """Charges of rows that hold these contracts; `feeds` are the confidences of spot and of the perpetual's mark."""
     held = [(np.array(sorted(row), np.int32), np.array([row[k] for k in sorted(row)])) for row in rows]
-    market = UnitMarket(np.array([SPOT]), np.array([feeds[0]]), np.array([feeds[1]]))
+    market = UnitMarket(np.array([SPOT]), np.array([feeds[0]]), np.array([feeds[1]]), np.ones(1))
     legs = padded_legs(held, 8, len(rows), PADDING)
-    assets = Assets(np.array([1.0, price]), np.array([1.0, price]))
+    assets = Assets(np.array([1.0, price]), np.array([1.0, price]), {})
     found = _charges(some, book(), legs, market, assets, np.zeros(()), tuple(c.name for c in some.components))
     return jax.tree.map(np.asarray, found)
 
 
-SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False)))
-DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True)))
+SCAN = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", False), ("post", None)))
+DISCOUNTED = Component("scan", "scenario_loss", (("scenarios", "grid"), ("has_discount", True), ("post", None)))
 BASIS = Component("basis", "expiry_loss", (("scenarios", "basis"),))
 
 
@@ -306,4 +308,21 @@ def test_every_charge_of_an_empty_row_is_zero_and_doubles_with_the_book(componen
 
 
 def test_every_kind_of_the_vocabulary_is_tested_here() -> None:
-    assert set(KINDS) == {"scenario_loss", "expiry_loss", "charge", "price_shortfall", "largest"}
+    assert set(KINDS) == {"scenario_loss", "scenario_mean", "expiry_loss", "charge", "price_shortfall", "largest"}
+
+
+@pytest.mark.parametrize(
+    ("which", "members", "expected"),
+    [
+        pytest.param("worst_and_pair", (1, 0, 2), 6.5, id="the worst with its counterpart"),
+        pytest.param("worst_and_pair", (0, 1, 2), 10.0, id="the worst alone where it has none"),
+        pytest.param("unmoved", (0, 2), 0.0, id="some scenarios whatever the worst"),
+    ],
+)
+def test_scenario_mean_is_the_mean_of_its_members(which: str, members: tuple[int, ...], expected: float) -> None:
+    one = np.ones(1)
+    source = {"scan": Charge(np.array([10.0]), np.zeros(1, np.int32), jnp.array([[-3.0, -10.0, 3.0]]))}
+    component = Component("mean", "scenario_mean", (("of", "scan"), ("which", which), ("members", members)))
+    market, unit = UnitMarket(one, one, one, one), jnp.zeros(1, jnp.int32)
+    row = RowSide((), unit, market, np.ones((1, 3)), {}, Assets(one, one), source)
+    assert KINDS["scenario_mean"].charge(component, model(), row).amount == expected

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -14,14 +15,21 @@ from numpy.testing import assert_allclose
 from gpumargin_kernels.black import BlackGreeks
 from gpumargin_kernels.model import Model, ScenarioSet
 from gpumargin_kernels.records import Contracts
-from gpumargin_kernels.scenario import ContractRisk, contract_risk, vol_multiplier
+from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.shocked_vol import vol_multiplier
 from gpumargin_kernels.svi import SviSlice, svi_vol
 from tests.asserts import assert_close, assert_same_bits
 from tests.kernels.inputs import contracts, model, vol_shock
 from tests.oracle import black as oracle
 from tests.oracle import contract as plain
 
-risk_of = jax.jit(contract_risk)
+
+@jax.jit
+def risk_of(listed: Contracts, some: Model) -> ContractRisk:
+    """Risk of contracts whose index stands where the oracle's does not look."""
+    return contract_risk(listed, some, jnp.full_like(listed.mark, jnp.nan))
+
+
 MOVES = [(level, rule) for level in (0.7, 1.0, 1.25) for rule in ("up", "none", "down")]
 DIRECTION = {"up": 1, "none": 0, "down": -1}
 SHOCK = {"range_up": 0.5, "range_down": 0.275, "short_term_power": 0.3, "long_term_power": 0.13, "dte_floor_days": 1.0}
@@ -183,8 +191,8 @@ def test_a_book_without_digital_options_has_the_program_and_the_bits_it_had() ->
     rows = [row for row, c in enumerate(PLAIN.values()) if not c.digital]
     jax.tree.map(lambda a, b: assert_same_bits(a, b[np.array(rows)]), without, beside)
     assert as_columns(some).is_digital is None
-    text = str(jax.make_jaxpr(contract_risk)(as_columns(some), scenarios()))
-    assert len(text) < len(str(jax.make_jaxpr(contract_risk)(as_columns(list(PLAIN.values())), scenarios())))
+    text = str(jax.make_jaxpr(risk_of)(as_columns(some), scenarios()))
+    assert len(text) < len(str(jax.make_jaxpr(risk_of)(as_columns(list(PLAIN.values())), scenarios())))
 
 
 def test_contracts_that_settle_their_gains_have_no_value_no_vol_and_a_linear_pnl(risk: ContractRisk) -> None:

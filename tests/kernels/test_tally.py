@@ -61,8 +61,8 @@ def real_tally(kind: str) -> Tally:
     numbers = dict.fromkeys(("addend", "multiplier", "static", "rate_multiplier", "rate_addend"), one)
     naked = (("naked", ("max", ("-", 0.0, "size"), 0.0)),)
     charge = ChargeChoices(("option",), "strike", (Summed("size", "net", "size"),), (), naked, "naked")
-    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True), ("charge", charge)))
-    side = ContractSide(market, contract_risk(market, some), UnitMarket(one, one, one), numbers)
+    component = Component("x", kind, (("scenarios", "set"), ("has_discount", True), ("post", None), ("charge", charge)))
+    side = ContractSide(market, contract_risk(market, some, one), UnitMarket(one, one, one, one), numbers)
     return KINDS[kind].tallies(component, some, side)[0]
 
 

@@ -1,0 +1,153 @@
+"""What a model file says of balances: what of each counts, overrides by category, and charges on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from gpumargin.expressions import names_in, parse_expression
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict
+
+if TYPE_CHECKING:
+    from gpumargin_kernels.expression import Expression
+
+# What expressions of one balance may name of it and of its account.
+BALANCE_NAMES = {
+    "amount": "signed units of the asset",
+    "value": "amount at the collateral price",
+    "is_collateral": "1 if the balance may serve as collateral, else 0",
+    "spot_confidence": "least confidence of the index prices of the account's units, 1 without any",
+}
+# Columns of the book by asset, as `table.column`; a model that names one needs it. Prices are in the accounting asset.
+ASSET_NAMES = {
+    "price": "prices.price",
+    "twap": "prices.twap",
+    "collateral_price": "prices.collateral_price",
+    "emode_price": "prices.emode_price",
+    "confidence": "prices.confidence",
+    "collateral_confidence": "prices.collateral_confidence",
+    "total_deposits": "assets.total_deposits",
+    "total_borrows": "assets.total_borrows",
+}
+# What expressions of an account may name of it, beside numbers.
+ACCOUNT_NAMES = {
+    "equity": "equity",
+    "unrealised_pnl": "P&L not yet in the balance",
+    "option_value": "value of its options",
+}
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class ParsedRule(NamedTuple):
+    """What counts of a positive and of a negative balance."""
+
+    asset: Expression
+    liability: Expression
+
+
+def _check_numbers(names: Collection[str], tables: Mapping[str, Mapping[str, object]]) -> None:
+    """Raises where two numbers or sums have one name, or that of something else, or a table lacks its default."""
+    for name, values in tables.items():
+        if DEFAULT not in values:
+            message = f"tables.{name} needs a {DEFAULT!r}, found only {sorted(values)}"
+            raise ValueError(message)
+    known = [*names, *BALANCE_NAMES, *ASSET_NAMES]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        message = f"{twice} name two things"
+        raise ValueError(message)
+
+
+class CollateralTable(Strict):
+    """What of a balance supports margin: shares of its value by asset, or an expression of it.
+
+    `assets` and a number as `liability` stand for the expressions `value * assets` and `value * liability`; `base` is
+    the share for assets held as legs of a unit.
+    """
+
+    assets: Share | None = None
+    asset: str | None = None
+    liability: NotNegativeNumber | str = {DEFAULT: 1.0}
+    base: Annotated[float, Field(ge=0, le=1)] | None = None
+    numbers: dict[Name, Number] = {}
+    tables: dict[Name, Brackets] = {}
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        if (self.assets is None) == (self.asset is None):
+            message = "give either assets, shares by asset, or asset, an expression"
+            raise ValueError(message)
+        if self.base is not None and self.assets is None:
+            message = "base is a share beside assets; in an expression give it as a number by asset"
+            raise ValueError(message)
+        _check_numbers([*self.leaves(), *self.tables], self.tables)
+        rule = self.parsed()
+        unused = {*self.numbers, *self.tables} - names_in(rule.asset) - names_in(rule.liability)
+        if unused:
+            message = f"{sorted(unused)} are named by neither asset nor liability"
+            raise ValueError(message)
+        return self
+
+    def leaves(self) -> dict[str, dict[str, float]]:
+        """Every number by asset, by the name that expressions use."""
+        short = {"assets": self.assets, "liability": self.liability}
+        return {name: value for name, value in short.items() if isinstance(value, dict)} | self.numbers
+
+    def parsed(self) -> ParsedRule:
+        """The expressions.
+
+        Raises:
+          ValueError: an expression that is none, or an unknown name.
+        """
+        known = {*BALANCE_NAMES, *ASSET_NAMES, *self.leaves()}
+        liability = self.liability if isinstance(self.liability, str) else "value * liability"
+        texts = (self.asset or "value * assets", liability)
+        return ParsedRule(*(parse_expression(text, known, self.tables) for text in texts))
+
+
+class Category(Strict):
+    """Numbers that accounts of one category (`accounts.emode`) have for some assets instead of the usual ones."""
+
+    assets: list[str]
+    numbers: dict[str, dict[str, float]] = {}  # by margin type
+
+
+class ParsedCharge(NamedTuple):
+    """The expressions of a charge on balances."""
+
+    each: dict[str, Expression]
+    amount: Expression
+
+
+class BalanceChargeTable(Strict):
+    """An expression of sums over the balances of an account; `each` names what is summed of every balance but 0."""
+
+    each: dict[Name, str] = Field(min_length=1)
+    amount: str | None = None
+    numbers: dict[Name, Number] = {}
+    tables: dict[Name, Brackets] = {}
+
+    @model_validator(mode="after")
+    def _is_coherent(self) -> Self:
+        if self.amount is None and len(self.each) != 1:
+            message = "amount is missing; only a single expression under each can stand for it"
+            raise ValueError(message)
+        _check_numbers([*self.each, *self.numbers, *self.tables], self.tables)
+        return self
+
+    @property
+    def amount_text(self) -> str:
+        """The amount, or the name of the only sum."""
+        return self.amount if self.amount is not None else next(iter(self.each))
+
+    def parsed(self, scalars: Collection[str]) -> ParsedCharge:
+        """The expressions; the amount names the sums, values of the account and `scalars`.
+
+        Raises:
+          ValueError: an expression that is none, or an unknown name.
+        """
+        known = {*BALANCE_NAMES, *ASSET_NAMES, *self.numbers}
+        each = {name: parse_expression(text, known, self.tables) for name, text in self.each.items()}
+        return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))
