@@ -161,7 +161,7 @@ def _account_settings(
     tables: Mapping[str, pa.Table], accounts: Accounts, usual: Mapping[str, float]
 ) -> dict[str, Floats]:
     """Numbers of whole accounts, `[A]` each: their own where they set one without a subject."""
-    found = {name: np.full(len(accounts), value) for name, value in usual.items()}
+    found: dict[str, Floats] = {name: np.full(len(accounts), value) for name, value in usual.items()}
     parameters, everyone = tables.get("account_parameters"), np.arange(len(accounts))
     if parameters is None or not found:
         return found
