@@ -14,7 +14,7 @@ from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
-from gpumargin.modelfile.names import MARK_COLUMNS, MARK_NAMES, TERM_NAMES
+from gpumargin.modelfile.names import MARK_COLUMNS, MARK_NAMES, QUOTE_NAMES, TERM_NAMES
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
@@ -82,7 +82,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "is_perpetual": lambda side: side.is_kind("perpetual").astype(float),
     "is_base": lambda side: side.is_kind("base").astype(float),
     **{name: partial(_of_mark, f"{name}_of_mark") for name in MARK_NAMES},
-    **{name: partial(_of_mark, name) for name in TERM_NAMES},
+    **{name: partial(_of_mark, name) for name in (*TERM_NAMES, *QUOTE_NAMES)},
 }
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.names import CONTRACT_NAMES, GROUP_NAMES, MARK_NAMES, POSITION_NAMES, TERM_NAMES, UNIT_NAMES
+from gpumargin.modelfile.names import (
+    CONTRACT_NAMES,
+    GROUP_NAMES,
+    MARK_NAMES,
+    POSITION_NAMES,
+    QUOTE_NAMES,
+    TERM_NAMES,
+    UNIT_NAMES,
+)
 from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
 
 if TYPE_CHECKING:
@@ -201,7 +209,7 @@ class ChargeTable(_Component):
           ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
         """
         numbers, tables = {*self.numbers, *shared.parameters}, {*self.tables, *shared.tables}
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *numbers}
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *numbers}
         of_position = of_contract | {*POSITION_NAMES, *shared.settable}
         of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position)}
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
-from gpumargin.schema import MARKS
+from gpumargin.schema import MARKS, USD
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
 
 NO_EXPIRY = -1
 _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
 _NO_GROUP = -1
+QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def listed_contracts(
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
-        inputs={name: _input(marks, listed.table, column) for name, column in inputs.items()},
+        inputs={name: _input(tables, listed, column, price[accounting]) for name, column in inputs.items()},
         quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
@@ -119,9 +120,15 @@ def _is_call(terms: pa.Table) -> np.ndarray:
     return np.array(texts(terms, "option_type").astype(str) == "call")
 
 
-def _input(marks: pa.Table, terms: pa.Table, column: str) -> Floats:
-    """A column of marks, NaN where null, or a term of instruments, 0 where an instrument has none."""
-    return floats(marks, column) if column in MARKS.by_name else floats(terms, column, 0.0)
+def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounting: float) -> Floats:
+    """A column of marks, NaN where null; a term of instruments, 0 where there is none; or a price of the quote."""
+    if column in MARKS.by_name:
+        return floats(_marks(tables["marks"], listed), column)
+    if column == QUOTE_TWAP:
+        prices = tables["prices"]
+        twap = dict(zip(texts(prices, "asset").astype(str), floats(prices, "twap").tolist(), strict=True))
+        return _lookup({USD: 1.0} | twap, texts(listed.table, "quote")) / accounting
+    return floats(listed.table, column, 0.0)
 
 
 def _least_confidence(forwards: pa.Table) -> Floats:

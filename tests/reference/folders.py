@@ -27,7 +27,6 @@ NOT_YET = {
         for name in (
             "bybit_short_put",
             "deribit_pm_btc",
-            "drift_margin",
             "mango_health",
             "okx_pm_unit_btc",
         )
@@ -69,9 +68,6 @@ NOT_YET_FORMS: dict[str, dict[str, tuple[set[str], str]]] = {
     "exchange_vectors/paradex_margin.json": {
         "minimum_delta": ({"net_rate", "hedged_rate"}, "paradex-pm is not shipped yet"),
         "socialised_loss": ({"insurance_fund", "bankruptcies"}, "liquidation is not part of this version"),
-    },
-    "exchange_vectors/dydx_margin.json": {
-        "liquidatable": ({"nc", "mmr"}, "conditions of a status are not part of model files yet"),
     },
 }
 

@@ -37,6 +37,7 @@ class Held:
     quantity: float = 0.0
     mark: float | None = None
     entry: float | None = None
+    unsettled: float = 0.0
     kind: str = "perpetual"
     name: str | None = None
     terms: Mapping[str, Any] | None = None  # more columns of instruments
@@ -55,6 +56,7 @@ def book_of(
     *,
     balances: Mapping[str, float] | None = None,
     prices: Mapping[str, float] | None = None,
+    twaps: Mapping[str, float] | None = None,
     settings: Sequence[tuple[str | None, str, float]] = (),
     assets: Sequence[Mapping[str, Any]] = (),
     money: str = "USDC",
@@ -64,7 +66,8 @@ def book_of(
     Args:
       held: contracts.
       balances: amounts by asset; a little cash if there is neither a balance nor a position.
-      prices: more prices, USD; `settings`: subject, name, value; `assets`: rows of that table.
+      prices: more prices, USD.
+      twaps: time-weighted prices where they are not the price.
       settings: numbers that the account sets: subject, name, value.
       assets: rows of the table assets.
       money: what contracts are quoted and settled in; worth 1 unless `prices` says otherwise.
@@ -75,10 +78,16 @@ def book_of(
         "instruments": pl.DataFrame([_terms(h, money) for h in held], schema=_TERMS),
         "marks": _marks(held),
         "forwards": pl.DataFrame(schema={"underlying": pl.String, "expiry": TIME, "forward": pl.Float64}),
-        "prices": pl.DataFrame({"asset": [*every], "price": [float(price) for price in every.values()]}),
+        "prices": pl.DataFrame(
+            {
+                "asset": [*every],
+                "price": [float(price) for price in every.values()],
+                "twap": [float((twaps or {}).get(asset, price)) for asset, price in every.items()],
+            }
+        ),
         "positions": pl.DataFrame(
-            [(h.instrument, float(h.quantity), h.entry) for h in held if h.quantity],
-            schema={"instrument_id": pl.String, "quantity": pl.Float64, "entry_price": pl.Float64},
+            [(h.instrument, float(h.quantity), h.entry, float(h.unsettled)) for h in held if h.quantity or h.unsettled],
+            schema={"instrument_id": pl.String, **dict.fromkeys(("quantity", "entry_price", "unsettled"), pl.Float64)},
             orient="row",
         ),
         "balances": pl.DataFrame({"asset": [*amounts], "amount": [float(amount) for amount in amounts.values()]}),
