@@ -1,6 +1,7 @@
 """Which vols, prices and forwards of options a book lacks, and from what each would be filled.
 
-Only a plan: nothing is computed, so a price that no vol explains (below intrinsic value) is found when it is used.
+Only a plan: nothing is computed, so a price that says no vol (below intrinsic value) or a vol of 0 (at it) is found
+when it is used, and its vol then taken from other options.
 """
 
 from __future__ import annotations

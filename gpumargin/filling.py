@@ -1,7 +1,8 @@
 """Forwards and vols that a book's options lack, computed before contracts are priced.
 
 Three steps, each only where the plan (`fill`) asks for it: forwards by put-call parity and vols from own prices; vols
-from those of other options; and a check that no account uses an option that is still without either.
+from those of other options, for those whose own price says none or 0; and a check that no account uses an option that
+is still without either.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from gpumargin.checks.fills import has_unexplained_price, require_filled
+from gpumargin.checks.fills import has_unexplained_price, has_zero_vol, require_filled
 from gpumargin.engine import computed
 from gpumargin.fill import (
     EXPIRY,
@@ -123,7 +124,7 @@ def _own(options: pl.DataFrame, device: DeviceChoice) -> tuple[pl.DataFrame, lis
     )
     found = computed(own_vol, (packed, with_room(_marked(options, row))), device)
     said = [pl.Series(name, getattr(found.parity, name)[: expiries.height]) for name in ("forward", "spread", "pairs")]
-    columns = {"forward_number": found.forward, "vol_number": found.vol}
+    columns = {"forward_number": found.forward, "own_number": found.vol}
     added = options.with_columns(pl.Series(name, x[: options.height]) for name, x in columns.items())
     return _with_bounds(added), expiries.select(EXPIRY).with_columns(said).to_dicts()
 
@@ -156,18 +157,35 @@ def _with_bounds(options: pl.DataFrame) -> pl.DataFrame:
 
 
 def _from_others(options: pl.DataFrame, device: DeviceChoice) -> pl.DataFrame:
-    """Vols of options that say none of their own, from the quotes of their surface; adds `method`."""
-    is_wanted = (pl.col("own_vol") == MISSING) & pl.col("vol").is_in(_COMPUTED)
+    """Vols of options that say none of their own, or 0, from the quotes of their surface.
+
+    A price at intrinsic value says vol 0 and means one too small for the last decimal of the price: valued with 0, the
+    option would lose nothing in a stress. So a vol of others goes before 0, and 0 stays where they tell none.
+
+    Adds `vol_number`, NaN where nothing tells it, and `method`, `missing` where it is the option's own.
+    """
+    own = pl.col("own_number")
+    is_wanted = pl.col("vol").is_in(_COMPUTED) & (own.is_nan() | (own == 0))
     if options.filter(is_wanted).is_empty():
-        return options.with_columns(method=pl.lit(MISSING))
+        return options.with_columns(vol_number=own, method=pl.lit(MISSING))
+    asked = options.with_columns(vol_number=pl.when(is_wanted).then(float("nan")).otherwise(own))
+    by_others = asked.with_columns(_by_others(asked, device))
+    is_better = is_wanted & pl.col("by_others").is_finite()
+    return by_others.with_columns(
+        vol_number=pl.when(is_better).then("by_others").otherwise(own),
+        method=pl.when(is_better).then("method").otherwise(pl.lit(MISSING)),
+    )
+
+
+def _by_others(options: pl.DataFrame, device: DeviceChoice) -> list[pl.Series]:
+    """What the quotes of its surface say of each option whose `vol_number` is NaN, and by which method."""
     vol = _numbers(options, "vol_number").copy()
     code = np.full(len(vol), _METHODS.index(MISSING))
     quotes, wanted = surface_quotes(_quoted(options))
     found = computed(filled_vol, (quotes_with_room(quotes), with_room(wanted)), device)
     rows = np.flatnonzero(np.isnan(vol))
     vol[rows], code[rows] = found.vol[: len(rows)], found.method[: len(rows)]
-    found_of_all = options.with_columns(pl.Series("by_others", vol), pl.Series("method", [_METHODS[c] for c in code]))
-    return found_of_all.with_columns(vol_number=pl.when(is_wanted).then("by_others").otherwise("vol_number"))
+    return [pl.Series("by_others", vol), pl.Series("method", [_METHODS[c] for c in code])]
 
 
 def _quoted(options: pl.DataFrame) -> Options:
@@ -184,9 +202,10 @@ def _quoted(options: pl.DataFrame) -> Options:
 def _with_sources(options: pl.DataFrame) -> pl.DataFrame:
     """The sources as they came out: what was planned and could not be computed is missing."""
     no_forward = (pl.col("forward") == "parity") & pl.col("forward_number").is_nan()
-    is_implied = pl.col("own_vol") == "mark_price"
-    implied = pl.when(pl.col("vol_number").is_nan()).then(pl.lit(MISSING)).otherwise("own_vol")
-    of_vol = pl.when(is_implied).then(implied).when(pl.col("own_vol") == MISSING).then("method").otherwise("own_vol")
+    is_own = pl.col("method") == MISSING
+    is_unsaid = (pl.col("own_vol") == "mark_price") & pl.col("own_number").is_nan()
+    own = pl.when(is_unsaid).then(pl.lit(MISSING)).otherwise("own_vol")
+    of_vol = pl.when(is_own).then(own).otherwise("method")
     forward = pl.when(no_forward).then(pl.lit(MISSING)).otherwise("forward")
     return options.with_columns(forward=forward, vol=of_vol).with_columns(price_from())
 
@@ -203,7 +222,7 @@ def _values(options: pl.DataFrame) -> FilledOptions:
 
 
 def _summary(options: pl.DataFrame, parity: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by source; own prices that say a vol of 0 or none; what stayed unpriced; how well parity held."""
+    """Counts by source; own prices that say a vol of 0 or none, filled or not; what stayed unpriced; parity."""
     is_unpriced = (pl.col("forward") == MISSING) | (pl.col("vol") == MISSING)
     return {
         **fill_counts(lacking(options)),
@@ -214,13 +233,12 @@ def _summary(options: pl.DataFrame, parity: list[dict[str, Any]]) -> dict[str, A
 
 
 def _odd_prices(options: pl.DataFrame) -> dict[str, Any]:
-    if "vol_number" not in options.columns:
+    if "own_number" not in options.columns:
         return {"zero_vols": 0, "unexplained_prices": {"count": 0, "examples": []}}
     unexplained = options.filter(has_unexplained_price())
     examples = unexplained.head(_EXAMPLES).select("instrument_id", "mark_price", "low", "high")
-    zero = options.filter((pl.col("vol") == "mark_price") & (pl.col("vol_number") == 0))
     return {
-        "zero_vols": zero.height,
+        "zero_vols": options.filter(has_zero_vol()).height,
         "unexplained_prices": {"count": unexplained.height, "examples": examples.to_dicts()},
     }
 

@@ -35,8 +35,8 @@ def require_usable(model: MarginModel, book: Book) -> None:
         *_assets(model, book),
         *_required(model, book),
         *_features(book, model.file.term_inputs()),
+        *_categories(model, book),
     ]
-    failures += _categories(model, book)
     if failures:
         raise input_error(failure_frame(failures))
 

@@ -108,7 +108,7 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.mark_inputs() | file.term_inputs(),
+        inputs=file.market_inputs() | file.term_inputs(),
         asset_columns=asset_columns(file),
         settles=file.pnl_settles,
     )
@@ -127,8 +127,8 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         keep_empty=file.unsettled_without_position,
         inputs=file.leg_inputs(),
         balance_inputs=file.balance_inputs(),
-        settable=file.settable,
         categories=category_codes(file),
+        settable=file.settable,
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(market.book)[file.accounting_asset]

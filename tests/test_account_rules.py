@@ -29,9 +29,10 @@ provenance = { default = "estimated" }
 """
 SIZE = """
 [components.size]
-kind = "size_charge"
-legs = "perpetual"
-rate = 0.1
+kind = "charge"
+legs = ["perpetual"]
+gross = { size = "size" }
+amount = "0.1 * spot * size"
 [margin]
 maintenance = "size * 0.5"
 initial = "size"
@@ -135,6 +136,24 @@ numbers = { initial = { assets = 0.97 } }
     assert row_of(run, "b")["initial_collateral_value"] == pytest.approx(45)
 
 
+def test_a_category_may_have_a_price_of_its_own(tmp_path: Path) -> None:
+    rule = """
+[collateral]
+asset = "amount * where(own_price > 0, emode_price, collateral_price) * 0.9"
+numbers = { own_price = 0 }
+[categories.stable]
+assets = ["USDT", "ETH"]
+numbers = { initial = { own_price = 1 }, maintenance = { own_price = 1 } }
+"""
+    accounts = pl.DataFrame({"account_id": ["a"], "emode": ["stable"]})
+    plain = book_of([("a", "USDT", 100.0), ("a", "ETH", 1.0), ("b", "USDT", 100.0)], accounts=accounts)
+    prices = plain.frame("prices").with_columns(emode_price=pl.Series([None, 0.75, None, None], dtype=pl.Float64))
+    book = read_book(**{name: plain.frame(name) for name in plain.tables} | {"prices": prices})
+    run = run_of(tmp_path, SIZE + rule, book)
+    assert row_of(run)["initial_collateral_value"] == pytest.approx(0.9 * (75 + 2_000))
+    assert row_of(run, "b")["initial_collateral_value"] == pytest.approx(45)
+
+
 def test_a_category_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     rule = '[categories.stable]\nassets = ["USDT"]\nnumbers = { initial = { assets = 0.97 } }\n'
     accounts = pl.DataFrame({"account_id": ["a"], "emode": ["other"]})
@@ -233,6 +252,7 @@ def test_a_column_that_a_rule_names_must_be_in_the_book(tmp_path: Path) -> None:
         ('[collateral]\nasset = "value * weigth"\n', "unknown name 'weigth'"),
         ('[collateral]\nasset = "value"\nnumbers = { x = 1 }\n', "neither asset nor liability"),
         ('[collateral]\nasset = "value"\nnumbers = { amount = 1 }\n', "name two things"),
+        ('[collateral]\nasset = "marginal(value, t)"\ntables = { t = { BTC = [[inf, 1]] } }\n', "needs a 'default'"),
         (PLAIN + '[counted]\nother = "unrealised_pnl"\n', "no margin types"),
         (PLAIN + '[counted]\ninitial = "unrealised"\n', "counted.initial"),
         (PLAIN + '[account]\ninitial = "units + borrow"\n', "account.initial"),

@@ -28,7 +28,7 @@ from tests.explained import coin_margined, every, in_folder, tiny_run, with_digi
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS = ("derive-pm1", "derive-pm1@2023-12-15", "correlated-pm")
+MODELS = ("derive-pm1", "derive-pm1@2023-12-15", "derive-sm", "correlated-pm")
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -59,6 +59,7 @@ def test_digital_legs_add_up(model: str) -> None:
     ("model", "accounts", "dtype"),
     [
         ("derive-pm1", 40, "float64"),
+        ("derive-sm", 40, "float64"),
         ("correlated-pm", 40, "float32"),
         *(pytest.param(model, 300, "float64", marks=pytest.mark.slow) for model in MODELS),
     ],

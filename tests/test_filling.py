@@ -1,8 +1,7 @@
-"""Claims about runs whose books lack forwards, vols or prices: what is filled, how near it comes, what is refused."""
+"""Claims about runs whose books lack forwards, vols or prices: what is filled, and how near it comes."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,79 +16,32 @@ from gpumargin.cli.summary import print_summary
 from gpumargin.importers.deribit import import_deribit_chain
 from gpumargin.run import margin
 from gpumargin.tables import read_book
-from tests.books import FAR, NEAR, tiny_book, with_row
+from tests.books import FAR, NEAR, tiny_book
 from tests.kernels.chain import FILE, ROOT
+from tests.lacking import (
+    ALL,
+    DEEP,
+    EXACT,
+    MARGINS,
+    MODEL,
+    Tables,
+    assert_same_money,
+    named,
+    run_of,
+    vol_errors,
+    with_mark,
+    without_forwards,
+    without_marks,
+)
 from tests.smiles import MIDDLE, STEPS, forward, name_of, price, smile_book
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from datetime import datetime
-
-MODEL = "correlated-pm"
-Tables = dict[str, pl.DataFrame]
-MARGINS = ("equity", "initial_margin", "maintenance_margin")
-MONEY = (*MARGINS, "delta", "gamma", "vega", "theta")
-# A price fixes its vol to an ulp of the price over vega, here below 1e-11; parity its forward to an ulp or two.
-EXACT = 1e-9
+    pass
 
 
 @pytest.fixture(scope="module")
 def whole() -> gm.Run:
-    return margin(read_book(**smile_book()), MODEL)
-
-
-def run_of(tables: Tables, **options: Any) -> gm.Run:
-    return margin(read_book(**tables), MODEL, **options)
-
-
-def failures_of(tables: Tables) -> list[dict[str, Any]]:
-    with pytest.raises(gm.InputError) as caught:
-        run_of(tables)
-    return caught.value.failures.to_dicts()
-
-
-def named(underlying: str, expiry: datetime, *steps: int) -> list[str]:
-    return [name_of(underlying, expiry, step, side) for step in steps for side in ("call", "put")]
-
-
-def without_marks(tables: Tables, names: Collection[str], *columns: str) -> Tables:
-    """The book with some cells of some marks null."""
-    is_named = pl.col("instrument_id").is_in(list(names))
-    nulls = [pl.when(~is_named).then(pl.col(column)).alias(column) for column in columns]
-    return {**tables, "marks": tables["marks"].with_columns(nulls)}
-
-
-def without_forwards(tables: Tables, underlying: str, *expiries: datetime) -> Tables:
-    is_gone = (pl.col("underlying") == underlying) & pl.col("expiry").is_in(list(expiries))
-    return {**tables, "forwards": tables["forwards"].filter(~is_gone)}
-
-
-def with_mark(tables: Tables, name: str, **cells: float | None) -> Tables:
-    is_named = pl.col("instrument_id") == name
-    changed = [
-        pl.when(is_named).then(pl.lit(x, pl.Float64)).otherwise(column).alias(column) for column, x in cells.items()
-    ]
-    return {**tables, "marks": tables["marks"].with_columns(changed)}
-
-
-def without_positions(tables: Tables, names: Collection[str]) -> Tables:
-    return {**tables, "positions": tables["positions"].filter(~pl.col("instrument_id").is_in(list(names)))}
-
-
-def vol_errors(run: gm.Run, whole: gm.Run, names: Collection[str]) -> np.ndarray:
-    both = run.instruments.join(whole.instruments, on="instrument_id", suffix="_whole")
-    chosen = both.filter(pl.col("instrument_id").is_in(list(names)))
-    return np.abs((chosen["implied_vol"] - chosen["implied_vol_whole"]).to_numpy())
-
-
-def assert_same_money(run: gm.Run, whole: gm.Run, within: float, names: Collection[str] = MONEY) -> None:
-    """Amounts of every account, relative to the largest of their kind: sums may cancel to nearly nothing."""
-    for name in names:
-        found, expected = run.accounts[name].to_numpy(), whole.accounts[name].to_numpy()
-        np.testing.assert_allclose(found, expected, rtol=within, atol=within * np.abs(expected).max(), err_msg=name)
-
-
-ALL = [name for expiry in (NEAR, MIDDLE, FAR) for name in named("BTC", expiry, *STEPS) + named("ETH", expiry, *STEPS)]
+    return run_of(smile_book())
 
 
 def test_the_complete_book_compiles_nothing_and_has_nothing_filled(
@@ -232,109 +184,6 @@ def test_prices_in_coin_and_in_money_of_one_expiry_make_no_pair_with_one_another
     assert run.summary["filled"]["parity"]["worst"]["pairs"] == len(STEPS)
 
 
-# --- Refusals.
-
-DEEP = name_of("BTC", NEAR, -4, "call")
-
-
-@pytest.mark.parametrize(
-    ("underlying", "scale", "words"),
-    [
-        pytest.param("BTC", 0.9, ("must be at least", "USDC"), id="below intrinsic value"),
-        pytest.param("BTC", 9.0, ("below", "USDC"), id="above the forward"),
-        pytest.param("ETH", 0.9, ("at least 0.2738509629", "below 1 ETH"), id="in coin"),
-    ],
-)
-def test_a_held_price_that_no_vol_explains_is_refused_with_its_bounds(
-    underlying: str, scale: float, words: tuple[str, ...]
-) -> None:
-    name = name_of(underlying, NEAR, -4, "call")
-    odd = price(underlying, NEAR, -0.32, "call") * scale
-    tables = with_mark(smile_book(), name, mark_price=odd, mark_iv=None)
-    tables = with_row(tables, "positions", account_id="zoe", instrument_id=name, quantity=1.0)
-    (failure,) = failures_of(tables)
-    assert (failure["code"], failure["table"], failure["column"]) == ("GM107", "marks", "mark_price")
-    assert failure["row"] == tables["marks"]["instrument_id"].to_list().index(name)
-    assert all(word in failure["message"] for word in (name, f"{odd:.10g}", *words))
-    assert "mark_iv" in failure["remedy"]
-
-
-def test_a_price_that_no_vol_explains_stays_unpriced_and_is_recorded_where_nobody_holds_it(whole: gm.Run) -> None:
-    names = named("BTC", NEAR, -4)
-    odd = with_mark(smile_book(), DEEP, mark_price=1.0, mark_iv=None)
-    run = run_of(without_positions(odd, names))
-    row = run.instruments.filter(pl.col("instrument_id") == DEEP).row(0, named=True)
-    assert row["implied_vol"] is row["delta"] is row["vega"] is None
-    assert set(row["scenario_pnl"]) == {None}
-    filled = run.summary["filled"]
-    assert (filled["unpriced"], filled["vol"], filled["unexplained_prices"]["count"]) == (1, {"missing": 1}, 1)
-    assert filled["unexplained_prices"]["examples"][0]["instrument_id"] == DEEP
-    assert (run.accounts["status"] != "unknown").all()
-    json.dumps(run.summary)
-    plain = run_of(without_positions(smile_book(), names))
-    assert run.accounts.equals(plain.accounts)
-
-
-def test_prices_that_make_no_forward_are_refused_where_they_are_held() -> None:
-    tables = without_forwards(smile_book(), "BTC", FAR)
-    for step in STEPS:
-        tables = with_mark(tables, name_of("BTC", FAR, step, "put"), mark_price=5e6)
-    failures = failures_of(tables)
-    assert {(f["code"], f["table"], f["column"]) for f in failures} == {("GM107", "instruments", "expiry")}
-    assert "no forward above 0" in failures[0]["message"]
-    free = run_of(without_positions(tables, named("BTC", FAR, *STEPS)))
-    assert free.summary["filled"]["forward"] == {"missing": 2 * len(STEPS)}
-    assert free.summary["filled"]["unpriced"] == 2 * len(STEPS)
-
-
-def test_a_price_in_another_unit_is_refused_by_the_vol_that_it_says() -> None:
-    name = name_of("ETH", NEAR, 4, "call")  # 9 % of a coin where 0.06 % is its price
-    tables = with_mark(smile_book(), name, mark_price=0.5, mark_iv=None)
-    tables = with_row(tables, "positions", account_id="zoe", instrument_id=name, quantity=1.0)
-    (failure,) = failures_of(tables)
-    assert (failure["code"], failure["column"]) == ("GM110", "mark_price")
-    assert "expected at most 5" in failure["message"]
-
-
-def test_a_vol_that_no_price_can_tell_is_refused_though_the_plan_had_hoped_for_one() -> None:
-    """Every option of the chain that is quoted is worth nothing: its vol is 0, which is a vol but no quote."""
-    tables = smile_book()
-    calls = [name_of("BTC", NEAR, step, "call") for step in (1, 2)]
-    keep = [*calls, name_of("BTC", NEAR, 3, "call")]
-    is_kept = pl.col("instrument_id").is_in(keep)
-    tables = {
-        name: tables[name].filter(is_kept) if name in ("instruments", "marks", "positions") else tables[name]
-        for name in tables
-    }
-    for name, cells in zip(keep, ({"mark_price": 0.0}, {"mark_price": 0.0}, {"mark_price": None}), strict=True):
-        tables = with_mark(tables, name, mark_iv=None, **cells)
-        tables = with_row(tables, "positions", account_id="zoe", instrument_id=name, quantity=1.0)
-    (failure,) = failures_of(tables)
-    assert (failure["code"], failure["value"]) == ("GM107", keep[2])
-    assert "no price there says a vol above 0" in failure["message"]
-    held = run_of(without_positions(tables, keep[2:]))
-    assert (held.summary["filled"]["zero_vols"], held.summary["filled"]["unpriced"]) == (2, 1)
-
-
-def test_an_option_that_is_only_ordered_counts_as_in_use() -> None:
-    tables = without_positions(with_mark(smile_book(), DEEP, mark_price=1.0, mark_iv=None), [DEEP])
-    order = {"account_id": "ann", "order_id": "1", "side": "buy", "quantity": 1.0, "price": 1.0}
-    assert failures_of(with_row(tables, "orders", instrument_id=DEEP, **order))[0]["code"] == "GM107"
-
-
-def test_a_held_option_that_nothing_can_fill_says_what_would_be_needed() -> None:
-    names = [name for name in ALL if name.startswith("BTC")]
-    failure = failures_of(without_marks(smile_book(), names, "mark_iv", "mark_price"))[0]
-    assert (failure["code"], failure["table"], failure["column"]) == ("GM107", "marks", "mark_iv")
-    assert all(word in failure["remedy"] for word in ("mark_iv", "mark_price", "svi_sigma", "five strikes"))
-    lone = without_marks(
-        without_forwards(smile_book(), "BTC", NEAR), [n for n in names if n.endswith("put")], "mark_price"
-    )
-    failure = failures_of(lone)[0]
-    assert (failure["code"], failure["column"]) == ("GM107", "expiry")
-    assert "a call and a put of one strike" in failure["remedy"]
-
-
 # --- What a reader of the run sees.
 
 
@@ -344,12 +193,16 @@ def test_the_summary_on_the_screen_has_a_line_of_what_was_filled(
     lacking = without_forwards(
         without_marks(smile_book(), named("BTC", NEAR, -2, 0, 4), "mark_iv", "mark_price"), "ETH", FAR
     )
+    for name, odd in ((DEEP, 1.0), (name_of("BTC", NEAR, 3, "call"), 0.0)):
+        lacking = with_mark(lacking, name, mark_price=odd, mark_iv=None)
     print_summary(run_of(lacking).write(tmp_path / "filled"))
     shown = " ".join(capsys.readouterr().out.split())
     for words in (
         "forwards: 18 from parity",
-        "vols: 2 from fit, 4 from interpolation",
+        "vols: 2 from fit, 6 from interpolation",
         "prices: 6 from vol",
+        "1 prices are intrinsic and say vol 0",
+        "1 prices that no vol explains",
         "ETH 2026-06-26",
     ):
         assert words in shown
@@ -375,7 +228,8 @@ def test_a_real_chain_in_coin_without_forwards_and_half_its_vols_margins_as_the_
     lacking = without_marks(tables, beyond, "mark_iv")
     expected, found = run_of(tables), run_of({**lacking, "forwards": tables["forwards"].clear()})
     assert found.summary["filled"]["forward"] == {"parity": 1_840}
-    assert found.summary["filled"]["vol"] == {"mark_price": 920}
+    assert found.summary["filled"]["vol"] == {"mark_price": 889, "interpolation": 31}
+    assert found.summary["filled"]["zero_vols"] == 31  # prices below half a tick
     assert found.summary["filled"]["parity"]["worst"]["share"] < 1e-5
     errors = vol_errors(found, expected, beyond)
     assert np.median(errors) < 1e-4  # the file gives vols to 0.0001

@@ -67,6 +67,8 @@ def at(tree: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path."""
     found: Any = tree
     for key in path.split("."):
+        if isinstance(found, list):  # the place of a row
+            found = dict(zip(map(str, range(len(found))), found, strict=True))
         assert key in found, f"{key!r} of {path!r} is not in the file"
         found = found[key]
     return found

@@ -20,9 +20,20 @@ from tests.explained import with_digitals
 
 ACCOUNTS = 1_500
 RULES = str(Path(__file__).with_name("rules.toml"))
+MODELS = ["derive-pm1", "correlated-pm", "derive-pm2", "derive-sm", "span", "simm-like", "tims", RULES]
 
 
-@pytest.fixture(scope="module", params=["derive-pm1", "correlated-pm", "span", "simm-like", "tims", RULES])
+def compiles(turn: int) -> pytest.MarkDecorator:
+    """For claims that compile every model anew, which is all that these tests take time for.
+
+    The first model is tried in all of them, the others each in every third: a sample whose rest is marked slow.
+    """
+    sample = {0, *range(1 + turn % 3, len(MODELS), 3)}
+    models = [pytest.param(m, marks=[] if i in sample else pytest.mark.slow) for i, m in enumerate(MODELS)]
+    return pytest.mark.parametrize("model", models, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -41,8 +52,13 @@ def book(folder: Path) -> Book:
 
 
 @pytest.fixture(scope="module")
-def expected(book: Book, model: str) -> dict[str, str]:
-    return hashes(margin(book, model))
+def usual(book: Book, model: str) -> Run:
+    return margin(book, model)
+
+
+@pytest.fixture(scope="module")
+def expected(usual: Run) -> dict[str, str]:
+    return hashes(usual)
 
 
 def hashes(run: Run) -> dict[str, str]:
@@ -75,6 +91,7 @@ def test_files_split_anywhere_give_the_same_bits(
     assert hashes(margin(read_book(tmp_path), model)) == expected
 
 
+@compiles(0)
 @pytest.mark.parametrize("rows", [32, None], ids=["chunks of 32 rows", "no chunks"])
 def test_chunk_size_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], rows: int | None, monkeypatch: pytest.MonkeyPatch
@@ -85,13 +102,23 @@ def test_chunk_size_does_not_change_a_bit(
 
 @pytest.mark.parametrize("contracts", [16, 64, None], ids=["chunks of 16", "chunks of 64", "no chunks"])
 def test_contracts_priced_together_do_not_change_a_bit(
-    book: Book, model: str, expected: dict[str, str], contracts: int | None, monkeypatch: pytest.MonkeyPatch
+    book: Book, model: str, usual: Run, contracts: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = margin(book, model).tables["instruments"]
+    step = device.contract_chunk(jax.devices("cpu")[0])
     monkeypatch.setattr(engine, "contract_chunk", lambda _: contracts)
+    # As many padding contracts as usual, so that only the pricing of contracts is compiled anew.
+    monkeypatch.setattr(engine, "even_rows", lambda rows, _, devices: buckets.even_rows(rows, step, devices))
     run = margin(book, model)
-    assert hashes(run) == expected
-    assert run.tables["instruments"].equals(usual)
+    assert hashes(run) == hashes(usual)
+    assert run.tables["instruments"].equals(usual.tables["instruments"])
+
+
+@compiles(1)
+def test_padding_contracts_do_not_change_a_bit(
+    book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "contract_chunk", lambda _: None)
+    assert hashes(margin(book, model)) == expected
 
 
 def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +129,7 @@ def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytes
     assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
+@compiles(2)
 def test_size_of_parts_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +137,7 @@ def test_size_of_parts_does_not_change_a_bit(
     assert hashes(margin(book, model)) == expected
 
 
+@compiles(0)
 def test_one_device_gives_the_bits_of_two(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +146,7 @@ def test_one_device_gives_the_bits_of_two(
     assert hashes(margin(book, model)) == expected
 
 
+@compiles(1)
 @pytest.mark.parametrize("width", [8, 32], ids=["one trip and more", "several trips and more"])
 def test_wider_buckets_give_the_same_bits(
     book: Book, model: str, expected: dict[str, str], width: int, monkeypatch: pytest.MonkeyPatch
@@ -131,8 +161,9 @@ def test_units_and_positions_beside_do_not_change_accounts(book: Book, model: st
     assert alone["accounts"] == expected["accounts"] == together["accounts"]
 
 
-def test_an_account_alone_has_the_bits_it_has_in_the_crowd(book: Book, model: str) -> None:
-    crowd = margin(book, model).accounts
+@compiles(2)
+def test_an_account_alone_has_the_bits_it_has_in_the_crowd(book: Book, model: str, usual: Run) -> None:
+    crowd = usual.accounts
     chosen = crowd.sort("num_positions", descending=True)["account_id"].unique(maintain_order=True)[
         [0, 5, 200, 900, -1]
     ]
@@ -144,19 +175,19 @@ def test_an_account_alone_has_the_bits_it_has_in_the_crowd(book: Book, model: st
     assert alone.equals(crowd.filter(pl.col("account_id").is_in(chosen.to_list())))
 
 
-def test_integer_ids_give_the_numbers_of_text_ids(book: Book, model: str, expected: dict[str, str]) -> None:
+def test_integer_ids_give_the_numbers_of_text_ids(book: Book, model: str, usual: Run) -> None:
     def numbered(name: str) -> pl.DataFrame:
         number = pl.col("account_id").str.strip_prefix("acct-").cast(pl.Int64)
         return book.frame(name).with_columns(account_id=number)
 
     run = margin(changed(book, **{n: numbered(n) for n in ("positions", "balances", "accounts")}), model)
-    text = margin(book, model)
     assert run.accounts["account_id"].dtype == pl.Int64
-    assert run.accounts.drop("account_id").equals(text.accounts.drop("account_id"))
+    assert run.accounts.drop("account_id").equals(usual.accounts.drop("account_id"))
 
 
-def test_float32_is_near_and_says_so(book: Book, model: str) -> None:
-    exact = margin(book, model).accounts
+@compiles(0)
+def test_float32_is_near_and_says_so(book: Book, model: str, usual: Run) -> None:
+    exact = usual.accounts
     run = margin(book, model, dtype="float32")
     assert run.manifest["dtype"] == "float32"
     gross = exact["equity"].abs() + exact["maintenance_margin"] + 1e3

@@ -23,7 +23,12 @@ _USES = ("positions", "orders")
 
 def has_unexplained_price() -> pl.Expr:
     """Options whose own price was to give their vol and does not, though their forward is known."""
-    return (pl.col("own_vol") == "mark_price") & pl.col("vol_number").is_nan() & pl.col("forward_number").is_finite()
+    return (pl.col("own_vol") == "mark_price") & pl.col("own_number").is_nan() & pl.col("forward_number").is_finite()
+
+
+def has_zero_vol() -> pl.Expr:
+    """Options whose own price is their intrinsic value, and so says a vol of 0."""
+    return (pl.col("own_vol") == "mark_price") & (pl.col("own_number") == 0)
 
 
 def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> None:
@@ -31,13 +36,14 @@ def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> No
 
     Args:
       book: the book.
-      options: columns of `live_options`, and `forward_number`, `vol_number`, `low` and `high`: what was computed (NaN
-        = nothing), and the prices between which some vol explains an option's price, in the unit of its price.
+      options: columns of `live_options`, and `forward_number`, `own_number` (what the option alone says of its vol),
+        `vol_number` (the vol it takes), `low` and `high`: what was computed (NaN = nothing), and the prices between
+        which some vol explains an option's price, in the unit of its price.
       vol_limit: highest vol, decimal per square root of a year.
 
     Raises:
-      InputError: GM107, an option in use has a price that no vol explains, no forward or no vol; GM110, a price that
-        says a vol above the limit.
+      InputError: GM107, an option in use has no forward, or no vol, be it without a price or with one that no vol
+        explains; GM110, a price that says a vol above the limit.
     """
     rules = _rules(vol_limit)
     suspects = options.filter(pl.any_horizontal(is_broken for is_broken, _ in rules))
@@ -53,11 +59,12 @@ def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> No
 
 def _rules(vol_limit: float) -> list[tuple[pl.Expr, Callable[[Book, pl.DataFrame], Iterator[Finding]]]]:
     no_forward = pl.col("forward_number").is_nan() & (pl.col("forward") != "given")
-    no_vol = ~no_forward & pl.col("vol_number").is_nan() & (pl.col("own_vol") == "missing")
-    is_high = (pl.col("own_vol") == "mark_price") & pl.col("vol_number").is_finite()
-    too_high = is_high & (pl.col("vol_number") > vol_limit)
+    has_no_vol = ~no_forward & pl.col("vol_number").is_nan()
+    no_vol = has_no_vol & (pl.col("own_vol") == "missing")
+    is_high = (pl.col("own_vol") == "mark_price") & pl.col("own_number").is_finite()
+    too_high = is_high & (pl.col("own_number") > vol_limit)
     return [
-        (has_unexplained_price(), _unexplained),
+        (has_no_vol & has_unexplained_price(), _unexplained),
         (no_forward, _no_forward),
         (no_vol, _no_vol),
         (too_high, lambda book, rows: _too_high(book, rows, vol_limit)),
@@ -80,10 +87,11 @@ def _unexplained(book: Book, options: pl.DataFrame) -> Iterator[Finding]:
         unit = shown(row["underlying"] if row["inverse"] else row["quote"])
         return (
             f"mark_price {row['mark_price']:.10g} of {shown(row['instrument_id'])!r} gives no vol: on its forward of "
-            f"{row['forward_number']:.10g} it must be at least {row['low']:.10g} and below {row['high']:.10g} {unit}"
+            f"{row['forward_number']:.10g} it must be at least {row['low']:.10g} and below {row['high']:.10g} {unit}, "
+            f"and no other option of its underlying and quote tells one"
         )
 
-    remedy = "correct mark_price, strike or forward, or give mark_iv"
+    remedy = "correct mark_price, strike or forward, or give mark_iv or another option's vol or price"
     return _located(book, options, table="marks", column="mark_price", text=text, code="GM107", remedy=remedy)
 
 
@@ -113,7 +121,7 @@ def _too_high(book: Book, options: pl.DataFrame, vol_limit: float) -> Iterator[F
     def text(row: dict[str, Any]) -> str:
         return (
             f"mark_price {row['mark_price']:.10g} of {shown(row['instrument_id'])!r} says a vol of "
-            f"{row['vol_number']:.6g}, expected at most {vol_limit:g}; looks like a price in another unit"
+            f"{row['own_number']:.6g}, expected at most {vol_limit:g}; looks like a price in another unit"
         )
 
     remedy = "give the price per unit of underlying, in coin for inverse options, or widen the range in the model file"

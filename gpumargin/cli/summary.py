@@ -165,7 +165,9 @@ def _filled(filled: Mapping[str, Any]) -> str:
         if counts:
             words.append(f"{name}s: " + ", ".join(f"{n:,} from {m.replace('_', ' ')}" for m, n in counts.items()))
     zero, unpriced, worst = filled.get("zero_vols"), filled.get("unpriced"), filled.get("parity", {}).get("worst")
-    words += [f"{zero:,} vols are 0, the price being intrinsic"] if zero else []
+    odd = filled.get("unexplained_prices", {}).get("count")
+    words += [f"{zero:,} prices are intrinsic and say vol 0"] if zero else []
+    words += [f"{odd:,} prices that no vol explains"] if odd else []
     words += [f"{unpriced:,} options that nobody uses stay unpriced"] if unpriced else []
     return "; ".join([*words, *([_parity(worst)] if worst else [])])
 

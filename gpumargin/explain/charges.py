@@ -14,7 +14,7 @@ from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
-from gpumargin.modelfile.names import MARK_COLUMNS, MARK_NAMES, QUOTE_NAMES, TERM_NAMES
+from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, QUOTE_NAMES, TERM_NAMES
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
@@ -42,17 +42,25 @@ def _price(side: UnitSide) -> Floats:
     return np.where(side.is_kind("option"), per_unit, side.column("mark") * side.column("quote_ratio"))
 
 
+def _in_underlying(side: UnitSide, greek: str) -> Floats:
+    """A slope of value to the forward in units of the underlying; coin-settled options count as their futures do."""
+    slope, is_inverse = side.column(greek), side.legs["inverse"].fill_null(value=False).to_numpy()
+    return np.where(
+        is_inverse, slope * side.column("forward") / side.column("ratio"), slope / side.column("quote_ratio")
+    )
+
+
 def _delta(side: UnitSide) -> Floats:
-    of_option = side.column("delta") / side.column("quote_ratio")
-    return np.where(side.is_kind("option"), of_option, side.unit_size)
+    return np.where(side.is_kind("option"), _in_underlying(side, "delta"), side.unit_size)
 
 
 def _venue_delta(side: UnitSide) -> Floats:
     given = side.column(MARK_COLUMNS["venue_delta"] + "_of_mark")
-    return np.where(np.isnan(given), _delta(side), given * side.column("contract_size"))
+    size = np.where(side.is_kind("option"), side.column("contract_size"), side.unit_size)
+    return np.where(np.isnan(given), _delta(side), given * size)
 
 
-def _of_mark(column: str, side: UnitSide) -> Floats:
+def _column(column: str, side: UnitSide) -> Floats:
     return side.column(column)
 
 
@@ -73,7 +81,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "delta": _delta,
     "venue_delta": _venue_delta,
     "composite_delta": lambda side: side.column("composite_delta"),
-    "gamma": lambda side: side.column("gamma") / side.column("quote_ratio") ** 2,
+    "gamma": lambda side: _in_underlying(side, "gamma") / side.column("quote_ratio"),
     "vega": lambda side: side.column("vega"),
     "theta": lambda side: side.column("theta"),
     "rho": lambda side: side.column("rho"),
@@ -81,9 +89,24 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "is_call": lambda side: side.is_call.astype(float),
     "is_perpetual": lambda side: side.is_kind("perpetual").astype(float),
     "is_base": lambda side: side.is_kind("base").astype(float),
-    **{name: partial(_of_mark, f"{name}_of_mark") for name in MARK_NAMES},
-    **{name: partial(_of_mark, name) for name in (*TERM_NAMES, *QUOTE_NAMES)},
+    **{name: partial(_column, f"{name}_of_mark") for name in MARK_NAMES},
+    **{name: partial(_column, name) for name in (*FEED_NAMES, *TERM_NAMES, *QUOTE_NAMES)},
 }
+
+
+def _lowest_payoff(side: UnitSide, group: np.ndarray) -> Figure:
+    """Least that the options of a group pay together at expiry, found at 0 or at one of their strikes; at most 0."""
+    options = group[side.is_kind("option")[group]]
+    strike = (side.column("strike") * side.column("quote_ratio"))[options]
+    size = np.where(side.is_digital, np.nan, side.column("quantity") * side.column("contract_size"))[options]
+    prices = np.array([0.0, *strike])[:, None]
+    intrinsic = np.maximum(np.where(side.is_call[options], prices - strike, strike - prices), 0.0)
+    payoffs = (size * intrinsic).sum(axis=1)
+    return Figure(float(min(np.min(payoffs), 0.0)), float((np.abs(size) * strike).sum()) * 2)
+
+
+# What the legs of a group say together, in place of a sum over them.
+_TOGETHER: Mapping[str, Callable[[UnitSide, np.ndarray], Figure]] = {"lowest_payoff": _lowest_payoff}
 
 
 class _Legs:
@@ -121,7 +144,12 @@ class _Legs:
 
     def sums(self, parsed: ParsedCharge, group: np.ndarray) -> dict[str, Figure]:
         """Every sum over the legs of a group."""
-        return {name: total([self._term(int(leg), *s) for leg in group]) for name, s in parsed.sums.items()}
+        return {
+            name: _TOGETHER[word](self.side, group)
+            if word in _TOGETHER
+            else total([self._term(int(leg), word, expression) for leg in group])
+            for name, (word, expression) in parsed.sums.items()
+        }
 
     def _term(self, leg: int, word: str, expression: Any) -> Figure:
         quantity = float(self.side.column("quantity")[leg])

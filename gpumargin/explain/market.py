@@ -138,12 +138,12 @@ def _base_legs(sources: AccountSources) -> pl.DataFrame:
 def _with_feeds(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     """Adds the rate and the least feed confidence of each option's expiry, in its quote currency."""
     keys = ["underlying", "quote", "expiry"]
-    feeds = sources.book["forwards"].select(*keys, "rate", confidence=pl.min_horizontal(*_FEEDS))
+    feeds = sources.book["forwards"].select(*keys, "rate", *_FEEDS, confidence=pl.min_horizontal(*_FEEDS))
     joined = legs.join(feeds, on=keys, how="left", maintain_order="left")
     is_option = pl.col("kind") == "option"
     return joined.with_columns(
-        rate=pl.when(is_option).then(pl.col("rate").fill_null(0.0)).otherwise(0.0),
-        confidence=pl.when(is_option).then(pl.col("confidence").fill_null(1.0)).otherwise(1.0),
+        pl.when(is_option).then(pl.col("rate").fill_null(0.0)).otherwise(0.0).alias("rate"),
+        *(pl.when(is_option).then(pl.col(c).fill_null(1.0)).otherwise(1.0).alias(c) for c in ("confidence", *_FEEDS)),
     )
 
 
@@ -165,8 +165,12 @@ def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     )
     has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
     settled = pl.when(has_expired).then(pl.col("settlement_price"))
-    marked = joined.with_columns(mark=pl.coalesce(settled, "mark_price")).drop("mark_price", "settlement_price")
-    return marked.with_columns(entry=pl.coalesce("entry_price", "mark"))
+    is_option = pl.col("kind") == "option"
+    premium = pl.when(settled.is_null()).then(pl.col("mark_price")).fill_null(0.0)
+    marked = joined.with_columns(
+        mark=pl.coalesce(settled, "mark_price"), usual_entry=pl.when(is_option).then(premium).otherwise(None)
+    ).drop("mark_price", "settlement_price")
+    return marked.with_columns(entry=pl.coalesce("entry_price", "usual_entry", "mark")).drop("usual_entry")
 
 
 def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
@@ -194,7 +198,8 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
         .join(listed.with_columns(is_base=pl.lit(False)), on=["instrument_id", "is_base"], how="left")
         .sort("order")
     )
-    return _with_settings(sources, _with_money(_with_marks(sources, _with_feeds(sources, legs)), market))
+    marked = _with_own_prices(_with_marks(sources, _with_feeds(sources, legs)), market)
+    return _with_settings(sources, _with_money(marked, market))
 
 
 def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
@@ -209,6 +214,12 @@ def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
 
 def _of_quote(legs: pl.DataFrame, by_asset: Mapping[str, float]) -> pl.Series:
     return legs["quote"].replace_strict(by_asset, default=None, return_dtype=pl.Float64)
+
+
+def _with_own_prices(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
+    """Base assets with their index price for a mark."""
+    own = legs["instrument_id"].replace_strict(market.price, default=None, return_dtype=pl.Float64)
+    return legs.with_columns(mark=pl.when("is_base").then(own).otherwise("mark"))
 
 
 def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:

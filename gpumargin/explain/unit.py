@@ -89,11 +89,12 @@ class UnitSide:
         return (self.legs["option_type"].cast(pl.String) == "call").fill_null(value=False).to_numpy()
 
     def unit_values(self) -> dict[str, Figure]:
-        """Price and confidences of the unit."""
+        """Price and confidences of the unit, and what a dollar is."""
         return {
             "spot": exact(self.spot),
             "spot_confidence": exact(self.market.confidence.get(self.unit, 1.0)),
             "perpetual_confidence": exact(self.market.perpetual_confidence.get(self.unit, 1.0)),
+            "dollar": exact(1 / self.market.dollar),
         }
 
     def number(self, by_name: Mapping[str, float]) -> float:

@@ -84,8 +84,12 @@ def with_formulas(
     return substituted(parse_expression(text, {*known, *found}, tables), found)
 
 
-def _refuse_twice(names: Collection[str]) -> None:
-    """Raises where two numbers or sums have one name, or the name of something else."""
+def _check_numbers(names: Collection[str], tables: Mapping[str, Mapping[str, object]]) -> None:
+    """Raises where two numbers or sums have one name, or that of something else, or a table lacks its default."""
+    for name, values in tables.items():
+        if DEFAULT not in values:
+            message = f"tables.{name} needs a {DEFAULT!r}, found only {sorted(values)}"
+            raise ValueError(message)
     known = [*names, *BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES]
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
@@ -116,7 +120,7 @@ class CollateralTable(Strict):
         if self.base is not None and self.assets is None:
             message = "base is a share beside assets; in an expression give it as a number by asset"
             raise ValueError(message)
-        _refuse_twice([*self.leaves(), *self.tables])
+        _check_numbers([*self.leaves(), *self.tables], self.tables)
         return self
 
     def leaves(self) -> dict[str, dict[str, float]]:
@@ -166,7 +170,7 @@ class BalanceChargeTable(Strict):
         if self.amount is None and len(self.each) != 1:
             message = "amount is missing; only a single expression under each can stand for it"
             raise ValueError(message)
-        _refuse_twice([*self.each, *self.numbers, *self.tables])
+        _check_numbers([*self.each, *self.numbers, *self.tables], self.tables)
         return self
 
     @property

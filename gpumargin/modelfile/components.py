@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, model_validator
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.names import (
     CONTRACT_NAMES,
+    EXPIRY_NAMES,
+    FEED_NAMES,
     GROUP_NAMES,
     MARK_NAMES,
     POSITION_NAMES,
@@ -209,13 +211,19 @@ class ChargeTable(_Component):
           ValueError: an expression that is none, or an unknown name; the message says where and lists the known.
         """
         numbers, tables = {*self.numbers, *shared.parameters}, {*self.tables, *shared.tables}
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *numbers}
+        of_expiry = {*EXPIRY_NAMES} if self.level == "expiry" and "option" in self.legs else set()
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *numbers}
         of_position = of_contract | {*POSITION_NAMES, *shared.settable}
-        of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position)}
+        of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position), *of_expiry}
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}
         each = self._parsed_each(of_group, tables)
         used = set().union(*map(names_in, each.values())) - set(each)
-        own = _position_sums(used - set(self.sums()), shared.settable) if self.level == "position" else {}
+        unsummed = used - set(self.sums())
+        own = (
+            _position_sums(unsummed, shared.settable)
+            if self.level == "position"
+            else _expiry_sums(unsummed & of_expiry)
+        )
         sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
         amount = parse_expression(self.amount_text, of_row, tables)
         return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
@@ -232,6 +240,11 @@ def _position_sums(used: Collection[str], settable: Collection[str]) -> dict[str
     """What a position says of itself, as sums over its one leg."""
     known = POSITION_SUMS | {name: (name, 1.0) for name in settable}
     return {name: own for name, own in known.items() if name in used}
+
+
+def _expiry_sums(used: Collection[str]) -> dict[str, tuple[str, Expression]]:
+    """What the options of an expiry say together: inputs that the leg stage makes, once for each expiry."""
+    return {name: (name, 1.0) for name in sorted(used)}
 
 
 class PriceShortfall(_Component):

@@ -34,6 +34,8 @@ from gpumargin.modelfile.components import (
 )
 from gpumargin.modelfile.names import (
     CONTRACT_NAMES,
+    EXPIRY_NAMES,
+    FEED_NAMES,
     MARK_COLUMNS,
     MARK_NAMES,
     POSITION_NAMES,
@@ -88,7 +90,7 @@ class ModelFile(Strict):
     accounting_asset: str
     kinds: list[ContractKind]
     requires: list[str] = []
-    base_legs: bool | dict[str, list[str]] = False
+    base_legs: bool | Literal["every"] | dict[str, list[str]] = False
     unsettled_without_position: bool = True
     dollar_at_par: bool = False
     discounted_marks: bool = False
@@ -147,12 +149,13 @@ class ModelFile(Strict):
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
         words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
-        return tuple(sorted(words - set(SUM_WORDS)))
+        return tuple(sorted(words - {*SUM_WORDS, *EXPIRY_NAMES}))
 
-    def mark_inputs(self) -> dict[str, str]:
-        """Columns of `marks` that charges name, by that name."""
+    def market_inputs(self) -> dict[str, str]:
+        """Columns of `marks` and `forwards` that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: column for name, column in MARK_COLUMNS.items() if name in named}
+        columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
+        return {name: column for name, column in columns.items() if name in named}
 
     def term_inputs(self) -> dict[str, str]:
         """Columns of `instruments`, and prices of the quote currency, that charges name, by that name."""
@@ -253,7 +256,7 @@ def _check_post(name: str, component: ScenarioLoss) -> None:
 
 def _check_base_legs(model: ModelFile) -> None:
     """An asset is a leg of one unit at most."""
-    if isinstance(model.base_legs, bool):
+    if not isinstance(model.base_legs, dict):
         return
     assets = [asset for listed in model.base_legs.values() for asset in listed]
     twice = sorted({asset for asset in assets if assets.count(asset) > 1})

@@ -30,6 +30,10 @@ CONTRACT_NAMES = {
 }
 # Of a group: what all its contracts share. A position is one contract, all of whose names stand.
 GROUP_NAMES = {"expiry": ("years", "days"), "strike": ("years", "days", "strike")}
+# Of the options of one expiry together, at level expiry only.
+EXPIRY_NAMES = {
+    "lowest_payoff": "least that they pay together at expiry, at any price from 0 to their highest strike; at most 0",
+}
 # Columns of marks, as they are; a model that names one needs it.
 MARK_NAMES = {
     "open_interest": "open interest, contracts",
@@ -43,15 +47,22 @@ QUOTE_TWAP = "quote_twap"
 QUOTE_NAMES = {QUOTE_TWAP: "time-weighted price of the quote currency"}
 # Which column of marks stands behind a name.
 MARK_COLUMNS = {**dict(zip(MARK_NAMES, MARK_NAMES, strict=True)), "venue_delta": "delta"}
+# Columns of forwards, as they are; 1 for contracts other than options.
+FEED_NAMES = {
+    "forward_confidence": "confidence of the forward of an option's expiry",
+    "rate_confidence": "confidence of its rate",
+    "vol_confidence": "confidence of its vols",
+}
 UNIT_NAMES = {
     "spot": "index price of the underlying",
     "spot_confidence": "its confidence",
     "perpetual_confidence": "least confidence of the perpetuals' marks",
+    "dollar": "accounting units per USD",
 }
 # Of one position, at level position only.
 POSITION_NAMES = {
     "quantity": "signed size in units of the underlying",
-    "entry": "entry price in quote currency, the mark where P&L is settled",
+    "entry": "entry price in quote currency, the mark where P&L is settled, 0 for an option that has neither",
     "buys": "open buy orders in units of the underlying",
     "sells": "open sell orders in units of the underlying",
     "orders": "number of open orders",

@@ -108,10 +108,10 @@ def _base_places(assets: tuple[str, ...], kinds: np.ndarray, ids: np.ndarray) ->
 
 
 def _held(
-    units: tuple[str, ...], assets: tuple[str, ...], *, base_legs: Mapping[str, Collection[str]] | bool
+    units: tuple[str, ...], assets: Collection[str], *, base_legs: Mapping[str, Collection[str]] | bool | str
 ) -> dict[str, str]:
     """Assets whose balances are legs, and the unit that each is a leg of."""
-    if isinstance(base_legs, bool):
+    if not isinstance(base_legs, Mapping):
         return {unit: unit for unit in units if base_legs and unit in assets}
     return {asset: unit for unit in units for asset in base_legs.get(unit, ()) if asset in assets}
 
@@ -122,7 +122,7 @@ def contract_set(
     *,
     kinds: Collection[str],
     accounting: str,
-    base_legs: bool | Mapping[str, Collection[str]],
+    base_legs: bool | str | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
     inputs: Mapping[str, str] | None = None,
     asset_columns: Mapping[str, str] | None = None,
@@ -135,9 +135,10 @@ def contract_set(
       as_of: microseconds since 1970.
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
-      base_legs: whether a balance in a unit's own asset becomes a leg of the unit; or the assets that move with each
-        unit, at the price that collateral is valued at.
-      inputs: columns of `marks` and terms of `instruments` that the model names, by that name.
+      base_legs: whether a balance in a unit's own asset becomes a leg of the unit; "every" = so does one in any asset
+        but the accounting asset, of a unit of its own where no contract has that underlying; or the assets that move
+        with each unit, at the price that collateral is valued at.
+      inputs: columns of `marks`, confidences of `forwards`, terms of `instruments` that the model names, by that name.
       dollar_at_par: whether charges on spot take a dollar for one accounting unit, whatever that is worth.
       asset_columns: columns of the book by asset, `table.column`, that the model names, by that name.
       settles: whether P&L joins the balances of the assets that contracts settle in.
@@ -148,9 +149,10 @@ def contract_set(
     price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
     listed = Listed.of(tables["instruments"], kinds)
-    units = tuple(sorted(set(listed.underlying.tolist()))) or (NO_UNIT,)
-    held = _held(units, assets, base_legs=base_legs)
-    own_price = price if base_legs is True else collateral_prices(tables["prices"])
+    own_units = set(assets) - {accounting} if base_legs == "every" else set()
+    units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
+    held = _held(units, own_units or assets, base_legs=base_legs)
+    own_price = collateral_prices(tables["prices"]) if isinstance(base_legs, Mapping) else price
     contracts = _joined(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
         base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),

@@ -15,6 +15,7 @@ from gpumargin_kernels.svi import SviSlice
 
 NO_EXPIRY = -1
 _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
+_FEEDS = ("forward_confidence", "rate_confidence", "vol_confidence")
 _NO_GROUP = -1
 QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
@@ -121,7 +122,14 @@ def _is_call(terms: pa.Table) -> np.ndarray:
 
 
 def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounting: float) -> Floats:
-    """A column of marks, NaN where null; a term of instruments, 0 where there is none; or a price of the quote."""
+    """A column that the model names.
+
+    Of marks, NaN where null; of forwards, the confidence of an option's expiry; of instruments, 0 where one has none;
+    or a price of the quote currency.
+    """
+    if column in _FEEDS:
+        feed = floats(_forwards(tables["forwards"], listed), column, 1.0)
+        return np.where(listed.kind == "option", feed, 1.0)
     if column in MARKS.by_name:
         return floats(_marks(tables["marks"], listed), column)
     if column == QUOTE_TWAP:
@@ -132,7 +140,7 @@ def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounti
 
 
 def _least_confidence(forwards: pa.Table) -> Floats:
-    feeds = [floats(forwards, f"{feed}_confidence", 1.0) for feed in ("forward", "rate", "vol")]
+    feeds = [floats(forwards, feed, 1.0) for feed in _FEEDS]
     return np.minimum(np.minimum(*feeds[:2]), feeds[2])
 
 
@@ -150,7 +158,7 @@ def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contract
     return records.Contracts(
         **{name: column(name) for name in plain},
         svi=svi,
-        inputs={name: np.full(rows, np.nan) for name in inputs},
+        inputs={name: np.full(rows, 1.0 if name in _FEEDS else np.nan) for name in inputs},
     )
 
 
@@ -186,5 +194,8 @@ def unit_market(
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(
-        spot=_lookup(price, units) / dollar, spot_confidence=of_spot, perpetual_confidence=perpetual
+        spot=_lookup(price, units) / dollar,
+        spot_confidence=of_spot,
+        perpetual_confidence=perpetual,
+        dollar=np.full(len(units), 1.0 / dollar),
     )

@@ -137,7 +137,9 @@ def _with_inputs(
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
     found |= {n: np.zeros(len(rows.account)) for n in names if n in ORDER_INPUTS and n not in found}
     if ENTRY in names:
-        found[ENTRY] = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        entry = np.where(np.isnan(rows.entry), contracts.contracts.mark[rows.contract], rows.entry)
+        # An option that is priced from its vol and was entered at no known price: its premium is settled.
+        found[ENTRY] = np.where(np.isnan(entry) & contracts.contracts.is_option[rows.contract], 0.0, entry)
     return replace(rows, inputs=found)
 
 
@@ -170,9 +172,9 @@ def leg_book(
     included: Bools,
     keep_empty: bool,
     inputs: Collection[str] = (),
-    settable: Mapping[str, Mapping[str, float]] | None = None,
     balance_inputs: Collection[str] = (),
     categories: Mapping[str, int] | None = None,
+    settable: Mapping[str, Mapping[str, float]] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -186,8 +188,8 @@ def leg_book(
         that has orders but no position becomes a leg of quantity 0.
       balance_inputs: what else of a balance the model names: `bids`, `asks` and `orders` of spot, with which an asset
         that has orders but no balance gets a balance of 0, and numbers that accounts may set.
-      settable: numbers by unit or asset that accounts may set for themselves in `account_parameters`.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
+      settable: numbers by unit that accounts may set for themselves in `account_parameters`.
 
     Returns:
       `LegBook` over the included accounts.

@@ -55,16 +55,29 @@ def _one_if(side: ContractSide, mask: Leaf) -> Array:
     return jnp.where(mask, one, 0)
 
 
-def _delta(side: ContractSide) -> Array:
+def _in_underlying(side: ContractSide, slope: Leaf) -> Array:
+    """A slope of an option's value to its forward in units of the underlying, `[M]`.
+
+    A coin is worth spot and what it hedges is the forward: a coin-settled option counts by its own share of the
+    forward, as a coin-settled future does, so that both have the delta of Black-76 in coins.
+    """
     contracts = side.contracts
-    of_option = safe_divide(side.risk.greeks.delta, contracts.quote_ratio, 0)
-    return jnp.where(contracts.is_option, of_option, underlying_size(contracts))
+    forward = contracts.forward_fixed + contracts.forward_variable
+    linear = safe_divide(slope, contracts.quote_ratio, 0)
+    in_coins = safe_divide(jnp.multiply(slope, forward), contracts.settlement_ratio, 0)
+    return jnp.where(contracts.is_inverse, in_coins, linear)
+
+
+def _delta(side: ContractSide) -> Array:
+    of_option = _in_underlying(side, side.risk.greeks.delta)
+    return jnp.where(side.contracts.is_option, of_option, underlying_size(side.contracts))
 
 
 def _venue_delta(side: ContractSide) -> Array:
-    own = _delta(side)
-    given = jnp.asarray(side.contracts.inputs.get("venue_delta", jnp.nan))
-    return jnp.where(jnp.isnan(given), own, given * side.contracts.size)
+    own, contracts = _delta(side), side.contracts
+    given = jnp.asarray(contracts.inputs.get("venue_delta", jnp.nan))
+    size = jnp.where(contracts.is_option, contracts.size, underlying_size(contracts))
+    return jnp.where(jnp.isnan(given), own, given * size)
 
 
 def _price(side: ContractSide) -> Array:
@@ -101,7 +114,7 @@ CONTRACT_VALUES: dict[str, Callable[[ContractSide], Array]] = {
     "delta": _delta,  # units of the underlying
     "venue_delta": _venue_delta,
     "composite_delta": lambda side: jnp.asarray(side.risk.composite_delta),  # averaged over price points
-    "gamma": lambda side: safe_divide(side.risk.greeks.gamma, jnp.square(side.contracts.quote_ratio), 0),
+    "gamma": lambda side: safe_divide(_in_underlying(side, side.risk.greeks.gamma), side.contracts.quote_ratio, 0),
     "vega": lambda side: jnp.asarray(side.risk.greeks.vega),  # per 1.00 of vol
     "theta": lambda side: jnp.asarray(side.risk.greeks.theta),  # per year
     "rho": lambda side: jnp.multiply(
@@ -122,7 +135,9 @@ class ContractValues(Mapping[str, Array]):
 
     def __init__(self, side: ContractSide) -> None:
         self._side = side
-        self._given = side.market._asdict() | side.contracts.inputs | side.numbers
+        # An input that a value of this module reads, such as the venue's own delta, is not named itself.
+        inputs = {name: column for name, column in side.contracts.inputs.items() if name not in CONTRACT_VALUES}
+        self._given = side.market._asdict() | inputs | side.numbers
 
     def __getitem__(self, name: str) -> Array:
         return jnp.asarray(self._given[name]) if name in self._given else CONTRACT_VALUES[name](self._side)

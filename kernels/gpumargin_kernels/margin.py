@@ -27,6 +27,7 @@ from gpumargin_kernels.components import KINDS, Charge, RowSide
 from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
+from gpumargin_kernels.payoff import with_payoffs
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import leg_sums
@@ -148,8 +149,9 @@ def _unit_rows(
     """The leg stage for one chunk of unit rows, `[R]`."""
     names = list(table.tallies)
     flat = (table.totals, *(tally for name in names for tally in table.tallies[name]))
+    known = with_payoffs(legs, table.contracts, flat, zero)
     # The barrier keeps every bucket's sums out of the arithmetic that follows, so that all buckets contract alike.
-    totals, *rest = barrier(leg_sums(flat, table.contracts, legs, zero))
+    totals, *rest = barrier(leg_sums(flat, table.contracts, known, zero))
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
     charges = _charges(model, sums, legs.unit, market, assets)
@@ -235,6 +237,7 @@ def part_margin(
         book.unit_slots.place,
     )
     side = balance_side(model.account, together)
+    together = together._replace(spot_confidence=None)  # what the barrier below holds is computed, used or not
     collateral = in_row_order(
         [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,

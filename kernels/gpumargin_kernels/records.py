@@ -63,6 +63,7 @@ class UnitMarket(NamedTuple):
     spot: Leaf  # [U] index price of the underlying, accounting unit
     spot_confidence: Leaf  # [U] 0..1
     perpetual_confidence: Leaf  # [U] least confidence of the unit's perpetual marks, 0..1
+    dollar: Leaf  # [U] accounting unit per USD, the same for all
 
 
 class Settlement(NamedTuple):

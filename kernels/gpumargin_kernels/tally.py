@@ -123,7 +123,7 @@ def _add_slot(lane: _Lane, carry: tuple[Sums, Array], slot: _Slots, start: _Star
     return emptied, total + jnp.where(closes, closed, 0)
 
 
-def _closing(groups: Array, contract: Array) -> Array:
+def closing(groups: Array, contract: Array) -> Array:
     """True where a slot is the last of its group, `[R, L]`."""
     group = groups[contract]
     is_last = jnp.ones((group.shape[0], 1), bool)
@@ -165,8 +165,8 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
     step = min(unroll, max(width // 2, 1))  # two trips at least: XLA inlines a loop of one into what follows
     start = _Start(zero, zero + 1)
     closes = {
-        "expiry": _closing(contracts.expiry_group, legs.contract),
-        "strike": _closing(contracts.strike_group, legs.contract),
+        "expiry": closing(contracts.expiry_group, legs.contract),
+        "strike": closing(contracts.strike_group, legs.contract),
         "position": jnp.ones(legs.contract.shape, bool),
     }
     everything = _Slots(legs.contract, legs.quantity, legs.inputs, closes)

@@ -100,7 +100,7 @@ def charges(
 ) -> dict[str, Charge]:
     """Charges of rows that hold these contracts; `feeds` are the confidences of spot and of the perpetual's mark."""
     held = [(np.array(sorted(row), np.int32), np.array([row[k] for k in sorted(row)])) for row in rows]
-    market = UnitMarket(np.array([SPOT]), np.array([feeds[0]]), np.array([feeds[1]]))
+    market = UnitMarket(np.array([SPOT]), np.array([feeds[0]]), np.array([feeds[1]]), np.ones(1))
     legs = padded_legs(held, 8, len(rows), PADDING)
     assets = Assets(np.array([1.0, price]), np.array([1.0, price]), {})
     found = _charges(some, book(), legs, market, assets, np.zeros(()), tuple(c.name for c in some.components))
@@ -323,6 +323,6 @@ def test_scenario_mean_is_the_mean_of_its_members(which: str, members: tuple[int
     one = np.ones(1)
     source = {"scan": Charge(np.array([10.0]), np.zeros(1, np.int32), jnp.array([[-3.0, -10.0, 3.0]]))}
     component = Component("mean", "scenario_mean", (("of", "scan"), ("which", which), ("members", members)))
-    market, unit = UnitMarket(one, one, one), jnp.zeros(1, jnp.int32)
+    market, unit = UnitMarket(one, one, one, one), jnp.zeros(1, jnp.int32)
     row = RowSide((), unit, market, np.ones((1, 3)), {}, Assets(one, one), source)
     assert KINDS["scenario_mean"].charge(component, model(), row).amount == expected

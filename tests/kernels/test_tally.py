@@ -62,7 +62,7 @@ def real_tally(kind: str) -> Tally:
     naked = (("naked", ("max", ("-", 0.0, "size"), 0.0)),)
     charge = ChargeChoices(("option",), "strike", (Summed("size", "net", "size"),), (), naked, "naked")
     component = Component("x", kind, (("scenarios", "set"), ("has_discount", True), ("post", None), ("charge", charge)))
-    side = ContractSide(market, contract_risk(market, some, one), UnitMarket(one, one, one), numbers)
+    side = ContractSide(market, contract_risk(market, some, one), UnitMarket(one, one, one, one), numbers)
     return KINDS[kind].tallies(component, some, side)[0]
 
 

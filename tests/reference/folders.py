@@ -16,12 +16,6 @@ _CHOICES = (
 
 # File -> why no model of this version can reproduce it. May only shrink.
 NOT_YET = {
-    "derive_vectors/pmrm2_cases.json": "derive-pm2 is not shipped yet",
-    "derive_vectors/pmrm2_chain_cases.json": "derive-pm2 is not shipped yet",
-    "derive_vectors/sm_chain_cases.json": "derive-sm is not shipped yet",
-    "derive_vectors/sm_portfolio_cases.json": "derive-sm is not shipped yet",
-    "derive_vectors/sm_scenario_cases.json": "derive-sm is not shipped yet",
-    "derive_vectors/sm_unit_cases.json": "derive-sm is not shipped yet",
     **{
         f"exchange_vectors/{name}.json": "the venue's model is not shipped yet"
         for name in (

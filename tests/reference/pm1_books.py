@@ -45,7 +45,8 @@ def model_of(params: dict[str, Any]) -> MarginModel:
     )
 
 
-def _expiry(seconds: float) -> datetime:
+def expiry_at(seconds: float) -> datetime:
+    """The instant so many seconds after the case's."""
     return AS_OF + timedelta(seconds=seconds)
 
 
@@ -64,7 +65,7 @@ def tables_of(case: dict[str, Any]) -> dict[str, pl.DataFrame]:
             "instrument_id": i,
             "kind": "option",
             "strike": o["strike"],
-            "expiry": _expiry(o["seconds_to_expiry"]),
+            "expiry": expiry_at(o["seconds_to_expiry"]),
             "option_type": o["kind"],
         }
         for i, o in ids.items()
@@ -138,7 +139,7 @@ def _forwards(expiries: list[dict[str, Any]]) -> pl.DataFrame:
     rows = [
         {
             "underlying": "X",
-            "expiry": _expiry(e["seconds_to_expiry"]),
+            "expiry": expiry_at(e["seconds_to_expiry"]),
             "forward": e["forward_fixed"] + e["forward_variable"],
             "forward_fixed": e["forward_fixed"],
             "rate": e["rate"],

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gpumargin_kernels.black import black_greeks
 from gpumargin_kernels.forward import forward_split
 from gpumargin_kernels.svi import SviSlice, svi_vol
+from tests.reference import pm2_books
 from tests.reference.folders import NOT_YET, found_files, read_cases
 from tests.reference.pm1_books import results_of
 from tests.reference.test_greeks import HANDLED as GREEKS
@@ -29,6 +31,12 @@ HANDLED = {
         "pmrm1_portfolio_cases",
         "pmrm1_scenario_cases",
         "pmrm1_unit_cases",
+        "pmrm2_cases",
+        "pmrm2_chain_cases",
+        "sm_chain_cases",
+        "sm_portfolio_cases",
+        "sm_scenario_cases",
+        "sm_unit_cases",
         "svi_cases",
     )
 }
@@ -60,8 +68,12 @@ def assert_figures(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Every expected figure, to 1e-9 relative; integers and indexes exactly."""
     for name, value in expected.items():
         assert name in found, f"no field answers {name!r}"
-        if isinstance(value, int):
+        if isinstance(value, (int, str)):
             assert found[name] == value, f"{name}: {found[name]!r}, expected {value!r}"
+        elif isinstance(value, list):
+            figures, wanted = np.array(found[name]), np.array(value)
+            room = _ROOM * max(1.0, float(np.abs(wanted).max(initial=0.0)))
+            np.testing.assert_allclose(figures, wanted, rtol=1e-9, atol=room, err_msg=name)
         else:
             assert found[name] == pytest.approx(value, rel=1e-9, abs=_ROOM), name
 
@@ -71,6 +83,22 @@ def assert_figures(found: dict[str, Any], expected: dict[str, Any]) -> None:
 )
 def test_pm1_reproduces_the_published_figures(case: dict[str, Any], params: dict[str, Any]) -> None:
     assert_figures(results_of(case, params), case["expected"])
+
+
+def pm2_cases() -> list[Any]:
+    """Every PM2 case with its own list of scenarios."""
+    found = [
+        pytest.param(case, content["scenario_sets"][case["params"]["scenario_set"]], id=case["id"])
+        for name in ("pmrm2_cases", "pmrm2_chain_cases")
+        if (content := read_cases(f"derive_vectors/{name}.json")) is not None
+        for case in content["cases"]
+    ]
+    return found or cases("pmrm2_cases")
+
+
+@pytest.mark.parametrize(("case", "scenarios"), pm2_cases())
+def test_pm2_reproduces_the_published_figures(case: dict[str, Any], scenarios: list[dict[str, Any]]) -> None:
+    assert_figures(pm2_books.results_of(case, scenarios), case["expected"])
 
 
 def as_portfolio(inputs: dict[str, Any]) -> dict[str, Any]:
