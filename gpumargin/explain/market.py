@@ -91,7 +91,7 @@ def _orders(sources: AccountSources) -> pl.DataFrame:
     if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*names}:
         return pl.DataFrame(schema={"instrument_id": pl.String, **dict.fromkeys(names, pl.Float64)})
     listed = _optional(sources.book["instruments"], "expiry")
-    terms = listed.select("instrument_id", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
+    terms = listed.select("instrument_id", "kind", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
     orders = sources.book["orders"].with_columns(pl.col("instrument_id").cast(pl.String), entry_price=pl.lit(None))
     marked = _with_marks(sources, orders.join(terms, on="instrument_id", how="left"))
     is_buy, size, limit = pl.col("side").cast(pl.String) == "buy", pl.col("quantity"), pl.col("price")

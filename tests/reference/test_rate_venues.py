@@ -143,6 +143,24 @@ def paradex_orders(given: Inputs) -> dict[str, Any]:
     return {"imr_order_part": result.total("order_part")}
 
 
+def paradex_minimum_delta(given: Inputs) -> dict[str, Any]:
+    """Only the charge on delta is asked for; options need a strike and a vol to be priced at all."""
+    rates = {f"components.min_delta.numbers.{name}": given[name] for name in ("net_rate", "hedged_rate")}
+    held = [_with_delta(f"X-{i}", leg, given["spot"]) for i, leg in enumerate(given["positions"])]
+    result = result_of(book_of(held), load_model("paradex-pm").replace(rates))
+    names = {"min_delta_charge": "min_delta"} | {name: name for name in ("net_delta", "gross_delta", "hedged_delta")}
+    return {theirs: result.total(ours) for theirs, ours in names.items()}
+
+
+def _with_delta(name: str, leg: Inputs, spot: float) -> Held:
+    market = {"delta": leg["delta"], "mark_iv": 0.5}
+    if leg["type"] == "perp":
+        market = {"delta": leg["delta"], "funding_rate": 0.0}
+        return Held(name=name, quantity=leg["size"], mark=spot, market=market)
+    terms = {"strike": spot, "option_type": leg["type"]}
+    return Held(name=name, kind="option", quantity=leg["size"], spot=spot, terms=terms, market=market)
+
+
 def _vega(numbers: dict[str, float]) -> MarginModel:
     return load_model("vega").replace({f"parameters.{name}": value for name, value in numbers.items()})
 
@@ -320,7 +338,10 @@ FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
         "strict_price": ({"usdc_twap"}, drift_strict),
     },
     "synthetix_margin": {"account": ({"markets"}, synthetix_account)},
-    "paradex_margin": {"orders": ({"open_buys", "open_sells"}, paradex_orders)},
+    "paradex_margin": {
+        "orders": ({"open_buys", "open_sells"}, paradex_orders),
+        "minimum_delta": ({"net_rate", "hedged_rate"}, paradex_minimum_delta),
+    },
     "vega_margin": {
         "maintenance": ({"linear_slippage"}, vega_maintenance),
         "perp_addition": ({"futures_maintenance"}, vega_perp_addition),

@@ -77,7 +77,7 @@ def book_of(
     tables = {
         "instruments": pl.DataFrame([_terms(h, money) for h in held], schema=_TERMS),
         "marks": _marks(held),
-        "forwards": pl.DataFrame(schema={"underlying": pl.String, "expiry": TIME, "forward": pl.Float64}),
+        "forwards": _forwards(held),
         "prices": pl.DataFrame(
             {
                 "asset": [*every],
@@ -108,6 +108,14 @@ def _terms(held: Held, money: str) -> dict[str, Any]:
     dated = {"expiry": EXPIRY} if held.kind in {"future", "option"} else {}
     own = {"instrument_id": held.instrument, "kind": held.kind, "underlying": held.unit, "settlement": money}
     return {**dict.fromkeys(_TERMS), "quote": money, "contract_size": 1.0} | own | dated | dict(held.terms or {})
+
+
+def _forwards(held: Sequence[Held]) -> pl.DataFrame:
+    """Forwards of units with options: their index price."""
+    level = {h.unit: h.spot or h.mark for h in held if h.kind == "option"}
+    schema = {"underlying": pl.String, "forward": pl.Float64, "expiry": TIME}
+    rows = [(unit, None if price is None else float(price), EXPIRY) for unit, price in level.items()]
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _marks(held: Sequence[Held]) -> pl.DataFrame:
