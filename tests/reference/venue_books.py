@@ -24,7 +24,7 @@ ACCOUNT = "a"
 _TERMS = {
     "instrument_id": pl.String, "kind": pl.String, "underlying": pl.String, "settlement": pl.String,
     "quote": pl.String, "contract_size": pl.Float64, "strike": pl.Float64, "expiry": TIME, "option_type": pl.String,
-    "price_cap": pl.Float64,
+    "price_cap": pl.Float64, "inverse": pl.Boolean,
 }  # fmt: skip
 _MARKS = ("mark_price", "mark_iv", "delta", "open_interest", "skew", "funding_rate")
 
