@@ -16,13 +16,7 @@ _CHOICES = (
 
 # File -> why no model of this version can reproduce it. May only shrink.
 NOT_YET = {
-    **{
-        f"exchange_vectors/{name}.json": "the venue's model is not shipped yet"
-        for name in (
-            "drift_margin",
-            "mango_health",
-        )
-    },
+    **{f"exchange_vectors/{name}.json": "the venue's model is not shipped yet" for name in ("mango_health",)},
     **{
         f"exchange_vectors/{name}.json": "liquidation and auctions are not part of this version"
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
@@ -59,9 +53,6 @@ NOT_YET = {
 NOT_YET_FORMS: dict[str, dict[str, tuple[set[str], str]]] = {
     "exchange_vectors/paradex_margin.json": {
         "socialised_loss": ({"insurance_fund", "bankruptcies"}, "liquidation is not part of this version"),
-    },
-    "exchange_vectors/dydx_margin.json": {
-        "liquidatable": ({"nc", "mmr"}, "conditions of a status are not part of model files yet"),
     },
 }
 

@@ -283,12 +283,6 @@ def paradex_run(given: Inputs) -> Run:
     return run_of(contracts, load_model("paradex-pm").replace(numbers), prices={unit: spot, "USDC": 1.0})
 
 
-def paradex_minimum(given: Inputs) -> dict[str, Any]:
-    """The charge on delta and what it is made of."""
-    found = figures(paradex_run(given))
-    return found | {"min_delta_charge": found["min_delta"]}
-
-
 def bybit_run(given: Inputs) -> Run:
     """One option in cross mode."""
     of_both = {"mm_factor": "mm_factor", "liq_fee_rate": "liquidation_fee"}
