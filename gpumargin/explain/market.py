@@ -88,7 +88,7 @@ def _orders(sources: AccountSources) -> pl.DataFrame:
     if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*names}:
         return pl.DataFrame(schema={"instrument_id": pl.String, **dict.fromkeys(names, pl.Float64)})
     listed = _optional(sources.book["instruments"], "expiry")
-    terms = listed.select("instrument_id", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
+    terms = listed.select("instrument_id", "kind", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
     orders = sources.book["orders"].with_columns(pl.col("instrument_id").cast(pl.String), entry_price=pl.lit(None))
     marked = _with_marks(sources, orders.join(terms, on="instrument_id", how="left"))
     is_buy, size, limit = pl.col("side").cast(pl.String) == "buy", pl.col("quantity"), pl.col("price")
@@ -199,11 +199,16 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
     return _with_settings(sources, _with_money(marked, market))
 
 
-def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
-    """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
+def own_settings(sources: AccountSources) -> dict[tuple[str, str | None], float]:
+    """Numbers that the account sets for itself, by name and subject."""
     table = sources.book.get("account_parameters")
     rows = [] if table is None or table.height == 0 else _optional(table, "subject").iter_rows(named=True)
-    own = {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
+    return {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
+
+
+def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
+    """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
+    own = own_settings(sources)
     for name, values in sources.file.settable.items():
         usual = {unit: values.get(unit, values[DEFAULT]) for unit in legs["unit"].unique()}
         found = {unit: own.get((name, unit), own.get((name, None), value)) for unit, value in usual.items()}

@@ -12,6 +12,7 @@ from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.formulas import formula_value
 from gpumargin_kernels import risk_order
 from tests.reference.folders import NOT_YET_FORMS, read_cases
+from tests.reference.pm_books import paradex_minimum
 from tests.reference.venue_books import Held, Result, book_of, result_of
 
 pytestmark = pytest.mark.reference
@@ -207,7 +208,10 @@ FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
         "risk_order": ({"first", "second"}, dydx_risk),
     },
     "synthetix_margin": {"account": ({"markets"}, synthetix_account)},
-    "paradex_margin": {"orders": ({"open_buys", "open_sells"}, paradex_orders)},
+    "paradex_margin": {
+        "orders": ({"open_buys", "open_sells"}, paradex_orders),
+        "minimum_delta": ({"net_rate", "hedged_rate"}, paradex_minimum),
+    },
     "vega_margin": {
         "maintenance": ({"linear_slippage"}, vega_maintenance),
         "perp_addition": ({"futures_maintenance"}, vega_perp_addition),
