@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -47,12 +47,8 @@ class ParsedRule(NamedTuple):
     liability: Expression
 
 
-def _check_numbers(names: Collection[str], tables: Mapping[str, Mapping[str, object]]) -> None:
-    """Raises where two numbers or sums have one name, or that of something else, or a table lacks its default."""
-    for name, values in tables.items():
-        if DEFAULT not in values:
-            message = f"tables.{name} needs a {DEFAULT!r}, found only {sorted(values)}"
-            raise ValueError(message)
+def _check_numbers(names: Collection[str]) -> None:
+    """Raises where two numbers or sums have one name, or that of something else."""
     known = [*names, *BALANCE_NAMES, *ASSET_NAMES]
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
@@ -82,7 +78,7 @@ class CollateralTable(Strict):
         if self.base is not None and self.assets is None:
             message = "base is a share beside assets; in an expression give it as a number by asset"
             raise ValueError(message)
-        _check_numbers([*self.leaves(), *self.tables], self.tables)
+        _check_numbers([*self.leaves(), *self.tables])
         rule = self.parsed()
         unused = {*self.numbers, *self.tables} - names_in(rule.asset) - names_in(rule.liability)
         if unused:
@@ -103,8 +99,10 @@ class CollateralTable(Strict):
         """
         known = {*BALANCE_NAMES, *ASSET_NAMES, *self.leaves()}
         liability = self.liability if isinstance(self.liability, str) else "value * liability"
-        texts = (self.asset or "value * assets", liability)
-        return ParsedRule(*(parse_expression(text, known, self.tables) for text in texts))
+        with placed("asset"):
+            asset = parse_expression(self.asset or "value * assets", known, self.tables)
+        with placed("liability"):
+            return ParsedRule(asset, parse_expression(liability, known, self.tables))
 
 
 class Category(Strict):
@@ -134,7 +132,7 @@ class BalanceChargeTable(Strict):
         if self.amount is None and len(self.each) != 1:
             message = "amount is missing; only a single expression under each can stand for it"
             raise ValueError(message)
-        _check_numbers([*self.each, *self.numbers, *self.tables], self.tables)
+        _check_numbers([*self.each, *self.numbers, *self.tables])
         return self
 
     @property
@@ -149,5 +147,9 @@ class BalanceChargeTable(Strict):
           ValueError: an expression that is none, or an unknown name.
         """
         known = {*BALANCE_NAMES, *ASSET_NAMES, *self.numbers}
-        each = {name: parse_expression(text, known, self.tables) for name, text in self.each.items()}
-        return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))
+        each: dict[str, Expression] = {}
+        for name, text in self.each.items():
+            with placed(f"each.{name}"):
+                each[name] = parse_expression(text, known, self.tables)
+        with placed("amount"):
+            return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))
