@@ -126,6 +126,7 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         included=included,
         keep_empty=file.unsettled_without_position,
         inputs=file.leg_inputs(),
+        balance_inputs=file.balance_inputs(),
         categories=category_codes(file),
         settable={name: values for name, values in file.settable.items() if name in file.leg_inputs()},
         account_settings=account_settings(file),

@@ -100,10 +100,10 @@ def test_a_token_is_worth_less_cash_where_cash_is_worth_more_while_its_margin_st
 
 def test_a_token_in_doubt_is_charged_only_where_it_counts_towards_initial_margin() -> None:
     doubted = case(base_amount=10.0, spot_confidence=0.4)
-    assert result(doubted)["oracle_base"] == pytest.approx(0.6 * 20_000.0)
-    none = result(doubted, base_scale=0.0)
-    assert none["oracle_base"] == 0.0
-    assert none["initial_excess"] == pytest.approx(0.0, abs=1e-9)
+    assert result(doubted)["oracle_token"] == pytest.approx(0.6 * 20_000.0)
+    none = result(doubted, token_scale=0.0)
+    assert none["oracle_token"] == 0.0
+    assert none["initial_excess"] == 0.0
     assert none["maintenance_excess"] == pytest.approx(0.8 * 20_000.0)
 
 

@@ -14,7 +14,7 @@ from gpumargin.errors import InternalError
 from gpumargin.explain.aggregation import Aggregated, aggregated
 from gpumargin.explain.balances import BalanceSide, balance_side, balance_table
 from gpumargin.explain.figures import Figure, evaluate, exact, total
-from gpumargin.explain.market import Market, account_legs, account_market, own_settings
+from gpumargin.explain.market import Market, account_legs, account_market
 from gpumargin.explain.requirements import (
     UnitResult,
     component_tables,
@@ -22,6 +22,7 @@ from gpumargin.explain.requirements import (
     unit_results,
     with_values,
 )
+from gpumargin.explain.settings import own_settings
 from gpumargin.explain.sources import AccountSources, account_sources
 from gpumargin.explain.unit import with_total
 from gpumargin.expressions import parse_expression

@@ -11,7 +11,16 @@ from pydantic import Field, model_validator
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import StatusTable, check_account
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
-from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
+from gpumargin.modelfile.balances import (
+    ACCOUNT_NAMES,
+    ORDER_NAMES,
+    BalanceChargeTable,
+    BalanceNames,
+    Category,
+    CollateralTable,
+    Name,
+    ParsedRule,
+)
 from gpumargin.modelfile.components import (
     SUM_WORDS,
     ChargeTable,
@@ -30,6 +39,7 @@ from gpumargin.modelfile.names import (
     MARK_COLUMNS,
     MARK_NAMES,
     POSITION_NAMES,
+    QUOTE_NAMES,
     TERM_NAMES,
     UNIT_NAMES,
 )
@@ -57,7 +67,7 @@ _ACCOUNT_COLUMNS = _RESERVED | {
     "debt", "health", "model", "num_positions", "owner_id", "status", "units",
 }  # fmt: skip
 
-_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
+_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
 
 class Provenance(Strict):
@@ -96,6 +106,7 @@ class ModelFile(Strict):
     parameters: dict[str, Number] = {}
     settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
     tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
+    formulas: dict[Name, str] = {}
     margin: dict[str, str]
     aggregation: Aggregation = PlainSum()
     collateral: CollateralTable | dict[str, CollateralTable]
@@ -147,9 +158,18 @@ class ModelFile(Strict):
         return {name: column for name, column in columns.items() if name in named}
 
     def term_inputs(self) -> dict[str, str]:
-        """Columns of `instruments` that charges name as they are, by that name."""
+        """Columns of `instruments`, and prices of the quote currency, that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: name for name in TERM_NAMES if name in named}
+        return {name: name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in named}
+
+    def rule_of(self, margin_type: str) -> ParsedRule:
+        """What counts of balances for one margin type, every name resolved."""
+        return self.collateral_of(margin_type).parsed(BalanceNames(self.settable, self.formulas))
+
+    def balance_inputs(self) -> tuple[str, ...]:
+        """What rules name of an account's orders and settings: inputs of balances."""
+        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
+        return tuple(sorted(named & {*ORDER_NAMES, *self.settable}))
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""

@@ -155,6 +155,9 @@ def _balances(book: LegBook, shard: Shard, bucket: _Bucket) -> records.Balances:
         place,
         None if book.category is None else _rows_of(book.category, shard.first_account, bucket),
         None if book.settlement is None else _picked(book.settlement, bucket, -1),
+        None
+        if book.balance_inputs is None
+        else {name: _picked(values, bucket, 0) for name, values in book.balance_inputs.items()},
     )
 
 

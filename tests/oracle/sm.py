@@ -2,8 +2,9 @@
 
 `params` holds numbers by market, each with a default: perp {mm, im}, option {max_spot, min_spot, mm_call_spot,
 mm_put_spot, mm_put_mtm, unpaired_im, unpaired_mm, mm_offset}, oracle {perp_threshold, option_threshold,
-base_threshold, factor}, depeg {threshold, factor}, base {margin_factor, im_scale}. The page gives net margins; a
-requirement is what the marked value of a part exceeds its net margin by. Source: reference page sections 1, 3, 7, 8.
+base_threshold, factor}, depeg {threshold, factor}, base {margin_factor, im_scale}. The page gives net margins; what
+counts of perpetuals' cash and tokens is part of the balance, the rest is the requirement, with its sign turned. Source:
+reference page sections 1, 3, 7, 8.
 
 Readings of our own: every asset but cash is a market; a base balance is margined only while it is collateral, a
 negative one counts as the debt that it is; only linear vanilla options and perpetuals have a rule.
@@ -19,6 +20,7 @@ from tests.oracle.contract import ScenarioCache
 MODEL = "derive-sm"
 ACCOUNTING = "USDC"
 NO_SHOCK = {"range_up": 0.0, "range_down": 0.0, "short_term_power": 0.0, "long_term_power": 0.0, "dte_floor_days": 1.0}
+KINDS = ("initial", "maintenance")
 Params = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
@@ -78,17 +80,20 @@ def margin_book(tables: Tables, params: Params, *, as_of_seconds: float) -> dict
     units: list[Row] = []
     for account in read_accounts(tables, market, model=MODEL):
         rows = [place_row(account, place, market, params, cache) for place in places(account, market)]
-        margins = {kind: sum(number(row, f"{kind}_margin") for row in rows) for kind in ("initial", "maintenance")}
-        collateral = dict.fromkeys(("initial", "maintenance"), collateral_value(account, market))
-        row = account_row(account, market, rows, margins=margins, collateral=collateral)
+        margins = {kind: sum(number(row, f"{kind}_margin") for row in rows) for kind in KINDS}
+        collateral = dict.fromkeys(KINDS, cash_value(account, market))
+        counted = {
+            kind: sum(number(row, "unrealised_pnl") + number(row, f"token_{kind}") for row in rows) for kind in KINDS
+        }
+        row = account_row(account, market, rows, margins=margins, collateral=collateral, counted=counted)
         accounts.append(row | {"model": MODEL, "worst_loss": 0.0})
         units.extend(rows)
     return {"accounts": accounts, "units": units}
 
 
-def collateral_value(account: Account, market: Market) -> float:
-    """Balances in full, for the requirement takes off what does not count; none that is held back from collateral."""
-    counted = [b for b in account.balances if b.is_collateral or b.amount < 0.0]
+def cash_value(account: Account, market: Market) -> float:
+    """Cash, and debts of any asset."""
+    counted = [b for b in account.balances if (b.is_collateral and b.asset == ACCOUNTING) or b.amount < 0.0]
     return sum(b.amount * market.ratio(b.asset) for b in counted)
 
 
@@ -154,14 +159,14 @@ def max_loss_margin(legs: list[Holding], scale: float) -> float:
 def expiry_requirements(
     legs: list[Holding], place: Place, numbers: Numbers, cache: ScenarioCache
 ) -> tuple[float, float]:
-    """Initial and maintenance requirement of one expiry: its value less the less demanding net margin."""
+    """Initial and maintenance requirement of one expiry: the less demanding net margin, its sign turned."""
     values = [leg.quantity * cache.value(leg.contract) for leg in legs]
     isolated = [isolated_margin(leg, place, numbers, value) for leg, value in zip(legs, values, strict=True)]
     found = []
     for column, kind in ((0, "im"), (1, "mm")):
         alone = sum(pair[column] for pair in isolated)
         together = max_loss_margin(legs, numbers("option", f"unpaired_{kind}"))
-        found.append(sum(values) - max(alone, together))
+        found.append(-max(alone, together))
     return found[0], found[1]
 
 
@@ -194,17 +199,16 @@ def place_row(account: Account, place: Place, market: Market, params: Params, ca
     row |= {"perp_initial": notional * numbers("perp", "im"), "perp_maintenance": notional * numbers("perp", "mm")}
     owned = max(place.base, 0.0)
     counted = owned * place.spot * numbers("base", "margin_factor")
-    row["base_maintenance"] = owned * market.ratio(place.name) - counted
-    row["base_initial"] = owned * market.ratio(place.name) - counted * numbers("base", "im_scale")
+    row |= {"token_maintenance": counted, "token_initial": counted * numbers("base", "im_scale")}
     in_doubt = owned * place.spot if counted * numbers("base", "im_scale") > 0.0 else 0.0
-    row["oracle_base"] = penalty(place.confidence, numbers, "base_threshold", in_doubt)
+    row["oracle_token"] = penalty(place.confidence, numbers, "base_threshold", in_doubt)
     row["oracle_perp"] = penalty(place.perp_confidence, numbers, "perp_threshold", perp_size * place.spot)
     row["oracle_options"] = option_penalty(place, market, numbers)
     shorts = sum(max(-leg.size, 0.0) for leg in place.options)
     row["peg"] = max(0.0, numbers("depeg", "threshold") - market.price(ACCOUNTING)) * numbers("depeg", "factor")
     row["depeg"] = row["peg"] * place.spot * (perp_size + shorts)
-    row["maintenance_margin"] = row["options_maintenance"] + row["perp_maintenance"] + row["base_maintenance"]
-    parts = ("options_initial", "perp_initial", "base_initial", "oracle_perp", "oracle_options", "oracle_base", "depeg")
+    row["maintenance_margin"] = row["options_maintenance"] + row["perp_maintenance"]
+    parts = ("options_initial", "perp_initial", "oracle_perp", "oracle_options", "oracle_token", "depeg")
     row["initial_margin"] = sum(row[name] for name in parts)
     row |= unit_money([*place.options, *place.perps], cache) | {"worst_scenario": None, "worst_loss": 0.0}
     row["delta"] += place.base * market.ratio(place.name)
