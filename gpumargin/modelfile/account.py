@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
 from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
-from gpumargin.modelfile.numbers import DEFAULT, Strict
+from gpumargin.modelfile.numbers import DEFAULT, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin.modelfile.file import ModelFile
@@ -72,11 +73,8 @@ def _type_names(types: Collection[str]) -> set[str]:
 def _each(place: str, texts: Mapping[str, str], parse: Callable[[str], Expression]) -> dict[str, Expression]:
     found: dict[str, Expression] = {}
     for name, text in texts.items():
-        try:
+        with placed(f"{place}.{name}"):
             found[name] = parse(text)
-        except ValueError as error:
-            message = f"{place}.{name}: {error}"
-            raise ValueError(message) from None
     return found
 
 
@@ -86,7 +84,7 @@ def _charges(tables: Mapping[str, BalanceChargeTable], scalars: Collection[str])
         try:
             found[name] = table.parsed({*scalars, *found})
         except ValueError as error:
-            message = f"balances.{name}: {error}"
+            message = f"balances.{name}.{error}"
             raise ValueError(message) from None
     return found
 
@@ -152,9 +150,8 @@ def _check_debt(file: ModelFile, margins: Mapping[str, Expression]) -> None:
 
 def _check_types(file: ModelFile) -> None:
     for place in ("counted", "account"):
-        unknown = set(getattr(file, place)) - set(file.margin)
-        if unknown:
-            _fail(f"{place}: {sorted(unknown)} are no margin types; they are {sorted(file.margin)}")
+        for name in sorted(set(getattr(file, place)) - set(file.margin)):
+            _fail(f"{place}.{name}: no margin type; they are {sorted(file.margin)}{suggestion(name, file.margin)}")
 
 
 def _check_categories(file: ModelFile) -> None:

@@ -36,6 +36,7 @@ from gpumargin_kernels.normal import (
 )
 from gpumargin_kernels.offset import offset_loss
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.payoff import lowest_payoffs
 from gpumargin_kernels.ranking import risk_order
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
@@ -128,6 +129,7 @@ __all__ = [
     "layer_margin",
     "leg_stage",
     "leg_sums",
+    "lowest_payoffs",
     "marginal",
     "normal_cdf",
     "normal_density",
