@@ -45,7 +45,7 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
     Raises:
       ValueError: an expression that is none, or an unknown name; the message says where.
     """
-    scalars = {name for name, values in file.parameters.items() if set(values) == {DEFAULT}}
+    scalars = {name for name, values in file.parameters.items() if set(values) == {DEFAULT}} | {*file.settable}
     texts = {name: file.counted.get(name, EVERYTHING) for name in file.margin} if file.pnl_settles else file.counted
     of_unit = {*COUNTED_NAMES, *file.components, *file.parameters}
     known = {*scalars, *ACCOUNT_NAMES, *file.balances}
@@ -55,6 +55,14 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
         _margins(file, known),
         _each("status", file.status.given(), lambda text: parse_predicate(text, known | _type_names(file.margin))),
     )
+
+
+def account_settings(file: ModelFile) -> dict[str, float]:
+    """Numbers that accounts may set and that expressions of whole accounts name, with their defaults."""
+    found = account_expressions(file)
+    expressions = [*(c.amount for c in found.charges.values()), *found.margins.values(), *found.statuses.values()]
+    used = set().union(*map(names_in, expressions))
+    return {name: values[DEFAULT] for name, values in file.settable.items() if name in used}
 
 
 def _type_names(types: Collection[str]) -> set[str]:

@@ -204,13 +204,13 @@ def _check_names(model: ModelFile) -> None:
     used |= set().union(*(charge.names() for _, charge in model.charges()))
     if set(model.tables) - used:
         _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
-    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION}:
-        _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
     if "composite_delta" in used and model.composite_delta is None:
         _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
     used |= check_account(model)
+    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION, *ACCOUNT_NAMES}:
+        _fail(f"settable: {sorted(model.settable)} must be named by charges or account and mean nothing else there")
     if set(model.parameters) - used:
         _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
 

@@ -161,6 +161,13 @@ def _balances(book: LegBook, shard: Shard, bucket: _Bucket) -> records.Balances:
     )
 
 
+def _of_accounts(values: np.ndarray, shard: Shard, shape: Shape) -> np.ndarray:
+    """A number of each account of a shard, 0 in padding."""
+    column = np.zeros(shape.accounts, values.dtype)
+    column[: shard.accounts] = values[shard.first_account : shard.first_account + shard.accounts]
+    return column
+
+
 def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard) -> records.Book:
     """One shard as padded numpy buckets.
 
@@ -214,4 +221,5 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
             tuple(_balances(book, shard, b) for b in balances),
             _place(balances, shape.accounts),
         ),
+        settings={name: _of_accounts(values, shard, shape) for name, values in book.settings.items()},
     )

@@ -13,7 +13,7 @@ from gpumargin.pack.balance_inputs import BalanceInputs, with_empty
 from gpumargin.pack.columns import Bools, Floats, Ints, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
-from gpumargin.pack.settings import Settings, values_by_unit
+from gpumargin.pack.settings import EVERY_UNIT, Settings, values_by_unit
 
 ENTRY = "entry"  # the leg input that is no order
 
@@ -48,6 +48,7 @@ class LegBook:
     owner: np.ndarray | None = None  # [A] int index into `owner_ids`, -1 = none; None = the book names no owners
     owner_ids: pa.Array | None = None
     settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
+    settings: Mapping[str, Floats] = field(default_factory=dict)  # [A] each, numbers of whole accounts
     balance_inputs: Mapping[str, Floats] | None = None  # [B] each, what else of a balance the model names
 
     def __len__(self) -> int:
@@ -160,6 +161,18 @@ def _with_settings(
     return replace(rows, inputs={**rows.inputs, **settings})
 
 
+def _account_settings(
+    tables: Mapping[str, pa.Table], accounts: Accounts, usual: Mapping[str, float]
+) -> dict[str, Floats]:
+    """Numbers of whole accounts, `[A]` each: their own where they set one without a subject."""
+    found: dict[str, Floats] = {name: np.full(len(accounts), value) for name, value in usual.items()}
+    parameters, everyone = tables.get("account_parameters"), np.arange(len(accounts))
+    if parameters is None or not found:
+        return found
+    own = Settings.of(parameters, accounts.of_parameters, ())
+    return {name: own.applied(name, v, everyone, np.full(len(accounts), EVERY_UNIT)) for name, v in found.items()}
+
+
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
     return rows.take(_order(rows.account * np.int64(contracts) + rows.contract))
 
@@ -175,6 +188,7 @@ def leg_book(
     balance_inputs: Collection[str] = (),
     categories: Mapping[str, int] | None = None,
     settable: Mapping[str, Mapping[str, float]] | None = None,
+    account_settings: Mapping[str, float] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -189,7 +203,8 @@ def leg_book(
       balance_inputs: what else of a balance the model names: `bids`, `asks` and `orders` of spot, with which an asset
         that has orders but no balance gets a balance of 0, and numbers that accounts may set.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
-      settable: numbers by unit that accounts may set for themselves in `account_parameters`.
+      settable: numbers by unit that accounts may set for the legs of a unit in `account_parameters`.
+      account_settings: numbers that they may set as a whole there, with their defaults.
 
     Returns:
       `LegBook` over the included accounts.
@@ -216,6 +231,10 @@ def leg_book(
         owner_ids=owner_ids,
         category=account_categories(tables, accounts, categories)[included] if categories else None,
         settlement=_settlement_places(book.asset, contracts),
+        settings={
+            name: values[included]
+            for name, values in _account_settings(tables, accounts, account_settings or {}).items()
+        },
         balance_inputs=own.columns(held[0], held[1], settable or {}),
     )
 

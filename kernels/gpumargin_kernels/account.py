@@ -191,13 +191,22 @@ def _margins(
     return found
 
 
-def account_stage(model: AccountModel, units: AccountUnits, collateral: CollateralValue) -> AccountRows:
-    """Equity, balances, requirements and health of every account, `[A]` each."""
+def account_stage(
+    model: AccountModel, units: AccountUnits, collateral: CollateralValue, settings: dict[str, Leaf]
+) -> AccountRows:
+    """Equity, balances, requirements and health of every account, `[A]` each.
+
+    Args:
+      model: expressions of accounts.
+      units: units of each account together.
+      collateral: what its balances count.
+      settings: numbers that accounts set for themselves.
+    """
     sums = units.sums
     floating = sums.unrealised_pnl + sums.option_value
     equity = collateral.full + floating
     balance = _balances(model, units, collateral)
-    values = {name: jnp.broadcast_to(x, equity.shape) for name, x in model.scalars.items()}
+    values = {name: jnp.broadcast_to(x, equity.shape) for name, x in model.scalars.items()} | settings
     values |= {"equity": equity, "unrealised_pnl": sums.unrealised_pnl, "option_value": sums.option_value}
     charges = _charges(model, values, collateral)
     margin = _margins(model, values | charges, units, collateral.debt)

@@ -242,5 +242,5 @@ def part_margin(
         [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    accounts = account_stage(model.account, *barrier((together, collateral)))
+    accounts = account_stage(model.account, *barrier((together, collateral)), book.settings)
     return PartResult(units._replace(pnl={}), pnl.total, accounts)

@@ -159,3 +159,4 @@ class Book(NamedTuple):
     cash_legs: Buckets[CashLegs]
     unit_slots: Buckets[UnitSlots]
     balances: Buckets[Balances]
+    settings: dict[str, Leaf]  # [A] each, numbers that accounts set for themselves

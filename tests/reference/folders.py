@@ -17,14 +17,6 @@ _CHOICES = (
 # File -> why no model of this version can reproduce it. May only shrink.
 NOT_YET = {
     **{
-        f"exchange_vectors/{name}.json": "the venue's model is not shipped yet"
-        for name in (
-            "bybit_short_put",
-            "deribit_pm_btc",
-            "okx_pm_unit_btc",
-        )
-    },
-    **{
         f"exchange_vectors/{name}.json": "liquidation and auctions are not part of this version"
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
