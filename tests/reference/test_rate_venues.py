@@ -317,6 +317,60 @@ def _drift_account(book: dict[str, Any], model: MarginModel, margin_type: str) -
     return {"requirement": row[f"{margin_type}_margin"], "collateral": row[f"{margin_type}_collateral_value"]}
 
 
+def mango_health(given: Inputs) -> dict[str, Any]:
+    """Tokens T0, T1, ...; what a perpetual's position paid or got is its cash due, so that its entry is 0."""
+    config, names = given["config"], [f"T{i}" for i in range(len(given["tokens"]))]
+    perp = config["perp"]
+    lots, quote, bids, asks = given["perp"]
+    taker = given.get("perp_taker", [0, 0])
+    held = Held(
+        unit="P",
+        quantity=(lots + taker[0]) * perp["base_lot"],
+        mark=perp["price"],
+        entry=0.0,
+        unsettled=quote + taker[1] * perp["quote_lot"],
+        orders=[("buy", bids * perp["base_lot"], perp["price"]), ("sell", asks * perp["base_lot"], perp["price"])],
+        terms={"settlement": names[perp["settle_token"]], "quote": names[perp["settle_token"]]},
+    )
+    free = given.get("spot_free", [0] * len(names))
+    banks = given.get("bank_settings", [{}] * len(names))
+    prices = {name: token["price"] for name, token in zip(names, config["tokens"], strict=True)}
+    book = book_of(
+        [held],
+        balances={name: amount + more for name, amount, more in zip(names, given["tokens"], free, strict=True)},
+        prices=prices | {"P": perp["price"]},
+        assets=[
+            {"asset": name, "total_deposits": bank.get("deposits", 0.0), "total_borrows": bank.get("borrows", 0.0)}
+            for name, bank in zip(names, banks, strict=True)
+        ],
+    )
+    row = result_of(book, load_model("mango-v4").replace(_mango_numbers(config, names, banks))).account
+    return {"init_health": row["initial_excess"], "maint_health": row["maintenance_excess"]}
+
+
+def _mango_numbers(config: Inputs, names: list[str], banks: list[Inputs]) -> dict[str, float]:
+    perp, types = config["perp"], {"init": "initial", "maint": "maintenance"}
+    numbers = {
+        f"parameters.{ours}_{types[short]}": perp[f"{short}_{theirs}"]
+        for short in types
+        for ours, theirs in (
+            ("base_asset", "base_asset_weight"),
+            ("base_liability", "base_liab_weight"),
+            ("overall", "overall_asset_weight"),
+        )
+        if f"{short}_{theirs}" in perp
+    }
+    for name, token, bank in zip(names, config["tokens"], banks, strict=True):
+        for short, margin_type in types.items():
+            place = f"collateral.{margin_type}.numbers"
+            numbers[f"{place}.asset_weight.{name}"] = token[f"{short}_asset_weight"]
+            numbers[f"{place}.liability_weight.{name}"] = token[f"{short}_liab_weight"]
+        for side in ("deposit", "borrow"):
+            start = bank.get(f"{side}_weight_scale_start_quote", 0)
+            numbers[f"collateral.initial.numbers.{side}_start.{name}"] = start
+    return numbers
+
+
 # File -> form -> the keys that tell it from the others (or `kind`), and what answers it.
 FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
     "deribit_sm_linear": {"future": ({"rate_per_coin"}, deribit_future)},
@@ -337,6 +391,7 @@ FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
         "user_custom_margin_ratio": ({"ratio"}, drift_custom_ratio),
         "strict_price": ({"usdc_twap"}, drift_strict),
     },
+    "mango_health": {"tokens_and_perpetual": ({"tokens", "perp"}, mango_health)},
     "synthetix_margin": {"account": ({"markets"}, synthetix_account)},
     "paradex_margin": {
         "orders": ({"open_buys", "open_sells"}, paradex_orders),
@@ -357,7 +412,7 @@ HANDLED = {f"exchange_vectors/{name}.json" for name in FORMS}
 def cases() -> list[Any]:
     """Every case of the files with its file's name and tolerance; one that skips where there are none."""
     found = [
-        pytest.param(name, case, content["tolerance"], id=f"{name}-{case['id']}")
+        pytest.param(name, _with_config(case, content), content["tolerance"], id=f"{name}-{case['id']}")
         for name in FORMS
         if (content := read_cases(f"exchange_vectors/{name}.json")) is not None
         for case in content["cases"]
@@ -366,10 +421,18 @@ def cases() -> list[Any]:
     return found or [pytest.param("", {}, {}, marks=pytest.mark.skip(reason=reason), id="absent")]
 
 
+def _with_config(case: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """A case with what its file says for all of them."""
+    shared = {"config": content["config"]} if "config" in content else {}
+    return case | {"inputs": shared | case["inputs"]}
+
+
 def form_of(name: str, given: Inputs) -> str:
     """Name of a case's form: its `kind`, or the first form or form not handled yet whose keys it has."""
     if "kind" in given:
         return str(given["kind"])
+    if any(any(reserved) for key, reserved in given.items() if key.startswith("orders_")):
+        return "spot_orders"
     keys = {form: wanted for form, (wanted, _) in FORMS[name].items()}
     keys |= {form: wanted for form, (wanted, _) in NOT_YET_FORMS.get(f"exchange_vectors/{name}.json", {}).items()}
     return next((form for form, wanted in keys.items() if wanted <= set(given)), f"keys {sorted(given)}")
