@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -67,6 +67,18 @@ def parse_predicate(text: str, names: Collection[str]) -> Expression:
       ValueError: the text is no such condition, or uses an unknown name.
     """
     return _Reader(text, names, ()).predicate(_tree(text))
+
+
+def substituted(expression: Expression, by: Mapping[str, Expression]) -> Expression:
+    """An expression with names replaced by expressions; the tables of `marginal` and `bracket` stay names."""
+    if isinstance(expression, str):
+        return by.get(expression, expression)
+    if not isinstance(expression, tuple):
+        return expression
+    name, *operands = expression
+    if name in _TABLE_CALLS:
+        return (name, substituted(operands[0], by), operands[1])
+    return (name, *(substituted(operand, by) for operand in operands))
 
 
 def names_in(expression: Expression) -> set[str]:

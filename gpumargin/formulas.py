@@ -9,7 +9,7 @@ from typing import Any
 from gpumargin.catalogue import MarginModel
 from gpumargin.errors import UsageError
 from gpumargin.explain.figures import Figure, evaluate, exact
-from gpumargin.expressions import parse_expression
+from gpumargin.expressions import parse_expression, parse_predicate
 from gpumargin.modelfile import DEFAULT
 
 _SUMS = ("net", "gross", "long", "short", "each")
@@ -21,13 +21,14 @@ def formula_value(model: MarginModel, path: str, values: Mapping[str, float], *,
     Args:
       model: from `load_model`.
       path: dotted path of the expression in the file, such as `components.initial_rates.each.required` or
-        `margin.maintenance`.
+        `margin.maintenance`; under `collateral` and `counted` also the model's formulas, `collateral.initial.worth`.
       values: what the expression names beside the model's numbers and its own part's expressions, by name; a value
         given here replaces a number or expression of that name.
       subject: underlying or asset whose numbers are used; default: those of unlisted ones.
 
     Returns:
-      The value in float64, computed without JAX by the rules of `explain`.
+      The value in float64, computed without JAX by the rules of `explain`; of a condition under `status` a positive
+      number where it holds, else none above 0.
 
     Raises:
       UsageError: there is no expression at that path, or it names what is neither given nor known.
@@ -49,6 +50,7 @@ class _Scope(Mapping[str, Figure]):
     texts: Mapping[str, str]
     tables: Mapping[str, Mapping[str, Any]]
     subject: str
+    is_status: bool
 
     def __getitem__(self, name: str) -> Figure:
         if name in self.given:
@@ -66,7 +68,9 @@ class _Scope(Mapping[str, Figure]):
     def value(self, text: str) -> Figure:
         """Value of an expression in this scope."""
         tables = {name: by.get(self.subject, by[DEFAULT]) for name, by in self.tables.items()}
-        return evaluate(parse_expression(text, [*self], [*tables]), self, tables)
+        is_condition = self.is_status
+        parsed = parse_predicate(text, [*self]) if is_condition else parse_expression(text, [*self], [*tables])
+        return evaluate(parsed, self, tables)
 
 
 def _scope(model: MarginModel, path: list[str], values: Mapping[str, float], subject: str) -> _Scope:
@@ -75,10 +79,13 @@ def _scope(model: MarginModel, path: list[str], values: Mapping[str, float], sub
     part: Any = file
     for key in path[:-1]:
         part = part.get(key, {}) if isinstance(part, dict) else {}
+    if path[0] == "status":
+        part = {name: text for name, text in file["status"].items() if text is not None}
     owner = file["components"].get(path[1], {}) if path[0] == "components" and len(path) > 1 else part
     siblings = [owner.get(word, {}) for word in _SUMS] if path[0] == "components" else []
-    texts = {name: text for table in (*siblings, part) for name, text in table.items() if isinstance(text, str)}
+    shared = file["formulas"] if path[0] in {"collateral", "counted"} else {}
+    texts = {n: text for table in (*siblings, shared, part) for n, text in table.items() if isinstance(text, str)}
     own = owner if isinstance(owner, dict) else {}
     numbers = {**file["parameters"], **file["settable"], **(own.get("numbers") or {})}
     tables = {**file["tables"], **(own.get("tables") or {})}
-    return _Scope(values, numbers, texts, tables, subject)
+    return _Scope(values, numbers, texts, tables, subject, path[0] == "status")

@@ -87,15 +87,27 @@ def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bool
     if not book.num_rows("account_parameters"):
         return []
     names = texts(book.tables["account_parameters"], "name").astype(str)
-    is_unknown = ~np.isin(names, sorted(model.file.settable)) & included[accounts.of_parameters]
+    is_own = included[accounts.of_parameters]
+    is_unknown = ~np.isin(names, sorted(model.file.settable))
+    by_unit = sorted({*model.file.settable} & {*model.file.leg_inputs()})
+    has_subject = texts(book.tables["account_parameters"], "subject") != np.array(None)
+    is_misplaced = ~is_unknown & has_subject & ~np.isin(names, by_unit)
     known = ", ".join(sorted(model.file.settable)) or "none"
-    failures = []
-    for row in np.flatnonzero(is_unknown)[:_EXAMPLES].tolist():
-        file, place = book.locate("account_parameters", row)
-        message = f"accounts of {model.label} cannot set {names[row]!r}; numbers that they can set: {known}"
-        remedy = "leave the row out, or margin the account with a model file of its own (accounts.model)"
-        failures.append(Failure("GM112", "account_parameters", file, place, "name", names[row], message, remedy))
-    return failures
+    wrongs = (
+        (is_unknown, f"accounts of {model.label} cannot set it; numbers that they can set: {known}"),
+        (is_misplaced, f"{model.label} has it for whole accounts only; leave subject empty"),
+    )
+    return [
+        _setting(book, row, names[row], message)
+        for is_wrong, message in wrongs
+        for row in np.flatnonzero(is_wrong & is_own)[:_EXAMPLES].tolist()
+    ]
+
+
+def _setting(book: Book, row: int, name: str, problem: str) -> Failure:
+    file, place = book.locate("account_parameters", row)
+    remedy = "correct the row or leave it out, or margin the account with a model file of its own (accounts.model)"
+    return Failure("GM112", "account_parameters", file, place, "name", name, f"{name!r}: {problem}", remedy)
 
 
 def _foreign(model: MarginModel, book: Book, row: int, instrument: str) -> Failure:

@@ -15,7 +15,7 @@ from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
 from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.modelfile import ModelFile, asset_columns
+from gpumargin.modelfile import ModelFile, account_settings, asset_columns
 from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
@@ -126,8 +126,10 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         included=included,
         keep_empty=file.unsettled_without_position,
         inputs=file.leg_inputs(),
+        balance_inputs=file.balance_inputs(),
         categories=category_codes(file),
-        settable=file.settable,
+        settable={name: values for name, values in file.settable.items() if name in file.leg_inputs()},
+        account_settings=account_settings(file),
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
     decimals = asset_decimals(market.book)[file.accounting_asset]

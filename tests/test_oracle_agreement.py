@@ -16,13 +16,14 @@ from gpumargin.runs import Run
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
 from tests.explained import with_digitals
-from tests.oracle import correlated, pm1
-from tests.oracle.params import PM1_CHAIN_2025_02
+from tests.oracle import correlated, pm1, sm
+from tests.oracle.params import PM1_CHAIN_2025_02, SM_CHAIN_2025_12, SM_SCRIPT
 
 ACCOUNTS = 2_000
 RELATIVE = 1e-9
 # Scenarios that lose the same to the last bits (a spread beyond both strikes) may be told apart by rounding.
 TIED_SHARE = 0.005
+STANDARD = {"derive-sm": SM_CHAIN_2025_12, "derive-sm@2023-12-15": SM_SCRIPT}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,8 @@ def correlated_params(file: ModelFile) -> dict[str, Any]:
 def oracle_rows(book: Book, model: str) -> dict[str, list[dict[str, Any]]]:
     tables = {name: book.frame(name).to_dicts() for name in book.tables}
     instant = resolve_as_of(book).timestamp()
+    if model in STANDARD:
+        return sm.margin_book(tables, STANDARD[model], as_of_seconds=instant)
     if model == "derive-pm1":
         return pm1.margin_book(tables, PM1_CHAIN_2025_02, as_of_seconds=instant)
     return correlated.margin_book(tables, correlated_params(load_model(model).file), as_of_seconds=instant)
@@ -100,10 +103,63 @@ def test_the_oracle_agrees_on_digital_options_beside_vanilla_ones(model: str) ->
     assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
 
 
-@pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])
+@pytest.mark.parametrize("model", ["derive-pm1", *STANDARD, "correlated-pm"])
 def test_the_oracle_agrees_on_every_column_of_every_account_and_unit(book: Book, model: str) -> None:
     run: Run = margin(book, model)
     expected = oracle_rows(book, model)
     assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
-    units = [row | {"worst_loss": row.get("loss", row.get("scan"))} for row in expected["units"]]
+    units = [row | {"worst_loss": row.get("loss", row.get("scan", 0.0))} for row in expected["units"]]
     assert_agree(run.units, units, ("account_id", "pool", "unit"))
+
+
+def in_doubt(book: Book) -> Book:
+    """The book with cash off its peg, feeds of little confidence here and there, and tokens beside the coins."""
+    frames = {name: book.frame(name) for name in book.tables}
+    every = pl.int_range(pl.len())
+    doubt = pl.when(every % 3 == 0).then(0.2).when(every % 3 == 1).then(0.54).otherwise(0.9)
+    frames["forwards"] = frames["forwards"].with_columns(
+        forward_confidence=doubt, vol_confidence=doubt.reverse(), rate_confidence=pl.lit(0.1)
+    )
+    frames["marks"] = frames["marks"].with_columns(confidence=doubt)
+    price = pl.when(pl.col("asset") == "USDC").then(0.97).otherwise(pl.col("price"))
+    more = pl.DataFrame({"asset": ["wstETH", "USDT"], "price": [4_700.0, 0.999], "confidence": [0.5, 1.0]})
+    known = (
+        frames["prices"].filter(~pl.col("asset").is_in(more["asset"].implode())).select("asset", "price", "timestamp")
+    )
+    prices = known.with_columns(price=price, confidence=doubt.cast(pl.Float64))
+    frames["prices"] = pl.concat([prices, more], how="diagonal")
+    holders = frames["balances"].select("account_id", "pool").unique(maintain_order=True)[::7]
+    tokens = pl.concat(
+        [
+            holders.with_columns(asset=pl.lit(name), amount=pl.lit(amount))
+            for name, amount in (("wstETH", 1.5), ("USDT", 8e3))
+        ]
+    ).with_columns(is_collateral=pl.lit(value=True))
+    kept = frames["balances"].cast({"asset": pl.String, "amount": pl.Float64})
+    kept = kept.filter(~pl.col("asset").is_in(more["asset"].implode()))
+    frames["balances"] = pl.concat([kept, tokens.select(kept.columns).cast(dict(kept.schema))])
+    return read_book(**frames)
+
+
+@pytest.mark.parametrize("model", STANDARD)
+def test_the_oracle_agrees_on_feeds_in_doubt_a_lost_peg_and_tokens(book: Book, model: str) -> None:
+    changed = in_doubt(book)
+    run, expected = margin(changed, model), oracle_rows(changed, model)
+    assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
+    assert_agree(run.units, expected["units"], ("account_id", "pool", "unit"))
+    charged = ("oracle_perp", "oracle_options", "oracle_token", "depeg", "token_initial")
+    assert all((run.units[name] > 0).any() for name in charged)
+
+
+def test_an_expiry_never_asks_for_more_than_its_legs_by_themselves(book: Book) -> None:
+    alone = {
+        f"components.options_{kind}.each.required": f"(calls + puts) * unpaired_{kind} / unpaired_{kind}"
+        for kind in ("initial", "maintenance")
+    }
+    together, by_leg = (
+        margin(book, m).units for m in (load_model("derive-sm"), load_model("derive-sm").replace(alone))
+    )
+    for name in ("options_initial", "options_maintenance"):
+        room = by_leg[name] - together[name]
+        assert (room >= -1e-9 * by_leg[name] - 1e-6).all()
+        assert (room > 1.0).any()

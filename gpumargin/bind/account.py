@@ -8,7 +8,7 @@ import numpy as np
 
 from gpumargin.bind.numbers import brackets_by_name, by_name
 from gpumargin.expressions import names_in
-from gpumargin.modelfile import DEFAULT, CollateralTable, ModelFile, account_expressions
+from gpumargin.modelfile import DEFAULT, ModelFile, account_expressions
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule
 
@@ -55,10 +55,6 @@ def _charge_numbers(file: ModelFile, assets: Sequence[str]) -> dict[str, dict[st
     }
 
 
-def _rule(table: CollateralTable) -> BalanceRule:
-    return BalanceRule(*table.parsed())
-
-
 def bind_account(file: ModelFile, assets: Sequence[str], base: Bools) -> AccountModel:
     """What a model says of accounts, as kernels take it.
 
@@ -72,7 +68,7 @@ def bind_account(file: ModelFile, assets: Sequence[str], base: Bools) -> Account
     used = set().union(*map(names_in, [*amounts, *found.margins.values(), *found.statuses.values()]))
     scalars = {name: values[DEFAULT] for name, values in file.parameters.items() if name in used}
     return AccountModel(
-        rules=tuple((name, _rule(file.collateral_of(name))) for name in file.margin),
+        rules=tuple((name, BalanceRule(*file.rule_of(name))) for name in file.margin),
         is_debt_required=file.debt == "requirement",
         charges=tuple(BalanceCharge(n, tuple(c.each.items()), c.amount) for n, c in found.charges.items()),
         counted=tuple(found.counted.items()),

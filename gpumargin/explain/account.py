@@ -22,10 +22,11 @@ from gpumargin.explain.requirements import (
     unit_results,
     with_values,
 )
+from gpumargin.explain.settings import own_settings
 from gpumargin.explain.sources import AccountSources, account_sources
 from gpumargin.explain.unit import with_total
 from gpumargin.expressions import parse_expression
-from gpumargin.modelfile import ModelFile, account_expressions
+from gpumargin.modelfile import ModelFile, account_expressions, account_settings
 from gpumargin.runs import Run
 
 # Two ways to the same sum differ by rounding only, relative to what was added up; float32 runs carry 2^-24.
@@ -141,8 +142,10 @@ def _sum(frame: pl.DataFrame, column: str, gross: str | None = None) -> Figure:
 
 
 def _account_values(sources: AccountSources, market: Market, legs: pl.DataFrame) -> dict[str, Figure]:
-    """What expressions of the account may name: plain parameters, equity and what it is made of."""
+    """What expressions of the account may name: plain parameters, its own numbers, equity and what it is made of."""
     found = {n: exact(v["default"]) for n, v in sources.file.parameters.items() if set(v) == {"default"}}
+    own = own_settings(sources)
+    found |= {name: exact(own.get((name, None), usual)) for name, usual in account_settings(sources.file).items()}
     amounts = sources.book["balances"].select("asset", "amount").iter_rows()
     values = [amount * market.collateral.get(str(asset), math.nan) / market.accounting for asset, amount in amounts]
     found["full_value"] = total([exact(value) for value in values])

@@ -12,6 +12,7 @@ import polars as pl
 from gpumargin.explain.figures import Figure, evaluate, exact, total
 from gpumargin.explain.market import Market, base_assets
 from gpumargin.explain.requirements import UnitResult
+from gpumargin.explain.settings import balance_inputs, ordered_assets
 from gpumargin.explain.sources import AccountSources
 from gpumargin.explain.unit import with_total
 from gpumargin.modelfile import DEFAULT, ModelFile, account_expressions, asset_columns
@@ -34,6 +35,7 @@ class Balance:
     counted: Values
     shares: Mapping[str, float | None]  # counted / value by margin type, where that is a number
     settled: Values  # P&L that joined it by margin type, units of the asset
+    owed: Values  # by margin type, what is required for it beside what counts
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class BalanceSide:
     def debt(self, margin_type: str) -> Figure:
         """What liabilities count, positive."""
         counted = [balance.counted[margin_type] for balance in self.balances]
-        return total([Figure(-f.amount, f.gross) for f in counted if f.amount < 0])
+        owed = [balance.owed[margin_type] for balance in self.balances if margin_type in balance.owed]
+        return total([*(Figure(-f.amount, f.gross) for f in counted if f.amount < 0), *owed])
 
 
 def balance_side(sources: AccountSources, market: Market, units: list[UnitResult], scalars: Values) -> BalanceSide:
@@ -107,7 +110,7 @@ def _groups(sources: AccountSources, unit: UnitResult) -> list[tuple[str, pl.Dat
 def _rows(sources: AccountSources, settled: Mapping[str, Values]) -> pl.DataFrame:
     """Balances of the account, and empty ones in assets that P&L settles in."""
     held = sources.book["balances"].select("asset", "amount", "is_collateral")
-    new = sorted({asset for found in settled.values() for asset in found} - set(held["asset"]))
+    new = sorted(({a for found in settled.values() for a in found} | ordered_assets(sources)) - set(held["asset"]))
     more = pl.DataFrame({"asset": new, "amount": [0.0] * len(new), "is_collateral": [True] * len(new)}, held.schema)
     return pl.concat([held, more]).sort("asset")
 
@@ -165,6 +168,7 @@ def _balance(
     price = market.collateral.get(asset, math.nan) / market.accounting
     shared = _asset_values(sources, market, asset)
     shared |= {"is_collateral": exact(float(row["is_collateral"])), "spot_confidence": exact(confidence)}
+    shared |= {name: exact(value) for name, value in balance_inputs(sources, asset).items()}
 
     def of(amount: Figure) -> dict[str, Figure]:
         return {**shared, "amount": amount, "value": Figure(amount.amount * price, amount.gross * abs(price))}
@@ -173,6 +177,7 @@ def _balance(
     counted: dict[str, Figure] = {}
     shares: dict[str, float | None] = {}
     joined: dict[str, Figure] = {}
+    owed: dict[str, Figure] = {}
     for name in file.margin:
         values = plain
         if file.pnl_settles:
@@ -181,13 +186,27 @@ def _balance(
             joined[name] = Figure(money.amount / ratio, money.gross / abs(ratio))
             values = of(total([plain["amount"], joined[name]]))
         counted[name], shares[name] = _counted(sources, name, asset, values)
-    return Balance(asset, price, plain, counted, shares, joined)
+        owed |= _owed(sources, name, asset, values)
+    return Balance(asset, price, plain, counted, shares, joined, owed)
+
+
+def _is_empty(values: Values) -> bool:
+    return values["amount"].amount == 0 and ("orders" not in values or values["orders"].amount == 0)
+
+
+def _owed(sources: AccountSources, margin_type: str, asset: str, values: Values) -> dict[str, Figure]:
+    """What a balance is required for beside what counts of it, under its margin type."""
+    expression = sources.file.rule_of(margin_type).owed
+    if expression is None or _is_empty(values):
+        return {}
+    tables = _tables_of(sources.file.collateral_of(margin_type).tables, asset)
+    return {margin_type: evaluate(expression, {**values, **_numbers(sources, margin_type, asset)}, tables)}
 
 
 def _counted(sources: AccountSources, margin_type: str, asset: str, values: Values) -> tuple[Figure, float | None]:
     """What counts of a balance, and its share of the value."""
     table = sources.file.collateral_of(margin_type)
-    rule, is_debt = table.parsed(), values["amount"].amount < 0
+    rule, is_debt = sources.file.rule_of(margin_type), values["amount"].amount < 0
     expression: Expression = rule.liability if is_debt else rule.asset
     if not is_debt and values["is_collateral"].amount == 0:
         return Figure(0.0, values["value"].gross), 0.0
@@ -211,6 +230,7 @@ def balance_table(file: ModelFile, side: BalanceSide) -> pl.DataFrame:
             if file.pnl_settles:
                 line[f"{name}_settled"] = balance.settled[name].amount
             line |= {f"{name}_weight": balance.shares[name], f"{name}_counted": balance.counted[name].amount}
+            line |= {f"{name}_owed": balance.owed[name].amount} if name in balance.owed else {}
         lines.append(line)
     return with_total(lines, "value", *(f"{name}_counted" for name in file.margin))
 
@@ -235,7 +255,7 @@ def _charges(
         table = file.balances[name]
         parts: dict[str, list[Figure]] = {part: [] for part in parsed.each}
         lines: list[dict[str, Any]] = []
-        for balance in (b for b in balances if b.values["amount"].amount != 0):
+        for balance in (b for b in balances if not _is_empty(b.values)):
             numbers = {n: exact(v.get(balance.asset, v[DEFAULT])) for n, v in table.numbers.items()}
             named, brackets = {**balance.values, **numbers}, _tables_of(table.tables, balance.asset)
             found = {part: evaluate(e, named, brackets) for part, e in parsed.each.items()}

@@ -14,7 +14,7 @@ from gpumargin.explain.market import Floats
 from gpumargin.explain.unit import Charge, UnitSide, with_total
 from gpumargin.expressions import names_in
 from gpumargin.modelfile import DEFAULT, ChargeTable, ParsedCharge
-from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, TERM_NAMES
+from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, QUOTE_NAMES, TERM_NAMES
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
@@ -90,7 +90,7 @@ _VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "is_perpetual": lambda side: side.is_kind("perpetual").astype(float),
     "is_base": lambda side: side.is_kind("base").astype(float),
     **{name: partial(_column, f"{name}_of_mark") for name in MARK_NAMES},
-    **{name: partial(_column, name) for name in (*FEED_NAMES, *TERM_NAMES)},
+    **{name: partial(_column, name) for name in (*FEED_NAMES, *TERM_NAMES, *QUOTE_NAMES)},
 }
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from gpumargin.explain.settings import setting
 from gpumargin.explain.sources import AccountSources
-from gpumargin.modelfile import DEFAULT
 from gpumargin.modelfile.names import MARK_COLUMNS, TERM_NAMES
 from gpumargin.schema import USD
 
@@ -27,6 +27,7 @@ class Market:
       collateral: price as collateral by asset.
       confidence: confidence of the index price by asset.
       perpetual_confidence: least confidence of the marks of a unit's perpetuals, for units that have one.
+      twap: time-weighted price by asset, where there is one.
       accounting: price of the accounting asset.
       dollar: price at which charges on spot are turned into the accounting asset; 1 if the model takes it at par.
       ranges: the model's scenario_range by unit.
@@ -37,6 +38,7 @@ class Market:
     collateral: Mapping[str, float]
     confidence: Mapping[str, float]
     perpetual_confidence: Mapping[str, float]
+    twap: Mapping[str, float]
     accounting: float
     dollar: float
     ranges: Mapping[str, float]
@@ -58,6 +60,7 @@ def account_market(sources: AccountSources) -> Market:
         collateral=price | _column(prices, "asset", "collateral_price"),
         confidence=_column(prices, "asset", "confidence"),
         perpetual_confidence=_column(least, "underlying", "confidence"),
+        twap={USD: 1.0} | _column(_optional(prices, "twap"), "asset", "twap"),
         accounting=price[sources.file.accounting_asset],
         dollar=1.0 if sources.file.dollar_at_par else price[sources.file.accounting_asset],
         ranges=sources.file.scenario_range,
@@ -88,7 +91,7 @@ def _orders(sources: AccountSources) -> pl.DataFrame:
     if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*names}:
         return pl.DataFrame(schema={"instrument_id": pl.String, **dict.fromkeys(names, pl.Float64)})
     listed = _optional(sources.book["instruments"], "expiry")
-    terms = listed.select("instrument_id", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
+    terms = listed.select("instrument_id", "kind", pl.col("expiry").cast(pl.Datetime("us", "UTC")))
     orders = sources.book["orders"].with_columns(pl.col("instrument_id").cast(pl.String), entry_price=pl.lit(None))
     marked = _with_marks(sources, orders.join(terms, on="instrument_id", how="left"))
     is_buy, size, limit = pl.col("side").cast(pl.String) == "buy", pl.col("quantity"), pl.col("price")
@@ -201,16 +204,16 @@ def account_legs(sources: AccountSources, market: Market) -> pl.DataFrame:
 
 def _with_settings(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
     """Adds the numbers that the account may set: its own for the unit, else its own, else the model's."""
-    table = sources.book.get("account_parameters")
-    rows = [] if table is None or table.height == 0 else _optional(table, "subject").iter_rows(named=True)
-    own = {(str(row["name"]), row["subject"] and str(row["subject"])): float(row["value"]) for row in rows}
-    for name, values in sources.file.settable.items():
-        usual = {unit: values.get(unit, values[DEFAULT]) for unit in legs["unit"].unique()}
-        found = {unit: own.get((name, unit), own.get((name, None), value)) for unit, value in usual.items()}
+    for name in sources.file.settable:
+        found = {unit: setting(sources, name, str(unit)) for unit in legs["unit"].unique()}
         legs = legs.with_columns(
             pl.col("unit").cast(pl.String).replace_strict(found, return_dtype=pl.Float64).alias(name)
         )
     return legs
+
+
+def _of_quote(legs: pl.DataFrame, by_asset: Mapping[str, float]) -> pl.Series:
+    return legs["quote"].replace_strict(by_asset, default=None, return_dtype=pl.Float64)
 
 
 def _with_own_prices(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
@@ -224,7 +227,10 @@ def _with_money(legs: pl.DataFrame, market: Market) -> pl.DataFrame:
     ratio = legs["settlement"].replace_strict(market.price, default=None, return_dtype=pl.Float64) / market.accounting
     quote = legs["quote"].replace_strict(market.price, default=None, return_dtype=pl.Float64).fill_null(1.0)
     priced = legs.with_columns(
-        ratio=ratio.fill_null(float("nan")), quote_ratio=quote / market.accounting, contract_value=pl.col("value")
+        ratio=ratio.fill_null(float("nan")),
+        quote_ratio=quote / market.accounting,
+        quote_twap=_of_quote(legs, market.twap) / market.accounting,
+        contract_value=pl.col("value"),
     )
     is_option = pl.col("kind") == "option"
     has_pnl = ~is_option & ~pl.col("is_base") & pl.col("entry_price").is_not_null()

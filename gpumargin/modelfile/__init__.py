@@ -1,6 +1,7 @@
 """What a model file may say: the schema of the TOML files under `models/`."""
 
 from gpumargin.modelfile.account import account_expressions as account_expressions
+from gpumargin.modelfile.account import account_settings as account_settings
 from gpumargin.modelfile.account import asset_columns as asset_columns
 from gpumargin.modelfile.aggregation import Aggregation as Aggregation
 from gpumargin.modelfile.aggregation import Correlated as Correlated

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
-from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge
+from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
 from gpumargin.modelfile.numbers import DEFAULT, Strict, placed
 
 if TYPE_CHECKING:
@@ -46,16 +46,24 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
     Raises:
       ValueError: an expression that is none, or an unknown name; the message says where.
     """
-    scalars = {name for name, values in file.parameters.items() if set(values) == {DEFAULT}}
+    scalars = {name for name, values in file.parameters.items() if set(values) == {DEFAULT}} | {*file.settable}
     texts = {name: file.counted.get(name, EVERYTHING) for name in file.margin} if file.pnl_settles else file.counted
     of_unit = {*COUNTED_NAMES, *file.components, *file.parameters}
     known = {*scalars, *ACCOUNT_NAMES, *file.balances}
     return AccountExpressions(
-        _each("counted", texts, lambda text: parse_expression(text, of_unit)),
+        _each("counted", texts, lambda text: with_formulas(text, file.formulas, of_unit)),
         _charges(file.balances, scalars),
         _margins(file, known),
         _each("status", file.status.given(), lambda text: parse_predicate(text, known | _type_names(file.margin))),
     )
+
+
+def account_settings(file: ModelFile) -> dict[str, float]:
+    """Numbers that accounts may set and that expressions of whole accounts name, with their defaults."""
+    found = account_expressions(file)
+    expressions = [*(c.amount for c in found.charges.values()), *found.margins.values(), *found.statuses.values()]
+    used = set().union(*map(names_in, expressions))
+    return {name: values[DEFAULT] for name, values in file.settable.items() if name in used}
 
 
 def _type_names(types: Collection[str]) -> set[str]:
@@ -107,10 +115,27 @@ def check_account(file: ModelFile) -> set[str]:
     _check_categories(file)
     amounts = [charge.amount for charge in found.charges.values()]
     everything = [*found.counted.values(), *amounts, *found.margins.values(), *found.statuses.values()]
-    used = set().union(*map(names_in, everything))
+    used = set().union(*map(names_in, everything), *(_check_rule(file, name) for name in file.margin))
     unused = set(file.balances) - used
     if unused:
         _fail(f"balances: {sorted(unused)} are named neither by account nor by status")
+    return used
+
+
+def _check_rule(file: ModelFile, margin_type: str) -> set[str]:
+    """Names that the rule of one margin type uses; all of its numbers are among them."""
+    table = file.collateral_of(margin_type)
+    try:
+        rule = file.rule_of(margin_type)
+    except ValueError as error:
+        message = f"collateral of {margin_type}: {error}"
+        raise ValueError(message) from None
+    used = set().union(*map(names_in, rule.expressions()))
+    unused = {*table.numbers, *table.tables} - used
+    if unused:
+        _fail(f"collateral of {margin_type}: {sorted(unused)} are named by none of its expressions")
+    if rule.owed is not None and file.debt != "requirement":
+        _fail(f'collateral of {margin_type}: owed is part of the requirement; say debt = "requirement"')
     return used
 
 
@@ -145,7 +170,7 @@ def _check_categories(file: ModelFile) -> None:
 
 def asset_columns(file: ModelFile) -> dict[str, str]:
     """Columns of the book, `table.column`, that expressions of balances name, by that name."""
-    expressions = [e for name in file.margin for e in file.collateral_of(name).parsed()]
+    expressions = [e for name in file.margin for e in file.rule_of(name).expressions()]
     expressions += [e for charge in account_expressions(file).charges.values() for e in charge.each.values()]
     used = set().union(*map(names_in, expressions))
     return {name: column for name, column in ASSET_NAMES.items() if name in used}

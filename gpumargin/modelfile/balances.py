@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from gpumargin.expressions import names_in, parse_expression
+from gpumargin.expressions import names_in, parse_expression, substituted
 from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict, placed
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ BALANCE_NAMES = {
     "value": "amount at the collateral price",
     "is_collateral": "1 if the balance may serve as collateral, else 0",
     "spot_confidence": "least confidence of the index prices of the account's units, 1 without any",
+}
+# Open spot orders of the account in the asset.
+ORDER_NAMES = {
+    "bids": "units of the asset that open spot orders would buy",
+    "asks": "units that they would sell",
+    "orders": "number of open spot orders",
 }
 # Columns of the book by asset, as `table.column`; a model that names one needs it. Prices are in the accounting asset.
 ASSET_NAMES = {
@@ -40,16 +46,47 @@ ACCOUNT_NAMES = {
 Name = Annotated[str, Field(pattern=NAME)]
 
 
+class BalanceNames(NamedTuple):
+    """What a model names for all expressions of balances."""
+
+    settable: Collection[str] = ()
+    formulas: Mapping[str, str] = {}
+
+
 class ParsedRule(NamedTuple):
-    """What counts of a positive and of a negative balance."""
+    """What counts of a positive and of a negative balance, and what is required for it besides; None = nothing."""
 
     asset: Expression
     liability: Expression
+    owed: Expression | None = None
+
+    def expressions(self) -> list[Expression]:
+        """The expressions that there are."""
+        return [expression for expression in self if expression is not None]
+
+
+def with_formulas(
+    text: str, formulas: Mapping[str, str], known: Collection[str], tables: Collection[str] = ()
+) -> Expression:
+    """An expression in which formulas are replaced by what they say; a formula may name those before it.
+
+    A formula that names what is not known here belongs to other places and is no name here.
+
+    Raises:
+      ValueError: an expression that is none, or an unknown name.
+    """
+    found: dict[str, Expression] = {}
+    for name, formula in formulas.items():
+        try:
+            found[name] = substituted(parse_expression(formula, {*known, *found}, tables), found)
+        except ValueError:
+            continue
+    return substituted(parse_expression(text, {*known, *found}, tables), found)
 
 
 def _check_numbers(names: Collection[str]) -> None:
     """Raises where two numbers or sums have one name, or that of something else."""
-    known = [*names, *BALANCE_NAMES, *ASSET_NAMES]
+    known = [*names, *BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES]
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         message = f"{twice} name two things"
@@ -60,12 +97,13 @@ class CollateralTable(Strict):
     """What of a balance supports margin: shares of its value by asset, or an expression of it.
 
     `assets` and a number as `liability` stand for the expressions `value * assets` and `value * liability`; `base` is
-    the share for assets held as legs of a unit.
+    the share for assets held as legs of a unit. `owed` is required beside what counts, where debt is required.
     """
 
     assets: Share | None = None
     asset: str | None = None
     liability: NotNegativeNumber | str = {DEFAULT: 1.0}
+    owed: str | None = None
     base: Annotated[float, Field(ge=0, le=1)] | None = None
     numbers: dict[Name, Number] = {}
     tables: dict[Name, Brackets] = {}
@@ -79,11 +117,6 @@ class CollateralTable(Strict):
             message = "base is a share beside assets; in an expression give it as a number by asset"
             raise ValueError(message)
         _check_numbers([*self.leaves(), *self.tables])
-        rule = self.parsed()
-        unused = {*self.numbers, *self.tables} - names_in(rule.asset) - names_in(rule.liability)
-        if unused:
-            message = f"{sorted(unused)} are named by neither asset nor liability"
-            raise ValueError(message)
         return self
 
     def leaves(self) -> dict[str, dict[str, float]]:
@@ -91,18 +124,28 @@ class CollateralTable(Strict):
         short = {"assets": self.assets, "liability": self.liability}
         return {name: value for name, value in short.items() if isinstance(value, dict)} | self.numbers
 
-    def parsed(self) -> ParsedRule:
+    def parsed(self, shared: BalanceNames) -> ParsedRule:
         """The expressions.
+
+        Args:
+          shared: what the model names for all expressions of balances.
 
         Raises:
           ValueError: an expression that is none, or an unknown name.
         """
-        known = {*BALANCE_NAMES, *ASSET_NAMES, *self.leaves()}
+        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.leaves(), *shared.settable}
         liability = self.liability if isinstance(self.liability, str) else "value * liability"
-        with placed("asset"):
-            asset = parse_expression(self.asset or "value * assets", known, self.tables)
-        with placed("liability"):
-            return ParsedRule(asset, parse_expression(liability, known, self.tables))
+        texts = {"asset": self.asset or "value * assets", "liability": liability, "owed": self.owed}
+        found: dict[str, Expression] = {}
+        for name, text in texts.items():
+            if text is not None:
+                with placed(name):
+                    found[name] = with_formulas(text, shared.formulas, known, self.tables)
+        used = set().union(*map(names_in, found.values()))
+        for name in sorted({*self.numbers, *self.tables} - used):
+            message = f"{name}: named by none of {', '.join(found)}"
+            raise ValueError(message)
+        return ParsedRule(**found)
 
 
 class Category(Strict):

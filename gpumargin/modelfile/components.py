@@ -15,6 +15,7 @@ from gpumargin.modelfile.names import (
     GROUP_NAMES,
     MARK_NAMES,
     POSITION_NAMES,
+    QUOTE_NAMES,
     TERM_NAMES,
     UNIT_NAMES,
 )
@@ -211,7 +212,7 @@ class ChargeTable(_Component):
         """
         numbers, tables = {*self.numbers, *shared.parameters}, {*self.tables, *shared.tables}
         of_expiry = {*EXPIRY_NAMES} if self.level == "expiry" and "option" in self.legs else set()
-        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *TERM_NAMES, *UNIT_NAMES, *numbers}
+        of_contract = {*CONTRACT_NAMES, *MARK_NAMES, *FEED_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *numbers}
         of_position = of_contract | {*POSITION_NAMES, *shared.settable}
         of_group = {*self.sums(), *UNIT_NAMES, *numbers, *(GROUP_NAMES.get(self.level) or of_position), *of_expiry}
         of_row = {*(self.each or self.sums()), *UNIT_NAMES, *numbers, *earlier}

@@ -12,7 +12,16 @@ from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.modelfile.account import StatusTable, check_account
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
-from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, Category, CollateralTable, Name
+from gpumargin.modelfile.balances import (
+    ACCOUNT_NAMES,
+    ORDER_NAMES,
+    BalanceChargeTable,
+    BalanceNames,
+    Category,
+    CollateralTable,
+    Name,
+    ParsedRule,
+)
 from gpumargin.modelfile.components import (
     SUM_WORDS,
     ChargeTable,
@@ -31,6 +40,7 @@ from gpumargin.modelfile.names import (
     MARK_COLUMNS,
     MARK_NAMES,
     POSITION_NAMES,
+    QUOTE_NAMES,
     TERM_NAMES,
     UNIT_NAMES,
 )
@@ -58,7 +68,7 @@ _ACCOUNT_COLUMNS = _RESERVED | {
     "debt", "health", "model", "num_positions", "owner_id", "status", "units",
 }  # fmt: skip
 
-_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *UNIT_NAMES, *POSITION_NAMES}
+_POSITION = {*CONTRACT_NAMES, *MARK_NAMES, *TERM_NAMES, *QUOTE_NAMES, *UNIT_NAMES, *POSITION_NAMES}
 
 
 class Provenance(Strict):
@@ -112,6 +122,7 @@ class ModelFile(Strict):
     parameters: dict[Word, Number] = {}
     settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
     tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
+    formulas: dict[Name, str] = {}
     margin: dict[Word, str]
     aggregation: Aggregation = PlainSum()
     collateral: Collateral
@@ -162,9 +173,18 @@ class ModelFile(Strict):
         return {name: column for name, column in columns.items() if name in named}
 
     def term_inputs(self) -> dict[str, str]:
-        """Columns of `instruments` that charges name as they are, by that name."""
+        """Columns of `instruments`, and prices of the quote currency, that charges name, by that name."""
         named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: name for name in TERM_NAMES if name in named}
+        return {name: name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in named}
+
+    def rule_of(self, margin_type: str) -> ParsedRule:
+        """What counts of balances for one margin type, every name resolved."""
+        return self.collateral_of(margin_type).parsed(BalanceNames(self.settable, self.formulas))
+
+    def balance_inputs(self) -> tuple[str, ...]:
+        """What rules name of an account's orders and settings: inputs of balances."""
+        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
+        return tuple(sorted(named & {*ORDER_NAMES, *self.settable}))
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -191,13 +211,13 @@ def _check_names(model: ModelFile) -> None:
     used |= set().union(*(charge.names() for _, charge in model.charges()))
     if set(model.tables) - used:
         _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
-    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION}:
-        _fail(f"settable: {sorted(model.settable)} must be named by charges and mean nothing else there")
     if "composite_delta" in used and model.composite_delta is None:
         _fail("components: an expression names composite_delta; give its price points in [composite_delta]")
     if isinstance(model.collateral, dict) and set(model.collateral) != set(model.margin):
         _fail(f"collateral: has tables for {sorted(model.collateral)}, margin types are {sorted(model.margin)}")
     used |= check_account(model)
+    if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION, *ACCOUNT_NAMES}:
+        _fail(f"settable: {sorted(model.settable)} must be named by charges or account and mean nothing else there")
     for name in sorted(set(model.parameters) - used):
         _fail(f"parameters.{name}: named by no expression; they name {sorted(used)}{suggestion(name, used)}")
 

@@ -42,6 +42,9 @@ MARK_NAMES = {
 }
 # Terms of instruments, as they are; 0 where an instrument has none.
 TERM_NAMES = {"price_cap": "highest price of a capped future, quote currency"}
+# Another price of the quote currency, `prices.twap`.
+QUOTE_TWAP = "quote_twap"
+QUOTE_NAMES = {QUOTE_TWAP: "time-weighted price of the quote currency"}
 # Which column of marks stands behind a name.
 MARK_COLUMNS = {**dict(zip(MARK_NAMES, MARK_NAMES, strict=True)), "venue_delta": "delta"}
 # Columns of forwards, as they are; 1 for contracts other than options.

@@ -155,7 +155,17 @@ def _balances(book: LegBook, shard: Shard, bucket: _Bucket) -> records.Balances:
         place,
         None if book.category is None else _rows_of(book.category, shard.first_account, bucket),
         None if book.settlement is None else _picked(book.settlement, bucket, -1),
+        None
+        if book.balance_inputs is None
+        else {name: _picked(values, bucket, 0) for name, values in book.balance_inputs.items()},
     )
+
+
+def _of_accounts(values: np.ndarray, shard: Shard, shape: Shape) -> np.ndarray:
+    """A number of each account of a shard, 0 in padding."""
+    column = np.zeros(shape.accounts, values.dtype)
+    column[: shard.accounts] = values[shard.first_account : shard.first_account + shard.accounts]
+    return column
 
 
 def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard) -> records.Book:
@@ -211,4 +221,5 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
             tuple(_balances(book, shard, b) for b in balances),
             _place(balances, shape.accounts),
         ),
+        settings={name: _of_accounts(values, shard, shape) for name, values in book.settings.items()},
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
-from gpumargin.schema import MARKS
+from gpumargin.schema import MARKS, USD
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
 
@@ -17,6 +17,7 @@ NO_EXPIRY = -1
 _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma", "svi_forward", "svi_years")
 _FEEDS = ("forward_confidence", "rate_confidence", "vol_confidence")
 _NO_GROUP = -1
+QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def listed_contracts(
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
-        inputs={name: _input(column, marks, forwards, listed) for name, column in inputs.items()},
+        inputs={name: _input(tables, listed, column, price[accounting]) for name, column in inputs.items()},
         quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
@@ -120,14 +121,22 @@ def _is_call(terms: pa.Table) -> np.ndarray:
     return np.array(texts(terms, "option_type").astype(str) == "call")
 
 
-def _input(column: str, marks: pa.Table, forwards: pa.Table, listed: Listed) -> Floats:
+def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounting: float) -> Floats:
     """A column that the model names.
 
-    Of marks, NaN where null; of forwards, the confidence of an option's expiry; of instruments, 0 where one has none.
+    Of marks, NaN where null; of forwards, the confidence of an option's expiry; of instruments, 0 where one has none;
+    or a price of the quote currency.
     """
     if column in _FEEDS:
-        return np.where(listed.kind == "option", floats(forwards, column, 1.0), 1.0)
-    return floats(marks, column) if column in MARKS.by_name else floats(listed.table, column, 0.0)
+        feed = floats(_forwards(tables["forwards"], listed), column, 1.0)
+        return np.where(listed.kind == "option", feed, 1.0)
+    if column in MARKS.by_name:
+        return floats(_marks(tables["marks"], listed), column)
+    if column == QUOTE_TWAP:
+        prices = tables["prices"]
+        twap = dict(zip(texts(prices, "asset").astype(str), floats(prices, "twap").tolist(), strict=True))
+        return _lookup({USD: 1.0} | twap, texts(listed.table, "quote")) / accounting
+    return floats(listed.table, column, 0.0)
 
 
 def _least_confidence(forwards: pa.Table) -> Floats:

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.accounts import Accounts, account_categories, account_owners
+from gpumargin.pack.balance_inputs import BalanceInputs, with_empty
 from gpumargin.pack.columns import Bools, Floats, Ints, encoded, flags, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.orders import ORDER_INPUTS, OpenOrders
-from gpumargin.pack.settings import Settings, values_by_unit
+from gpumargin.pack.settings import EVERY_UNIT, Settings, values_by_unit
 
 ENTRY = "entry"  # the leg input that is no order
 
@@ -47,6 +48,8 @@ class LegBook:
     owner: np.ndarray | None = None  # [A] int index into `owner_ids`, -1 = none; None = the book names no owners
     owner_ids: pa.Array | None = None
     settlement: np.ndarray | None = None  # [B] int32 settlement column, -1 = none; None = nothing settles
+    settings: Mapping[str, Floats] = field(default_factory=dict)  # [A] each, numbers of whole accounts
+    balance_inputs: Mapping[str, Floats] | None = None  # [B] each, what else of a balance the model names
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -127,7 +130,9 @@ def _with_inputs(
     """Adds what else the model names of a leg; orders without a position become legs of quantity 0."""
     found: dict[str, Floats] = {}
     if orders is not None and {*names} & {*ORDER_INPUTS}:
-        book = OpenOrders.of(orders, accounts.of_orders, contracts.ids, np.asarray(contracts.contracts.mark))
+        codes, values = encoded(orders["instrument_id"])
+        place = positions_in(values, contracts.ids)[codes]
+        book = OpenOrders.of(orders, accounts.of_orders, place, np.asarray(contracts.contracts.mark))
         account, contract = book.without_leg(rows.account, rows.contract)
         rows = rows.and_empty(account, contract, np.zeros(len(account)))
         found = {n: book.of_legs(rows.account, rows.contract, n) for n in names if n in ORDER_INPUTS}
@@ -156,6 +161,18 @@ def _with_settings(
     return replace(rows, inputs={**rows.inputs, **settings})
 
 
+def _account_settings(
+    tables: Mapping[str, pa.Table], accounts: Accounts, usual: Mapping[str, float]
+) -> dict[str, Floats]:
+    """Numbers of whole accounts, `[A]` each: their own where they set one without a subject."""
+    found: dict[str, Floats] = {name: np.full(len(accounts), value) for name, value in usual.items()}
+    parameters, everyone = tables.get("account_parameters"), np.arange(len(accounts))
+    if parameters is None or not found:
+        return found
+    own = Settings.of(parameters, accounts.of_parameters, ())
+    return {name: own.applied(name, v, everyone, np.full(len(accounts), EVERY_UNIT)) for name, v in found.items()}
+
+
 def _sorted(rows: _Rows, contracts: int) -> _Rows:
     return rows.take(_order(rows.account * np.int64(contracts) + rows.contract))
 
@@ -168,8 +185,10 @@ def leg_book(
     included: Bools,
     keep_empty: bool,
     inputs: Collection[str] = (),
+    balance_inputs: Collection[str] = (),
     categories: Mapping[str, int] | None = None,
     settable: Mapping[str, Mapping[str, float]] | None = None,
+    account_settings: Mapping[str, float] | None = None,
 ) -> LegBook:
     """Legs and balances of the included accounts in canonical order.
 
@@ -181,8 +200,11 @@ def leg_book(
       keep_empty: whether cash due on a position of size 0 counts.
       inputs: what else of a leg the model names: `entry`, or `buys`, `sells` and `orders`, with which an instrument
         that has orders but no position becomes a leg of quantity 0.
+      balance_inputs: what else of a balance the model names: `bids`, `asks` and `orders` of spot, with which an asset
+        that has orders but no balance gets a balance of 0, and numbers that accounts may set.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
-      settable: numbers by unit that accounts may set for themselves in `account_parameters`.
+      settable: numbers by unit that accounts may set for the legs of a unit in `account_parameters`.
+      account_settings: numbers that they may set as a whole there, with their defaults.
 
     Returns:
       `LegBook` over the included accounts.
@@ -199,6 +221,8 @@ def leg_book(
     held = _balance_columns(balances, accounts, contracts, included)
     if contracts.settlement is not None:
         held = _with_settlements(held, rows, contracts)
+    own = BalanceInputs.of(tables, accounts, contracts.asset_ids, renumbered, included, balance_inputs)
+    held = own.with_rows(held)
     book = _assembled(rows, accounts, contracts, held, included)
     owner, owner_ids = account_owners(tables, accounts)
     return replace(
@@ -207,6 +231,11 @@ def leg_book(
         owner_ids=owner_ids,
         category=account_categories(tables, accounts, categories)[included] if categories else None,
         settlement=_settlement_places(book.asset, contracts),
+        settings={
+            name: values[included]
+            for name, values in _account_settings(tables, accounts, account_settings or {}).items()
+        },
+        balance_inputs=own.columns(held[0], held[1], settable or {}),
     )
 
 
@@ -224,7 +253,7 @@ def _with_settlements(
     held: tuple[Ints, np.ndarray, Floats, Bools], rows: _Rows, contracts: ContractSet
 ) -> tuple[Ints, np.ndarray, Floats, Bools]:
     """Balances, and empty ones where an account has legs that settle in an asset it has no balance of."""
-    account, asset, amount, is_collateral = held
+    account, asset, _, _ = held
     count, of_contract = len(contracts.asset_ids), contracts.contracts.settlement_column
     if contracts.settlement is None or of_contract is None or len(contracts.settlement) == 0:
         return held
@@ -232,14 +261,7 @@ def _with_settlements(
     column = of_contract[rows.contract]
     pays = column >= 0
     due = np.unique(rows.account[pays] * np.int64(count) + contracts.settlement[column[pays]])
-    new = due[~np.isin(due, own)]
-    order = np.argsort(np.concatenate([own, new]), kind="stable")
-    return (
-        np.concatenate([account, new // count])[order],
-        np.concatenate([asset, (new % count).astype(np.int32)])[order],
-        np.concatenate([amount, np.zeros(len(new))])[order],
-        np.concatenate([is_collateral, np.ones(len(new), bool)])[order],
-    )
+    return with_empty(held, due[~np.isin(due, own)], count)
 
 
 def _balance_columns(

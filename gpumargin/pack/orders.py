@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Floats, Ints, encoded, floats, positions_in, texts
+from gpumargin.pack.columns import Floats, Ints, floats, texts
 
 ORDER_INPUTS = ("buys", "sells", "orders", "buys_value", "sells_value", "order_loss")
 
 
 @dataclass(frozen=True)
 class OpenOrders:
-    """Orders added up by account and contract, ascending.
+    """Orders added up by account and contract or asset, ascending.
 
     Attributes:
       key: `[N]` account * stride + contract.
@@ -28,26 +28,25 @@ class OpenOrders:
     totals: dict[str, Floats]
 
     @staticmethod
-    def of(orders: pa.Table, account: Ints, ids: pa.Array, mark: Floats) -> OpenOrders:
-        """Orders in the contracts `ids`; others, such as spot orders, are left out.
+    def of(orders: pa.Table, account: Ints, place: np.ndarray, mark: Floats, size: Floats | float = 1.0) -> OpenOrders:
+        """Orders by what they are in; those in nothing that counts here are left out.
 
         Args:
           orders: the book's table.
           account: `[rows]` account of each order.
-          ids: contracts in canonical order.
-          mark: `[contracts]` in quote currency.
+          place: `[rows]` index of the contract, or of the asset, that each order is in; negative = left out.
+          mark: in quote currency, of every contract or asset.
+          size: `[rows]` what one unit of the order's quantity is counted as.
         """
-        codes, values = encoded(orders["instrument_id"])
-        contract = positions_in(values, ids)[codes]
-        known = np.flatnonzero(contract >= 0)
-        stride = len(ids) + 1
-        key, place = np.unique(account[known] * np.int64(stride) + contract[known], return_inverse=True)
-        quantity, is_buy = floats(orders, "quantity")[known], texts(orders, "side")[known].astype(str) == "buy"
+        known = np.flatnonzero(place >= 0)
+        stride = len(mark) + 1
+        key, group = np.unique(account[known] * np.int64(stride) + place[known], return_inverse=True)
+        quantity, is_buy = (floats(orders, "quantity") * size)[known], texts(orders, "side")[known].astype(str) == "buy"
         buys, sells, limit = quantity * is_buy, quantity * ~is_buy, floats(orders, "price")[known]
-        above = limit - mark[contract[known]]
+        above = limit - mark[place[known]]
 
         def total(weights: Floats) -> Floats:
-            return np.bincount(place.ravel(), weights=weights, minlength=len(key))
+            return np.bincount(group.ravel(), weights=weights, minlength=len(key))
 
         sides = {"buys": buys, "sells": sells, "orders": np.ones(len(known))}
         sides |= {"buys_value": buys * limit, "sells_value": sells * limit}

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gpumargin.pack.columns import Floats, Ints, floats, texts
 
-_EVERY_UNIT = -1
+EVERY_UNIT = -1
 
 
 def values_by_unit(values: Mapping[str, float], units: Sequence[str]) -> Floats:
@@ -25,7 +25,7 @@ class Settings:
     Attributes:
       name: `[rows]` words.
       account: `[rows]`.
-      subject: `[rows]` index of the subject, `_EVERY_UNIT` where a row names none; others are left out.
+      subject: `[rows]` index of the subject, `EVERY_UNIT` where a row names none; others are left out.
       value: `[rows]`.
     """
 
@@ -45,8 +45,8 @@ class Settings:
         """
         place = {name: i for i, name in enumerate(subjects)}
         given = texts(parameters, "subject") if "subject" in parameters.column_names else [None] * len(account)
-        subject = np.array([_EVERY_UNIT if s is None else place.get(str(s), -2) for s in given], np.int64)
-        chosen = np.flatnonzero(subject >= _EVERY_UNIT)
+        subject = np.array([EVERY_UNIT if s is None else place.get(str(s), -2) for s in given], np.int64)
+        chosen = np.flatnonzero(subject >= EVERY_UNIT)
         names = texts(parameters, "name").astype(str)
         return Settings(names[chosen], account[chosen], subject[chosen], floats(parameters, "value")[chosen])
 
@@ -55,7 +55,7 @@ class Settings:
 
         A row about the leg's own subject outranks one that names none.
         """
-        for own in (np.full(len(subject), _EVERY_UNIT), subject):
+        for own in (np.full(len(subject), EVERY_UNIT), subject):
             values = self._replaced(name, values, account, own)
         return values
 

@@ -1,7 +1,8 @@
 """Balances of accounts: what they are worth, what of that supports margin, and what is charged on them.
 
 Expressions of one balance may name `amount`, `value` (at the collateral price), `is_collateral` (1 or 0), the columns
-of `Assets`, values of the account (`AccountSide`), and the numbers and bracket tables of their margin type or charge.
+of `Assets`, inputs of the balance, values of the account (`AccountSide`), and the numbers and bracket tables of their
+margin type or charge.
 """
 
 from typing import NamedTuple
@@ -72,7 +73,10 @@ class _Slot(NamedTuple):
             counts,
             asset if balances.category is None else balances.category * assets.ratio.shape[0] + asset,
             None if balances.settlement is None else balances.settlement[:, slot],
-            take(assets.columns, asset) | own.values | {"is_collateral": jnp.where(counts, one, 0)},
+            take(assets.columns, asset)
+            | own.values
+            | {"is_collateral": jnp.where(counts, one, 0)}
+            | {name: values[:, slot] for name, values in (balances.inputs or {}).items()},
         )
 
     def values(self, assets: Assets, amount: Array) -> dict[str, Array]:
@@ -117,10 +121,14 @@ def collateral_value(
         plain = slot.values(assets, slot.amount)
         parts = {c.name: _parts(c, plain | take(model.charge_numbers[c.name], slot.asset), one) for c in model.charges}
         counted: dict[str, Array] = {}
+        owed: dict[str, Array] = {}
         for name, rule in model.rules:
             values = slot.values(assets, slot.settled(assets, own.settled[name])) if model.settles else plain
-            counted[name] = _counted(rule, values | take(model.numbers[name], slot.row), slot.is_collateral, one)
-        return _added(sums, plain["value"], counted, parts)
+            values = values | take(model.numbers[name], slot.row)
+            counted[name] = _counted(rule, values, slot.is_collateral, one)
+            if rule.owed is not None:
+                owed[name] = jnp.where(_is_empty(values), 0, evaluate(rule.owed, values, one))
+        return _added(sums, plain["value"], counted, owed, parts)
 
     types = [name for name, _ in model.rules]
     start = CollateralValue(
@@ -134,12 +142,22 @@ def collateral_value(
 
 def _parts(charge: BalanceCharge, values: dict[str, Array], one: Array) -> dict[str, Array]:
     """What one balance adds to the sums of a charge: nothing where it is 0, so that padding never counts."""
-    is_empty = values["amount"] == 0
+    is_empty = _is_empty(values)
     return {name: jnp.where(is_empty, 0, evaluate(expression, values, one)) for name, expression in charge.each}
 
 
+def _is_empty(values: dict[str, Array]) -> Array:
+    """True for a balance of 0 without open orders, and for padding."""
+    is_empty: Array = values["amount"] == 0
+    return is_empty & (values["orders"] == 0) if "orders" in values else is_empty
+
+
 def _added(
-    sums: CollateralValue, value: Array, counted: dict[str, Array], parts: dict[str, dict[str, Array]]
+    sums: CollateralValue,
+    value: Array,
+    counted: dict[str, Array],
+    owed: dict[str, Array],
+    parts: dict[str, dict[str, Array]],
 ) -> CollateralValue:
     if sums.debt:
         weighted = {name: sums.weighted[name] + jnp.maximum(more, 0) for name, more in counted.items()}
@@ -148,6 +166,6 @@ def _added(
     return CollateralValue(
         full=sums.full + value,
         weighted=weighted,
-        debt={name: total - jnp.minimum(counted[name], 0) for name, total in sums.debt.items()},
+        debt={name: total - jnp.minimum(counted[name], 0) + owed.get(name, 0) for name, total in sums.debt.items()},
         parts={c: {name: total + parts[c][name] for name, total in held.items()} for c, held in sums.parts.items()},
     )

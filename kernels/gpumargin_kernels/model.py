@@ -91,10 +91,14 @@ class DeltaPoints(NamedTuple):
 
 
 class BalanceRule(NamedTuple):
-    """Value of one balance that counts, accounting unit: of a positive one, and of a negative one (signed)."""
+    """Value of one balance that counts, accounting unit: of a positive one, and of a negative one (signed).
+
+    `owed` is required for any balance beside what counts of it; None = nothing.
+    """
 
     asset: Expression
     liability: Expression
+    owed: Expression | None = None
 
 
 class BalanceCharge(NamedTuple):

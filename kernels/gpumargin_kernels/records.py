@@ -142,6 +142,7 @@ class Balances(NamedTuple):
     account: Leaf  # [A] int32, place of the account in its part
     category: Leaf = None  # [A] int32, what overrides numbers by asset, 0 = nothing; None = the model has none
     settlement: Leaf = None  # [A, L] int32 column of `Settlement`, -1 = nothing settles here; None = nothing settles
+    inputs: dict[str, Leaf] | None = None  # [A, L] each, what else of a balance the model names; 0 in padding
 
 
 class Buckets(NamedTuple, Generic[Bucket]):
@@ -158,3 +159,4 @@ class Book(NamedTuple):
     cash_legs: Buckets[CashLegs]
     unit_slots: Buckets[UnitSlots]
     balances: Buckets[Balances]
+    settings: dict[str, Leaf]  # [A] each, numbers that accounts set for themselves

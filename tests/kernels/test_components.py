@@ -324,5 +324,5 @@ def test_scenario_mean_is_the_mean_of_its_members(which: str, members: tuple[int
     source = {"scan": Charge(np.array([10.0]), np.zeros(1, np.int32), jnp.array([[-3.0, -10.0, 3.0]]))}
     component = Component("mean", "scenario_mean", (("of", "scan"), ("which", which), ("members", members)))
     market, unit = UnitMarket(one, one, one, one), jnp.zeros(1, jnp.int32)
-    row = RowSide((), unit, market, np.ones((1, 3)), {}, Assets(one, one), source)
+    row = RowSide((), unit, market, np.ones((1, 3)), {}, Assets(one, one, {}), source)
     assert KINDS["scenario_mean"].charge(component, model(), row).amount == expected

@@ -306,9 +306,18 @@ def _minor(value: float, decimals: int, *, up: bool) -> int | None:
 
 
 def account_row(
-    account: Account, market: Market, units: list[Row], *, margins: dict[str, float], collateral: dict[str, float]
+    account: Account,
+    market: Market,
+    units: list[Row],
+    *,
+    margins: dict[str, float],
+    collateral: dict[str, float],
+    counted: dict[str, float] | None = None,
 ) -> Row:
-    """The account's row from its units, its margins and its collateral value per margin type."""
+    """The account's row from its units, its margins and its collateral value per margin type.
+
+    `counted` is what else supports margin, by type: all P&L and option value where it is not given.
+    """
     row: Row = {"account_id": account.account_id, "pool": account.pool}
     for name in ("option_value", "unrealised_pnl", *GREEKS):
         row[name] = sum(number(unit, name) for unit in units)
@@ -316,9 +325,10 @@ def account_row(
     row["equity"] = sum(b.amount * market.ratio(b.asset) for b in account.balances) + legs
     for kind in MARGIN_TYPES:
         row[f"{kind}_collateral_value"] = collateral[kind]
-        row[f"{kind}_balance"] = collateral[kind] + legs
+        beside = legs if counted is None else counted[kind]
+        row[f"{kind}_balance"] = collateral[kind] + beside
         row[f"{kind}_margin"] = margins[kind]
-        row[f"{kind}_excess"] = collateral[kind] + legs - margins[kind]
+        row[f"{kind}_excess"] = collateral[kind] + beside - margins[kind]
         row[f"{kind}_margin_minor"] = _minor(margins[kind], market.decimals(), up=True)
     row["equity_minor"] = _minor(number(row, "equity"), market.decimals(), up=False)
     maintenance = margins["maintenance"]

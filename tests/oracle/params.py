@@ -1,4 +1,4 @@
-"""Parameter sets typed by hand from the reference page, section 6.2, and one for the correlated model."""
+"""Parameter sets typed by hand from the reference page, sections 6.1 and 6.2, and one for the correlated model."""
 
 from typing import Any
 
@@ -67,4 +67,73 @@ CORRELATED_EXAMPLE: dict[str, Any] = {
             "liability_weight": 1.05,
         },
     },
+}
+
+_OPTION_NAMES = (
+    "max_spot", "min_spot", "mm_call_spot", "mm_put_spot", "mm_put_mtm", "unpaired_im", "unpaired_mm", "mm_offset"
+)  # fmt: skip
+_SM_COMMON: dict[str, Any] = {
+    "oracle": {
+        **{f"{name}_threshold": {"default": 0.55} for name in ("perp", "option", "base")},
+        "factor": {"default": 1.0},
+    },
+    "depeg": {"threshold": {"default": 0.99}, "factor": {"default": 2.0}},
+}
+
+
+def _by_market(names: tuple[str, ...], rows: dict[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
+    """Rows of numbers by market as columns by name."""
+    return {name: {market: row[i] for market, row in rows.items()} for i, name in enumerate(names)}
+
+
+SM_SCRIPT: dict[str, Any] = _SM_COMMON | {
+    "perp": _by_market(("mm", "im"), {"default": (0.065, 0.10)}),
+    "option": _by_market(_OPTION_NAMES, {"default": (0.15, 0.13, 0.09, 0.09, 0.09, 1.2, 1.1, 1.05)}),
+    "base": _by_market(
+        ("margin_factor", "im_scale"), {"default": (0.0, 0.0), "ETH": (0.8, 0.9375), "BTC": (0.75, 0.93)}
+    ),
+}
+
+_LARGE = (0.15, 0.13, 0.09, 0.09, 0.09, 1.2, 1.1, 1.05)
+SM_CHAIN_2025_12: dict[str, Any] = _SM_COMMON | {
+    "perp": _by_market(
+        ("mm", "im"),
+        {
+            "default": (0.2, 0.33333),
+            "ETH": (0.05, 0.066),
+            "BTC": (0.05, 0.066),
+            "SOL": (0.067, 0.077),
+            "HYPE": (0.10, 0.15),
+            "AAVE": (0.067, 0.10),
+            "PEPE": (0.143, 0.20),
+            "XRP": (0.067, 0.10),
+        },
+    ),
+    "option": _by_market(
+        _OPTION_NAMES,
+        {
+            "default": (0.35, 0.30, 0.18, 0.18, 0.18, 1.4, 1.3, 1.05),
+            "ETH": _LARGE,
+            "BTC": _LARGE,
+            "AAVE": _LARGE,
+            "SOL": (0.24, 0.18, 0.14, 0.14, 0.14, 1.25, 1.2, 1.05),
+            "HYPE": (0.30, 0.25, 0.18, 0.18, 0.18, 1.3, 1.25, 1.05),
+            "SNX": (0.35, 0.30, 0.15, 0.15, 0.15, 1.4, 1.3, 1.05),
+        },
+    ),
+    "base": _by_market(
+        ("margin_factor", "im_scale"),
+        {
+            "default": (0.0, 0.0),
+            "ETH": (0.8, 0.9375),
+            "BTC": (0.75, 0.93),
+            "HYPE": (0.6, 0.834),
+            "AAVE": (0.74, 0.9),
+            "SNX": (0.0, 0.0),
+            "USDT": (0.98, 0.92),
+            "wstETH": (0.8, 0.9),
+            "fxUSDC": (0.995, 0.995),
+            "DRV": (0.15, 0.66),
+        },
+    ),
 }

@@ -30,11 +30,11 @@ _PLACES = {
     "oracle": {
         "perp_threshold": "components.oracle_perp.numbers.threshold",
         "option_threshold": "components.oracle_options.numbers.threshold",
-        "base_threshold": "components.oracle_base.numbers.threshold",
+        "base_threshold": "components.oracle_token.numbers.threshold",
         "factor": "parameters.oracle_rate",
     },
     "depeg": {"threshold": "components.peg.threshold", "factor": "components.peg.factor"},
-    "base": {"margin_factor": "parameters.base_share", "im_scale": "parameters.base_scale"},
+    "base": {"margin_factor": "parameters.token_share", "im_scale": "parameters.token_scale"},
 }
 _INSTRUMENT = {
     "instrument_id": pl.String,

@@ -16,6 +16,7 @@ from tests.reference.folders import NOT_YET, found_files, read_cases
 from tests.reference.pm1_books import results_of
 from tests.reference.test_greeks import HANDLED as GREEKS
 from tests.reference.test_lending import HANDLED as LENDING
+from tests.reference.test_portfolio_margins import HANDLED as PORTFOLIOS
 from tests.reference.test_rate_venues import HANDLED as RATES
 from tests.reference.test_scenario_grids import HANDLED as GRIDS
 from tests.reference.test_sensitivities import HANDLED as SENSITIVITIES
@@ -58,7 +59,7 @@ def cases(*names: str) -> list[Any]:
 
 
 def test_every_case_file_is_handled_or_stands_in_the_list() -> None:
-    handled = HANDLED | GREEKS | GRIDS | LENDING | RATES | SENSITIVITIES
+    handled = HANDLED | GREEKS | GRIDS | LENDING | PORTFOLIOS | RATES | SENSITIVITIES
     unknown = [name for name in found_files() if name not in handled and name not in NOT_YET]
     assert not unknown, f"nothing handles {unknown}"
     assert not handled & set(NOT_YET)

@@ -24,7 +24,7 @@ ACCOUNT = "a"
 _TERMS = {
     "instrument_id": pl.String, "kind": pl.String, "underlying": pl.String, "settlement": pl.String,
     "quote": pl.String, "contract_size": pl.Float64, "strike": pl.Float64, "expiry": TIME, "option_type": pl.String,
-    "price_cap": pl.Float64,
+    "price_cap": pl.Float64, "inverse": pl.Boolean,
 }  # fmt: skip
 _MARKS = ("mark_price", "mark_iv", "delta", "open_interest", "skew", "funding_rate")
 
@@ -37,6 +37,7 @@ class Held:
     quantity: float = 0.0
     mark: float | None = None
     entry: float | None = None
+    unsettled: float = 0.0
     kind: str = "perpetual"
     name: str | None = None
     terms: Mapping[str, Any] | None = None  # more columns of instruments
@@ -55,6 +56,7 @@ def book_of(
     *,
     balances: Mapping[str, float] | None = None,
     prices: Mapping[str, float] | None = None,
+    twaps: Mapping[str, float] | None = None,
     settings: Sequence[tuple[str | None, str, float]] = (),
     assets: Sequence[Mapping[str, Any]] = (),
     money: str = "USDC",
@@ -64,7 +66,8 @@ def book_of(
     Args:
       held: contracts.
       balances: amounts by asset; a little cash if there is neither a balance nor a position.
-      prices: more prices, USD; `settings`: subject, name, value; `assets`: rows of that table.
+      prices: more prices, USD.
+      twaps: time-weighted prices where they are not the price.
       settings: numbers that the account sets: subject, name, value.
       assets: rows of the table assets.
       money: what contracts are quoted and settled in; worth 1 unless `prices` says otherwise.
@@ -74,11 +77,17 @@ def book_of(
     tables = {
         "instruments": pl.DataFrame([_terms(h, money) for h in held], schema=_TERMS),
         "marks": _marks(held),
-        "forwards": pl.DataFrame(schema={"underlying": pl.String, "expiry": TIME, "forward": pl.Float64}),
-        "prices": pl.DataFrame({"asset": [*every], "price": [float(price) for price in every.values()]}),
+        "forwards": _forwards(held),
+        "prices": pl.DataFrame(
+            {
+                "asset": [*every],
+                "price": [float(price) for price in every.values()],
+                "twap": [float((twaps or {}).get(asset, price)) for asset, price in every.items()],
+            }
+        ),
         "positions": pl.DataFrame(
-            [(h.instrument, float(h.quantity), h.entry) for h in held if h.quantity],
-            schema={"instrument_id": pl.String, "quantity": pl.Float64, "entry_price": pl.Float64},
+            [(h.instrument, float(h.quantity), h.entry, float(h.unsettled)) for h in held if h.quantity or h.unsettled],
+            schema={"instrument_id": pl.String, **dict.fromkeys(("quantity", "entry_price", "unsettled"), pl.Float64)},
             orient="row",
         ),
         "balances": pl.DataFrame({"asset": [*amounts], "amount": [float(amount) for amount in amounts.values()]}),
@@ -99,6 +108,14 @@ def _terms(held: Held, money: str) -> dict[str, Any]:
     dated = {"expiry": EXPIRY} if held.kind in {"future", "option"} else {}
     own = {"instrument_id": held.instrument, "kind": held.kind, "underlying": held.unit, "settlement": money}
     return {**dict.fromkeys(_TERMS), "quote": money, "contract_size": 1.0} | own | dated | dict(held.terms or {})
+
+
+def _forwards(held: Sequence[Held]) -> pl.DataFrame:
+    """Forwards of units with options: their index price."""
+    level = {h.unit: h.spot or h.mark for h in held if h.kind == "option"}
+    schema = {"underlying": pl.String, "forward": pl.Float64, "expiry": TIME}
+    rows = [(unit, None if price is None else float(price), EXPIRY) for unit, price in level.items()]
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _marks(held: Sequence[Held]) -> pl.DataFrame:
