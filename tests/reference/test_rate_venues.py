@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -317,6 +318,11 @@ def _drift_account(book: dict[str, Any], model: MarginModel, margin_type: str) -
     return {"requirement": row[f"{margin_type}_margin"], "collateral": row[f"{margin_type}_collateral_value"]}
 
 
+def _quote_index(config: Inputs) -> int:
+    """Index of the token that spot markets are quoted in."""
+    return int(re.findall(r"index (\d+)", next(iter(config["spot_markets"].values())))[1])
+
+
 def mango_health(given: Inputs) -> dict[str, Any]:
     """Tokens T0, T1, ...; what a perpetual's position paid or got is its cash due, so that its entry is 0."""
     config, names = given["config"], [f"T{i}" for i in range(len(given["tokens"]))]
@@ -336,7 +342,7 @@ def mango_health(given: Inputs) -> dict[str, Any]:
     banks = given.get("bank_settings", [{}] * len(names))
     prices = {name: token["price"] for name, token in zip(names, config["tokens"], strict=True)}
     book = book_of(
-        [held],
+        [held, *_mango_spot(given, names)],
         balances={name: amount + more for name, amount, more in zip(names, given["tokens"], free, strict=True)},
         prices=prices | {"P": perp["price"]},
         assets=[
@@ -346,6 +352,28 @@ def mango_health(given: Inputs) -> dict[str, Any]:
     )
     row = result_of(book, load_model("mango-v4").replace(_mango_numbers(config, names, banks))).account
     return {"init_health": row["initial_excess"], "maint_health": row["maintenance_excess"]}
+
+
+def _mango_spot(given: Inputs, names: list[str]) -> list[Held]:
+    """Spot orders of every market; where a case gives no limit, the oracle's."""
+    found = []
+    for market, words in given["config"]["spot_markets"].items():
+        base, quote = (int(index) for index in re.findall(r"index (\d+)", words))
+        reserved_quote, reserved_base = given[f"orders_{market}"]
+        oracle = given["config"]["tokens"][base]["price"] / given["config"]["tokens"][quote]["price"]
+        bid, ask = given.get(f"highest_bid_{market}", oracle), given.get(f"lowest_ask_{market}", oracle)
+        orders = [("buy", reserved_quote / bid, bid), ("sell", reserved_base, ask)]
+        terms = {"quote": names[quote], "settlement": names[quote]}
+        found.append(
+            Held(
+                unit=names[base],
+                kind="spot",
+                spot=given["config"]["tokens"][base]["price"],
+                terms=terms,
+                orders=[order for order in orders if order[1]],
+            )
+        )
+    return found
 
 
 def _mango_numbers(config: Inputs, names: list[str], banks: list[Inputs]) -> dict[str, float]:
@@ -360,6 +388,12 @@ def _mango_numbers(config: Inputs, names: list[str], banks: list[Inputs]) -> dic
         )
         if f"{short}_{theirs}" in perp
     }
+    quote = config["tokens"][_quote_index(config)]
+    for short, margin_type in types.items():
+        place = f"collateral.{margin_type}.numbers.quote"
+        numbers[f"{place}_asset_weight"] = quote[f"{short}_asset_weight"]
+        numbers[f"{place}_liability_weight"] = quote[f"{short}_liab_weight"]
+    numbers[f"balances.quote_held.numbers.is_quote.{names[_quote_index(config)]}"] = 1
     for name, token, bank in zip(names, config["tokens"], banks, strict=True):
         for short, margin_type in types.items():
             place = f"collateral.{margin_type}.numbers"
@@ -431,8 +465,6 @@ def form_of(name: str, given: Inputs) -> str:
     """Name of a case's form: its `kind`, or the first form or form not handled yet whose keys it has."""
     if "kind" in given:
         return str(given["kind"])
-    if any(any(reserved) for key, reserved in given.items() if key.startswith("orders_")):
-        return "spot_orders"
     keys = {form: wanted for form, (wanted, _) in FORMS[name].items()}
     keys |= {form: wanted for form, (wanted, _) in NOT_YET_FORMS.get(f"exchange_vectors/{name}.json", {}).items()}
     return next((form for form, wanted in keys.items() if wanted <= set(given)), f"keys {sorted(given)}")
