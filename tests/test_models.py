@@ -162,7 +162,7 @@ BROKEN = [
     pytest.param(
         "parameters.im_factor = 1.3",
         "parameters.im_factor = true",
-        ["parameters.im_factor", "True"],
+        ["parameters.im_factor", "found true"],
         id="boolean for a number",
     ),
     pytest.param("parameters.im_factor = 1.3", "parameters.im_factor = nan", ["parameters.im_factor", "nan"], id="nan"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
 from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
-from gpumargin.modelfile.numbers import DEFAULT, Strict
+from gpumargin.modelfile.numbers import DEFAULT, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin.modelfile.file import ModelFile
@@ -72,11 +73,8 @@ def _type_names(types: Collection[str]) -> set[str]:
 def _each(place: str, texts: Mapping[str, str], parse: Callable[[str], Expression]) -> dict[str, Expression]:
     found: dict[str, Expression] = {}
     for name, text in texts.items():
-        try:
+        with placed(f"{place}.{name}"):
             found[name] = parse(text)
-        except ValueError as error:
-            message = f"{place}.{name}: {error}"
-            raise ValueError(message) from None
     return found
 
 
@@ -88,7 +86,7 @@ def _charges(
         try:
             found[name] = table.parsed({*scalars, *found}, formulas)
         except ValueError as error:
-            message = f"balances.{name}: {error}"
+            message = f"balances.{name}.{error}"
             raise ValueError(message) from None
     return found
 
@@ -127,17 +125,13 @@ def check_account(file: ModelFile) -> set[str]:
 
 
 def _check_rule(file: ModelFile, margin_type: str) -> set[str]:
-    """Names that the rule of one margin type uses; all of its numbers are among them."""
-    table = file.collateral_of(margin_type)
+    """Names that the rule of one margin type uses."""
     try:
         rule = file.rule_of(margin_type)
     except ValueError as error:
         message = f"collateral of {margin_type}: {error}"
         raise ValueError(message) from None
     used = set().union(*map(names_in, rule.expressions()))
-    unused = {*table.numbers, *table.tables} - used
-    if unused:
-        _fail(f"collateral of {margin_type}: {sorted(unused)} are named by none of its expressions")
     if rule.owed is not None and file.debt != "requirement":
         _fail(f'collateral of {margin_type}: owed is part of the requirement; say debt = "requirement"')
     return used
@@ -154,9 +148,8 @@ def _check_debt(file: ModelFile, margins: Mapping[str, Expression]) -> None:
 
 def _check_types(file: ModelFile) -> None:
     for place in ("counted", "account"):
-        unknown = set(getattr(file, place)) - set(file.margin)
-        if unknown:
-            _fail(f"{place}: {sorted(unknown)} are no margin types; they are {sorted(file.margin)}")
+        for name in sorted(set(getattr(file, place)) - set(file.margin)):
+            _fail(f"{place}.{name}: no margin type; they are {sorted(file.margin)}{suggestion(name, file.margin)}")
 
 
 def _check_categories(file: ModelFile) -> None:

@@ -37,6 +37,7 @@ from gpumargin_kernels.normal import (
 )
 from gpumargin_kernels.offset import offset_loss
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.payoff import lowest_payoffs
 from gpumargin_kernels.ranking import risk_order
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
@@ -130,6 +131,7 @@ __all__ = [
     "leg_stage",
     "leg_sums",
     "liquidation_price",
+    "lowest_payoffs",
     "marginal",
     "normal_cdf",
     "normal_density",
