@@ -52,7 +52,7 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
     known = {*scalars, *ACCOUNT_NAMES, *file.balances}
     return AccountExpressions(
         _each("counted", texts, lambda text: with_formulas(text, file.formulas, of_unit)),
-        _charges(file.balances, scalars),
+        _charges(file.balances, scalars, file.formulas),
         _margins(file, known),
         _each("status", file.status.given(), lambda text: parse_predicate(text, known | _type_names(file.margin))),
     )
@@ -78,11 +78,13 @@ def _each(place: str, texts: Mapping[str, str], parse: Callable[[str], Expressio
     return found
 
 
-def _charges(tables: Mapping[str, BalanceChargeTable], scalars: Collection[str]) -> dict[str, ParsedCharge]:
+def _charges(
+    tables: Mapping[str, BalanceChargeTable], scalars: Collection[str], formulas: Mapping[str, str]
+) -> dict[str, ParsedCharge]:
     found: dict[str, ParsedCharge] = {}
     for name, table in tables.items():
         try:
-            found[name] = table.parsed({*scalars, *found})
+            found[name] = table.parsed({*scalars, *found}, formulas)
         except ValueError as error:
             message = f"balances.{name}.{error}"
             raise ValueError(message) from None
@@ -123,17 +125,13 @@ def check_account(file: ModelFile) -> set[str]:
 
 
 def _check_rule(file: ModelFile, margin_type: str) -> set[str]:
-    """Names that the rule of one margin type uses; all of its numbers are among them."""
-    table = file.collateral_of(margin_type)
+    """Names that the rule of one margin type uses."""
     try:
         rule = file.rule_of(margin_type)
     except ValueError as error:
         message = f"collateral of {margin_type}: {error}"
         raise ValueError(message) from None
     used = set().union(*map(names_in, rule.expressions()))
-    unused = {*table.numbers, *table.tables} - used
-    if unused:
-        _fail(f"collateral of {margin_type}: {sorted(unused)} are named by none of its expressions")
     if rule.owed is not None and file.debt != "requirement":
         _fail(f'collateral of {margin_type}: owed is part of the requirement; say debt = "requirement"')
     return used
