@@ -165,6 +165,13 @@ def test_okx_hedged_size_pays_the_cost_of_closing_in_brackets() -> None:
     assert found["maintenance_margin"] == unit["mr7"]
 
 
+def test_okx_charges_what_dollar_coins_hedge_of_each_other() -> None:
+    plain, _ = account("okx-pm", [perpetual(2)])
+    given, _ = account("okx-pm", [perpetual(2)], settings={"stablecoin_hedged": 1_500_000})
+    assert given["maintenance_margin"] - plain["maintenance_margin"] == close(5_000 + 5_000)
+    assert given["initial_margin"] - plain["initial_margin"] == close(1.3 * 10_000)
+
+
 def test_okx_collateral_counts_in_brackets_of_its_value() -> None:
     found, _ = account("okx-pm", [perpetual(1)], balances={"BETH": 1_500.0})  # 3,000,000 USD
     assert found["maintenance_collateral_value"] == close(2e6 * 0.95 + 1e6 * 0.85)
@@ -300,6 +307,7 @@ def test_initial_margin_is_never_below_maintenance_and_every_account_adds_up(mod
     run = tiny(model)
     assert (run.accounts["initial_margin"] >= run.accounts["maintenance_margin"]).all()
     assert (run.accounts["maintenance_margin"] >= 0).all()
+    assert "unknown" not in run.accounts["status"].to_list()
     assert all(explained.checks["ok"].all() for explained in every(run))
 
 
