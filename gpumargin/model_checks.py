@@ -89,9 +89,9 @@ def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bool
     names = texts(book.tables["account_parameters"], "name").astype(str)
     is_own = included[accounts.of_parameters]
     is_unknown = ~np.isin(names, sorted(model.file.settable))
-    by_unit = sorted({*model.file.settable} & {*model.file.leg_inputs()})
+    with_subject = sorted({*model.file.leg_inputs(), *model.file.balance_inputs()})
     has_subject = texts(book.tables["account_parameters"], "subject") != np.array(None)
-    is_misplaced = ~is_unknown & has_subject & ~np.isin(names, by_unit)
+    is_misplaced = ~is_unknown & has_subject & ~np.isin(names, with_subject)
     known = ", ".join(sorted(model.file.settable)) or "none"
     wrongs = (
         (is_unknown, f"accounts of {model.label} cannot set it; numbers that they can set: {known}"),

@@ -128,7 +128,7 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         inputs=file.leg_inputs(),
         balance_inputs=file.balance_inputs(),
         categories=category_codes(file),
-        settable={name: values for name, values in file.settable.items() if name in file.leg_inputs()},
+        settable=file.settable,
         account_settings=account_settings(file),
     )
     bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)

@@ -203,7 +203,7 @@ def leg_book(
       balance_inputs: what else of a balance the model names: `bids`, `asks` and `orders` of spot, with which an asset
         that has orders but no balance gets a balance of 0, and numbers that accounts may set.
       categories: code of every category that `accounts.emode` may name; None or empty = the model has none.
-      settable: numbers by unit that accounts may set for the legs of a unit in `account_parameters`.
+      settable: numbers by unit or asset that accounts may set for legs and balances in `account_parameters`.
       account_settings: numbers that they may set as a whole there, with their defaults.
 
     Returns:
@@ -214,7 +214,8 @@ def leg_book(
     rows = _position_rows(positions, accounts.of_positions, contracts, keep_empty=keep_empty)
     rows = _with_base_legs(rows, balances, accounts.of_balances, contracts)
     rows = _with_inputs(rows, tables.get("orders"), accounts, contracts, inputs)
-    rows = _with_settings(rows, tables.get("account_parameters"), accounts, contracts, settable or {})
+    of_legs = {name: values for name, values in (settable or {}).items() if name in inputs}
+    rows = _with_settings(rows, tables.get("account_parameters"), accounts, contracts, of_legs)
     if not included.all():
         rows = rows.take(included[rows.account])
     rows = _sorted(replace(rows, account=renumbered[rows.account]), contracts.padding + 1)
