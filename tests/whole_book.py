@@ -25,6 +25,7 @@ OWN = ("positions", "balances", "accounts", "orders", "account_parameters")
 RICH, EMPTY = "rich-", "empty-"  # prefixes of the twins of accounts
 UNDERLYINGS = 4
 MOST_LEGS = 8  # of an account in a small book, so that all rows fall into one bucket
+MAKERS_HOLD = 30  # legs and more
 FUTURES = ("BTC", "ETH")
 FAR_PUTS = {"BTC-450000-P": 450_000.0, "BTC-9000-P": 9_000.0}
 TOKENS = {
@@ -82,9 +83,13 @@ def with_prices(tables: Tables, rng: np.random.Generator) -> Tables:
     spread = pl.Series(rng.uniform(0.97, 1.03, frame.height))
     frame = frame.with_columns(twap=pl.col("price") * spread, collateral_price=pl.col("price") * 0.999)
     frame = frame.with_columns(emode_price=pl.when(asset == "WETH").then(pl.col("price") * 1.001))
-    pools = pl.DataFrame({"asset": frame["asset"], "decimals": 8}).with_columns(
-        total_deposits=pl.Series(rng.uniform(1e3, 1e6, frame.height)),
-        total_borrows=pl.Series(rng.uniform(1e2, 1e5, frame.height)),
+    pools = (
+        frame.select("asset")
+        .join(tables["assets"], on="asset", how="left", maintain_order="left")
+        .with_columns(
+            total_deposits=pl.Series(rng.uniform(1e3, 1e6, frame.height)),
+            total_borrows=pl.Series(rng.uniform(1e2, 1e5, frame.height)),
+        )
     )
     return {**tables, "prices": frame, "assets": pools}
 
@@ -158,6 +163,8 @@ def with_whales(tables: Tables, rng: np.random.Generator) -> Tables:
     """Some accounts thousands of times as large, so that upper brackets and caps bind too."""
     whales = chosen(rng, tables["accounts"].select(KEYS), 0.15)
     whales = whales.with_columns(factor=pl.Series(10.0 ** rng.uniform(2, 5, whales.height)))
+    makers = tables["positions"].group_by(KEYS).len().filter(pl.col("len") > MAKERS_HOLD)  # large already
+    whales = whales.join(makers, on=KEYS, how="anti", maintain_order="left")
     found = dict(tables)
     for name, column in (("positions", "quantity"), ("balances", "amount")):
         joined = tables[name].join(whales, on=KEYS, how="left", maintain_order="left")
