@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gpumargin.errors import UsageError
+from gpumargin.model_problems import problems, unknown_columns, unknown_paths
 from gpumargin.modelfile import ModelFile
 
 
@@ -68,21 +69,21 @@ def _set(raw: dict[str, Any], key: str, value: object) -> None:
     table[last] = value
 
 
-def _problem(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "file"
-    found = error["input"]
-    shown = f", found {found!r}" if isinstance(found, (str, int, float, bool)) else ""
-    return f"  {place}: {error['msg']}{shown}"
-
-
 def _validated(raw: dict[str, Any], where: str, overrides: Mapping[str, object]) -> MarginModel:
     try:
         file = ModelFile.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(_problem(e) for e in error.errors())
-        message = f"{where} is not a valid model file:\n{problems}\nsee `gpumargin models --schema` for what is allowed"
-        raise UsageError(message) from None
+        raise _refusal(where, problems(error.errors(), raw, ModelFile.model_json_schema())) from None
+    lost = [] if overrides else [*unknown_paths(file.provenance, raw), *unknown_columns(file.requires)]
+    if lost:
+        raise _refusal(where, lost)
     return MarginModel(file, raw, dict(overrides))
+
+
+def _refusal(where: str, found: list[str]) -> UsageError:
+    listed = "\n".join(f"  {problem}" for problem in found)
+    message = f"{where} is not a valid model file:\n{listed}\nsee `gpumargin models --schema` for what is allowed"
+    return UsageError(message)
 
 
 def _builtin() -> dict[str, dict[date, str]]:

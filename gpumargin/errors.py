@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import polars as pl
 
 FAILURE_COLUMNS = ("code", "table", "file", "row", "column", "value", "message", "remedy")
@@ -47,3 +50,9 @@ class ResourceError(GpumarginError):
     """The machine lacks what the run needs: a device, memory or disk."""
 
     exit_code = 5
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """End of a message about a word that is not known: the known one that looks like it, if any."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

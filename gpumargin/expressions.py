@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from gpumargin.errors import suggestion
+
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
 
@@ -24,6 +26,7 @@ _GRAMMAR = (
     "names, numbers, + - * /, parentheses, where(a < b, x, y) with < <= > >=, marginal(x, table), bracket(x, table), "
     f"and the functions {', '.join(_CALLS)}"
 )
+_CONDITIONS = "comparisons < <= > >= of two expressions, joined by and, or, such as 'equity < 0 and initial_margin > 0'"
 
 
 def parse_expression(text: str, names: Collection[str], tables: Collection[str] = ()) -> Expression:
@@ -124,7 +127,8 @@ class _Reader:
                 return ("min" if isinstance(op, ast.And) else "max", *map(self.predicate, parts))
             case ast.Compare():
                 return self._compared(node, node, (1.0, 0.0))
-        return self._refused(node)
+        message = f"{ast.unparse(node)!r} in {self.text!r} is no condition; use {_CONDITIONS}"
+        raise ValueError(message)
 
     def _where(self, node: ast.expr, compare: ast.Compare, choices: list[ast.expr]) -> Expression:
         if len(choices) != _WHERE_CHOICES:
@@ -149,7 +153,8 @@ class _Reader:
     def _known(self, name: str, known: Collection[str]) -> str:
         if name in known:
             return name
-        message = f"unknown name {name!r} in {self.text!r}; known here: {', '.join(sorted(known)) or 'none'}"
+        listed = ", ".join(sorted(known)) or "none"
+        message = f"unknown name {name!r} in {self.text!r}; known here: {listed}{suggestion(name, known)}"
         raise ValueError(message)
 
     def _refused(self, node: ast.expr) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+from gpumargin.errors import UsageError
 from gpumargin.run import margin
 from gpumargin.tables import Book, read_book
 from tests.books import AS_OF, tiny_book, with_cell
@@ -173,6 +174,28 @@ def test_a_digital_option_has_no_rule_and_its_holders_are_unknown() -> None:
     status = dict(run.accounts.select("account_id", pl.col("status").cast(pl.String)).unique("account_id").iter_rows())
     assert {status["alice"], status["bob"], status["carol"]} == {"unknown"}
     assert status["dave"] != "unknown"
+
+
+def test_who_only_owns_options_and_tokens_that_count_nothing_is_exactly_at_zero() -> None:
+    of = case(option("call", 1900.0, 3.3, vol=0.7), option("put", 2100.0, 0.1, vol=0.9), base_amount=3.7)
+    run = run_of(of, token_share=0.0)
+    account = run.accounts.row(0, named=True)
+    assert account["initial_excess"] == account["maintenance_excess"] == account["maintenance_margin"] == 0.0
+    assert (account["status"], account["health"]) == ("healthy", None)
+    assert account["equity"] == pytest.approx(account["option_value"] + 7400.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"components.options_initial.level": "strike"}, id="at another level"),
+        pytest.param({"components.options_initial.legs": ["call", "put"]}, id="of some of the options"),
+        pytest.param({"components.depeg.amount": "lowest_payoff"}, id="in the amount"),
+    ],
+)
+def test_the_lowest_payoff_is_a_name_of_all_options_of_an_expiry_only(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"unknown name 'lowest_payoff'"):
+        sm_books.load_model(SM).replace(change)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.3])

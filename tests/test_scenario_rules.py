@@ -95,7 +95,7 @@ def test_a_weight_by_expression_gives_the_bits_of_the_same_numbers() -> None:
     [
         ({"scenarios__grid": [{"spot": 1.1, "vol": "skew_abs"}], "skew": SKEW}, ["skew_abs", "leaves spot"]),
         ({"scenarios__grid": TURNS}, ["scenarios.grid", "[skew]"]),
-        ({"scenarios__grid": [{"spot": 1.1, "weight": "movement"}]}, ["scenarios.grid.weight", "movement", "range"]),
+        ({"scenarios__grid": [{"spot": 1.1, "weight": "movement"}]}, ["scenarios.grid.0.weight", "movement", "range"]),
         ({"scenarios__grid": [{"spot": 0.0}], "scenario_rules": {"pnl_currency": "coin"}}, ["coins", "level of 0"]),
         ({"components__scan__post": "pnl * share"}, ["components.scan.post", "share", "pnl"]),
         ({"components__scan__numbers": {"share": 0.5}}, ["components.scan", "share", "not used"]),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
 from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
-from gpumargin.modelfile.numbers import DEFAULT, Strict
+from gpumargin.modelfile.numbers import DEFAULT, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin.modelfile.file import ModelFile
@@ -51,7 +52,7 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
     known = {*scalars, *ACCOUNT_NAMES, *file.balances}
     return AccountExpressions(
         _each("counted", texts, lambda text: with_formulas(text, file.formulas, of_unit)),
-        _charges(file.balances, scalars),
+        _charges(file.balances, scalars, file.formulas),
         _margins(file, known),
         _each("status", file.status.given(), lambda text: parse_predicate(text, known | _type_names(file.margin))),
     )
@@ -72,21 +73,20 @@ def _type_names(types: Collection[str]) -> set[str]:
 def _each(place: str, texts: Mapping[str, str], parse: Callable[[str], Expression]) -> dict[str, Expression]:
     found: dict[str, Expression] = {}
     for name, text in texts.items():
-        try:
+        with placed(f"{place}.{name}"):
             found[name] = parse(text)
-        except ValueError as error:
-            message = f"{place}.{name}: {error}"
-            raise ValueError(message) from None
     return found
 
 
-def _charges(tables: Mapping[str, BalanceChargeTable], scalars: Collection[str]) -> dict[str, ParsedCharge]:
+def _charges(
+    tables: Mapping[str, BalanceChargeTable], scalars: Collection[str], formulas: Mapping[str, str]
+) -> dict[str, ParsedCharge]:
     found: dict[str, ParsedCharge] = {}
     for name, table in tables.items():
         try:
-            found[name] = table.parsed({*scalars, *found})
+            found[name] = table.parsed({*scalars, *found}, formulas)
         except ValueError as error:
-            message = f"balances.{name}: {error}"
+            message = f"balances.{name}.{error}"
             raise ValueError(message) from None
     return found
 
@@ -125,17 +125,13 @@ def check_account(file: ModelFile) -> set[str]:
 
 
 def _check_rule(file: ModelFile, margin_type: str) -> set[str]:
-    """Names that the rule of one margin type uses; all of its numbers are among them."""
-    table = file.collateral_of(margin_type)
+    """Names that the rule of one margin type uses."""
     try:
         rule = file.rule_of(margin_type)
     except ValueError as error:
         message = f"collateral of {margin_type}: {error}"
         raise ValueError(message) from None
     used = set().union(*map(names_in, rule.expressions()))
-    unused = {*table.numbers, *table.tables} - used
-    if unused:
-        _fail(f"collateral of {margin_type}: {sorted(unused)} are named by none of its expressions")
     if rule.owed is not None and file.debt != "requirement":
         _fail(f'collateral of {margin_type}: owed is part of the requirement; say debt = "requirement"')
     return used
@@ -152,9 +148,8 @@ def _check_debt(file: ModelFile, margins: Mapping[str, Expression]) -> None:
 
 def _check_types(file: ModelFile) -> None:
     for place in ("counted", "account"):
-        unknown = set(getattr(file, place)) - set(file.margin)
-        if unknown:
-            _fail(f"{place}: {sorted(unknown)} are no margin types; they are {sorted(file.margin)}")
+        for name in sorted(set(getattr(file, place)) - set(file.margin)):
+            _fail(f"{place}.{name}: no margin type; they are {sorted(file.margin)}{suggestion(name, file.margin)}")
 
 
 def _check_categories(file: ModelFile) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gpumargin.expressions import parse_expression
-from gpumargin.modelfile.numbers import Strict
+from gpumargin.modelfile.numbers import Strict, placed
 
 ShareOfOne = Annotated[float, Field(ge=0, le=1)]
 CorrelationNumber = Annotated[float, Field(ge=-1, le=1)]
@@ -129,7 +129,8 @@ def check_aggregation(
         _fail(f"aggregation.margin: has {sorted(rule.margin)}, margin types are {sorted(margin)}")
     known = {*components, *rule.numbers, *rule.outputs, *(() if rule.needs_margin else margin)}
     for name, text in rule.margin.items():
-        parse_expression(text, known)
+        with placed(f"aggregation.margin.{name}"):
+            parse_expression(text, known)
         known.add(name)
     if isinstance(rule, Offset) and rule.component not in with_scenarios:
         _fail(f"aggregation.component: {rule.component!r} has no scenarios; name one of kind scenario_loss")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from gpumargin.expressions import parse_expression, substituted
-from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict
+from gpumargin.expressions import names_in, parse_expression, substituted
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, NotNegativeNumber, Number, Share, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -25,7 +25,12 @@ ORDER_NAMES = {
     "bids": "units of the asset that open spot orders would buy",
     "asks": "units that they would sell",
     "orders": "number of open spot orders",
+    "bids_value": "open bids at their limits, quote currency",
+    "best_bid": "highest limit of the bids, quote currency; 0 without",
+    "best_ask": "lowest limit of the asks, quote currency; 0 without",
+    "order_quote": "price of the quote currency of the orders; 0 without orders",
 }
+SETTLED = "settled"  # all P&L of the account that joins balances, accounting asset
 # Columns of the book by asset, as `table.column`; a model that names one needs it. Prices are in the accounting asset.
 ASSET_NAMES = {
     "price": "prices.price",
@@ -51,6 +56,7 @@ class BalanceNames(NamedTuple):
 
     settable: Collection[str] = ()
     formulas: Mapping[str, str] = {}
+    sums: Collection[str] = ()  # over all balances of the account, see `[balances]`
 
 
 class ParsedRule(NamedTuple):
@@ -84,12 +90,8 @@ def with_formulas(
     return substituted(parse_expression(text, {*known, *found}, tables), found)
 
 
-def _check_numbers(names: Collection[str], tables: Mapping[str, Mapping[str, object]]) -> None:
-    """Raises where two numbers or sums have one name, or that of something else, or a table lacks its default."""
-    for name, values in tables.items():
-        if DEFAULT not in values:
-            message = f"tables.{name} needs a {DEFAULT!r}, found only {sorted(values)}"
-            raise ValueError(message)
+def _check_numbers(names: Collection[str]) -> None:
+    """Raises where two numbers or sums have one name, or that of something else."""
     known = [*names, *BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES]
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
@@ -120,7 +122,7 @@ class CollateralTable(Strict):
         if self.base is not None and self.assets is None:
             message = "base is a share beside assets; in an expression give it as a number by asset"
             raise ValueError(message)
-        _check_numbers([*self.leaves(), *self.tables], self.tables)
+        _check_numbers([*self.leaves(), *self.tables])
         return self
 
     def leaves(self) -> dict[str, dict[str, float]]:
@@ -137,10 +139,19 @@ class CollateralTable(Strict):
         Raises:
           ValueError: an expression that is none, or an unknown name.
         """
-        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.leaves(), *shared.settable}
+        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.leaves(), *shared.settable, *shared.sums, SETTLED}
         liability = self.liability if isinstance(self.liability, str) else "value * liability"
-        texts = (self.asset or "value * assets", liability, *([] if self.owed is None else [self.owed]))
-        return ParsedRule(*(with_formulas(text, shared.formulas, known, self.tables) for text in texts))
+        texts = {"asset": self.asset or "value * assets", "liability": liability, "owed": self.owed}
+        found: dict[str, Expression] = {}
+        for name, text in texts.items():
+            if text is not None:
+                with placed(name):
+                    found[name] = with_formulas(text, shared.formulas, known, self.tables)
+        used = set().union(*map(names_in, found.values()))
+        for name in sorted({*self.numbers, *self.tables} - used):
+            message = f"{name}: named by none of {', '.join(found)}"
+            raise ValueError(message)
+        return ParsedRule(**found)
 
 
 class Category(Strict):
@@ -170,7 +181,7 @@ class BalanceChargeTable(Strict):
         if self.amount is None and len(self.each) != 1:
             message = "amount is missing; only a single expression under each can stand for it"
             raise ValueError(message)
-        _check_numbers([*self.each, *self.numbers, *self.tables], self.tables)
+        _check_numbers([*self.each, *self.numbers, *self.tables])
         return self
 
     @property
@@ -178,12 +189,21 @@ class BalanceChargeTable(Strict):
         """The amount, or the name of the only sum."""
         return self.amount if self.amount is not None else next(iter(self.each))
 
-    def parsed(self, scalars: Collection[str]) -> ParsedCharge:
+    @property
+    def is_sum(self) -> bool:
+        """Whether it is one sum as it stands, which rules of collateral may name."""
+        return self.amount is None
+
+    def parsed(self, scalars: Collection[str], formulas: Mapping[str, str]) -> ParsedCharge:
         """The expressions; the amount names the sums, values of the account and `scalars`.
 
         Raises:
           ValueError: an expression that is none, or an unknown name.
         """
-        known = {*BALANCE_NAMES, *ASSET_NAMES, *self.numbers}
-        each = {name: parse_expression(text, known, self.tables) for name, text in self.each.items()}
-        return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))
+        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.numbers}
+        each: dict[str, Expression] = {}
+        for name, text in self.each.items():
+            with placed(f"each.{name}"):
+                each[name] = with_formulas(text, formulas, known, self.tables)
+        with placed("amount"):
+            return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))

@@ -19,7 +19,7 @@ from gpumargin.modelfile.names import (
     TERM_NAMES,
     UNIT_NAMES,
 )
-from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict
+from gpumargin.modelfile.numbers import NAME, Brackets, NotNegativeNumber, Number, Strict, placed
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -224,15 +224,25 @@ class ChargeTable(_Component):
             if self.level == "position"
             else _expiry_sums(unsummed & of_expiry)
         )
-        sums = {name: (word, parse_expression(text, of_contract)) for name, (word, text) in self.sums().items()} | own
-        amount = parse_expression(self.amount_text, of_row, tables)
+        sums = self._parsed_sums(of_contract) | own
+        with placed("amount"):
+            amount = parse_expression(self.amount_text, of_row, tables)
         return ParsedCharge(sums, sorted(used - set(sums)), each, amount)
+
+    def _parsed_sums(self, known: Collection[str]) -> dict[str, tuple[str, Expression]]:
+        """Word and parsed expression of every sum that the file names."""
+        sums: dict[str, tuple[str, Expression]] = {}
+        for name, (word, text) in self.sums().items():
+            with placed(f"{word}.{name}"):
+                sums[name] = (word, parse_expression(text, known))
+        return sums
 
     def _parsed_each(self, known: Collection[str], tables: Collection[str]) -> dict[str, Expression]:
         """The expressions of a group; later ones may name earlier ones."""
         each: dict[str, Expression] = {}
         for name, text in self.each.items():
-            each[name] = parse_expression(text, {*known, *each}, tables)
+            with placed(f"each.{name}"):
+                each[name] = parse_expression(text, {*known, *each}, tables)
         return each
 
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import StatusTable, check_account
+from gpumargin.modelfile.account import StatusTable, account_expressions, check_account
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
 from gpumargin.modelfile.balances import (
     ACCOUNT_NAMES,
@@ -43,7 +44,7 @@ from gpumargin.modelfile.names import (
     TERM_NAMES,
     UNIT_NAMES,
 )
-from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict
+from gpumargin.modelfile.numbers import DEFAULT, NAME, Brackets, Number, Strict, Word, placed
 from gpumargin.modelfile.scenarios import (
     CompositeDeltaTable,
     ScenarioRow,
@@ -80,11 +81,26 @@ class Provenance(Strict):
     estimated: list[str] = []
 
 
+def _extent(value: object) -> str:
+    """Whether `[collateral]` is one table for all margin types, or one for each."""
+    own = set(CollateralTable.model_fields)
+    inner = list(value.values()) if isinstance(value, dict) and not own & set(value) else []
+    are_tables = [isinstance(v, CollateralTable) or (isinstance(v, dict) and bool(own & set(v))) for v in inner]
+    return "by type" if any(are_tables) else "one"
+
+
+# Told apart before they are read, so that a message is about the form that was meant.
+Collateral = Annotated[
+    Annotated[CollateralTable, Tag("one")] | Annotated[dict[str, CollateralTable], Tag("by type")],
+    Discriminator(_extent),
+]
+
+
 class ModelFile(Strict):
     """A margin model: components, how they combine, what balances count, and where every number comes from."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    effective: date
+    effective: Annotated[date, Field(strict=False)]  # a text in the manifest of a run
     title: str
     source: str
     accounting_asset: str
@@ -102,14 +118,14 @@ class ModelFile(Strict):
     vol_shock: VolShockTable = VolShockTable()
     skew: SkewTable | None = None
     composite_delta: CompositeDeltaTable | None = None
-    components: dict[str, ComponentTable] = {}
-    parameters: dict[str, Number] = {}
+    components: dict[Word, ComponentTable] = {}
+    parameters: dict[Word, Number] = {}
     settable: dict[Annotated[str, Field(pattern=NAME)], Number] = {}
     tables: dict[Annotated[str, Field(pattern=NAME)], Brackets] = {}
     formulas: dict[Name, str] = {}
-    margin: dict[str, str]
+    margin: dict[Word, str]
     aggregation: Aggregation = PlainSum()
-    collateral: CollateralTable | dict[str, CollateralTable]
+    collateral: Collateral
     categories: dict[str, Category] = {}
     debt: Literal["balance", "requirement"] = "balance"
     pnl_settles: bool = False
@@ -127,7 +143,6 @@ class ModelFile(Strict):
         check_aggregation(self.aggregation, self.components, self.margin, with_scenarios=with_scenarios)
         _check_base_legs(self)
         check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
-        _check_defaults(self.model_dump(exclude={"aggregation"}), "")
         return self
 
     def estimated_numbers(self) -> list[str]:
@@ -162,14 +177,24 @@ class ModelFile(Strict):
         named = {name for _, charge in self.charges() for name in charge.names()}
         return {name: name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in named}
 
+    def _balance_names(self) -> BalanceNames:
+        sums = [name for name, table in self.balances.items() if table.is_sum]
+        return BalanceNames(self.settable, self.formulas, sums)
+
+    def summed(self) -> tuple[str, ...]:
+        """Charges on balances that rules of collateral name."""
+        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
+        return tuple(name for name in self.balances if name in named)
+
     def rule_of(self, margin_type: str) -> ParsedRule:
         """What counts of balances for one margin type, every name resolved."""
-        return self.collateral_of(margin_type).parsed(BalanceNames(self.settable, self.formulas))
+        return self.collateral_of(margin_type).parsed(self._balance_names())
 
     def balance_inputs(self) -> tuple[str, ...]:
         """What rules name of an account's orders and settings: inputs of balances."""
-        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
-        return tuple(sorted(named & {*ORDER_NAMES, *self.settable}))
+        expressions = [e for name in self.margin for e in self.rule_of(name).expressions()]
+        expressions += [e for charge in account_expressions(self).charges.values() for e in charge.each.values()]
+        return tuple(sorted(set().union(*map(names_in, expressions)) & {*ORDER_NAMES, *self.settable}))
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -182,23 +207,15 @@ def _fail(message: str) -> None:
 
 def _check_names(model: ModelFile) -> None:
     """Margin types exist and name only what is known where they stand; every name means one thing and is used."""
-    twice = set(model.components) & {*model.parameters, *model.margin}
-    twice |= set(model.balances) & {
-        *model.components,
-        *model.parameters,
-        *model.margin,
-        *ACCOUNT_NAMES,
-        *_ACCOUNT_COLUMNS,
-    }
-    if twice or set(model.components) & _RESERVED:
-        _fail(f"{sorted(twice | set(model.components) & _RESERVED)} name something else already")
+    _check_unique(model)
     missing = {"initial", "maintenance"} - set(model.margin)
     if missing:
         _fail(f"margin: missing {sorted(missing)}; initial and maintenance are always needed")
     known = set(model.components) | set(model.parameters)
     used: set[str] = set()
     for name, text in model.margin.items():
-        used |= names_in(parse_expression(text, known))
+        with placed(f"margin.{name}"):
+            used |= names_in(parse_expression(text, known))
         known.add(name)
     used |= names_in_weights(model.scenarios, model.parameters)
     used |= set().union(*(charge.names() for _, charge in model.charges()))
@@ -211,8 +228,20 @@ def _check_names(model: ModelFile) -> None:
     used |= check_account(model)
     if set(model.settable) - used or set(model.settable) & {*model.parameters, *_POSITION, *ACCOUNT_NAMES}:
         _fail(f"settable: {sorted(model.settable)} must be named by charges or account and mean nothing else there")
-    if set(model.parameters) - used:
-        _fail(f"parameters: {sorted(set(model.parameters) - used)} are not used by margin; it uses {sorted(used)}")
+    for name in sorted(set(model.parameters) - used):
+        _fail(f"parameters.{name}: named by no expression; they name {sorted(used)}{suggestion(name, used)}")
+
+
+def _check_unique(model: ModelFile) -> None:
+    """Names that become columns or meet in expressions mean one thing."""
+    numbers = {*model.parameters, *model.margin}
+    taken = {
+        "components": {*numbers, *_RESERVED},
+        "balances": {*numbers, *model.components, *ACCOUNT_NAMES, *_ACCOUNT_COLUMNS},
+    }
+    for place, names in taken.items():
+        for name in sorted(names & set(getattr(model, place))):
+            _fail(f"{place}.{name}: the name means something else already; not to be used: {sorted(names)}")
 
 
 def _check_components(model: ModelFile) -> None:
@@ -233,8 +262,9 @@ def _check_components(model: ModelFile) -> None:
         if isinstance(component, ScenarioMean):
             _check_mean(model, name, component, earlier)
         if isinstance(component, SpreadCredit):
-            for text in component.inputs().values():
-                parse_expression(text, {*earlier, "spot"})
+            for word, text in component.inputs().items():
+                with placed(f"components.{name}.{word}"):
+                    parse_expression(text, {*earlier, "spot"})
         earlier.append(name)
 
 
@@ -248,10 +278,8 @@ def _check_mean(model: ModelFile, name: str, component: ScenarioMean, earlier: l
 
 
 def _check_post(name: str, component: ScenarioLoss) -> None:
-    try:
+    with placed(f"components.{name}.post"):
         component.post_expression()
-    except ValueError as error:
-        _fail(f"components.{name}.post: {error}")
 
 
 def _check_base_legs(model: ModelFile) -> None:
@@ -268,18 +296,4 @@ def _check_charge(name: str, charge: ChargeTable, model: ModelFile, earlier: Col
     try:
         charge.parsed(model.shared_names(), earlier)
     except ValueError as error:
-        _fail(f"components.{name}: {error}")
-
-
-def _check_defaults(tree: object, path: str) -> None:
-    """Every table of numbers by name has a default."""
-    if not isinstance(tree, dict):
-        return
-    for key, value in tree.items():
-        here = f"{path}.{key}".lstrip(".")
-        if path == "categories":
-            continue  # overrides of some assets
-        is_numbers = isinstance(value, dict) and bool(value) and all(isinstance(v, float) for v in value.values())
-        if is_numbers and DEFAULT not in value:
-            _fail(f"{here}: a table of numbers by name needs a {DEFAULT!r}, found only {sorted(value)}")
-        _check_defaults(value, here)
+        _fail(f"components.{name}.{error}")

@@ -8,7 +8,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.numbers import DEFAULT, NotNegativeNumber, Number, PositiveNumber, Strict
+from gpumargin.modelfile.numbers import (
+    DEFAULT,
+    MultipleNumber,
+    NotNegativeNumber,
+    Number,
+    PositiveNumber,
+    ShockNumber,
+    Strict,
+    placed,
+)
 
 SKEWS = ("skew_linear", "skew_abs")
 # What a weight may name besides parameters: the relative move of spot, and the unit's scenario_range.
@@ -22,13 +31,13 @@ class ScenarioRow(Strict):
     an expression.
     """
 
-    spot: Number | None = None
+    spot: MultipleNumber | None = Field(None, description="a level: up 15 % is 1.15")
     move: float | None = None
     vol: Literal["up", "none", "down", "skew_linear", "skew_abs"] = "none"
     vol_factor: NotNegativeNumber = {DEFAULT: 1.0}
     vol_shift: Number = {DEFAULT: 0.0}
     days: Annotated[float, Field(ge=0)] = 0.0
-    weight: Number | str = {DEFAULT: 1.0}
+    weight: MultipleNumber | str = {DEFAULT: 1.0}
 
     @model_validator(mode="after")
     def _has_one_move(self) -> Self:
@@ -64,8 +73,8 @@ class VolShockTable(Strict):
     """
 
     rule: Literal["multiplicative", "additive"] = "multiplicative"
-    up: Number = {DEFAULT: 0.0}
-    down: Number = {DEFAULT: 0.0}
+    up: ShockNumber = {DEFAULT: 0.0}
+    down: ShockNumber = {DEFAULT: 0.0}
     short_power: Number = {DEFAULT: 0.0}
     long_power: Number = {DEFAULT: 0.0}
     pivot_days: PositiveNumber = {DEFAULT: 30.0}
@@ -166,11 +175,8 @@ def names_in_weights(scenarios: Scenarios, parameters: Collection[str]) -> set[s
     """
     used: set[str] = set()
     for name, rows in scenarios.items():
-        for row in rows:
-            try:
+        for index, row in enumerate(rows):
+            with placed(f"scenarios.{name}.{index}.weight"):
                 expression = row.weight_expression(parameters)
-            except ValueError as error:
-                message = f"scenarios.{name}.weight: {error}"
-                raise ValueError(message) from None
             used |= names_in(expression) if expression is not None else set()  # type: ignore[arg-type]
     return used

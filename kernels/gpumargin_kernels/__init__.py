@@ -16,6 +16,7 @@ from gpumargin_kernels.health import STATUSES, Health, account_health
 from gpumargin_kernels.implied_vol import STATUS_WORDS, ImpliedVol, implied_vol
 from gpumargin_kernels.interpolation import VolGrid, surface_vol
 from gpumargin_kernels.lending import discounted_collateral
+from gpumargin_kernels.liquidation import liquidation_price
 from gpumargin_kernels.margin import contract_stage, leg_stage, part_margin
 from gpumargin_kernels.model import (
     AccountModel,
@@ -36,6 +37,7 @@ from gpumargin_kernels.normal import (
 )
 from gpumargin_kernels.offset import offset_loss
 from gpumargin_kernels.parity import ParityForward, parity_forward
+from gpumargin_kernels.payoff import lowest_payoffs
 from gpumargin_kernels.ranking import risk_order
 from gpumargin_kernels.rates import bracket, effective_rate, marginal
 from gpumargin_kernels.records import Assets, Book, Contracts, Tally, UnitMarket
@@ -128,6 +130,8 @@ __all__ = [
     "layer_margin",
     "leg_stage",
     "leg_sums",
+    "liquidation_price",
+    "lowest_payoffs",
     "marginal",
     "normal_cdf",
     "normal_density",

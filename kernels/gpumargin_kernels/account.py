@@ -89,12 +89,14 @@ class CountedUnits(NamedTuple):
     counted: dict[str, Leaf]  # [R], or [R, J] where units settle, by margin type; only the types with an expression
 
 
-def with_counted(model: Model, rows: UnitRows, pnl: CashSums, settlement: Settlement | None) -> CountedUnits:
+def with_counted(
+    model: Model, rows: UnitRows, pnl: CashSums, settlement: Settlement | None, one: Array
+) -> CountedUnits:
     """Evaluates what counts of every unit row.
 
     Expressions name `unrealised_pnl`, `option_value`, parameters and components of the unit. Where units settle, an
     expression is evaluated for each settlement asset with the P&L and the option value in it, and components stand in
-    the column that the unit settles in.
+    the column that the unit settles in. `one` as in `evaluate`.
     """
     own = take(model.parameters, rows.unit) | rows.charges
     if settlement is None:
@@ -106,7 +108,7 @@ def with_counted(model: Model, rows: UnitRows, pnl: CashSums, settlement: Settle
         values |= {name: jnp.where(is_own, x[:, None], 0) for name, x in rows.charges.items()}
         values |= {"unrealised_pnl": pnl.columns, "option_value": rows.option_columns}
         shape = pnl.columns.shape
-    found = {name: jnp.broadcast_to(evaluate(e, values), shape) for name, e in model.account.counted}
+    found = {name: jnp.broadcast_to(evaluate(e, values, one), shape) for name, e in model.account.counted}
     return CountedUnits(rows, pnl.total, found)
 
 
@@ -166,16 +168,18 @@ def _balances(model: AccountModel, units: AccountUnits, collateral: CollateralVa
     return {name: value + counted[name] for name, value in collateral.weighted.items()}
 
 
-def _charges(model: AccountModel, values: dict[str, Array], collateral: CollateralValue) -> dict[str, Array]:
+def _charges(
+    model: AccountModel, values: dict[str, Array], collateral: CollateralValue, one: Array
+) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for charge in model.charges:
-        amount = evaluate(charge.amount, values | found | collateral.parts[charge.name])
+        amount = evaluate(charge.amount, values | found | collateral.parts[charge.name], one)
         found[charge.name] = jnp.broadcast_to(amount, collateral.full.shape)
     return found
 
 
 def _margins(
-    model: AccountModel, values: dict[str, Array], units: AccountUnits, debt: dict[str, Array]
+    model: AccountModel, values: dict[str, Array], units: AccountUnits, debt: dict[str, Array], one: Array
 ) -> dict[str, Array]:
     """Requirement of the account by margin type; later types may use earlier ones."""
     expressions = dict(model.margins)
@@ -184,7 +188,7 @@ def _margins(
         of_units = units.margin[name]
         if name in expressions:
             own = {"units": of_units, "debt": debt.get(name, jnp.zeros_like(of_units))}
-            amount = evaluate(expressions[name], values | found | own)
+            amount = evaluate(expressions[name], values | found | own, one)
             found[name] = jnp.broadcast_to(amount, of_units.shape)
         else:
             found[name] = of_units + debt[name] if debt else of_units
@@ -192,7 +196,7 @@ def _margins(
 
 
 def account_stage(
-    model: AccountModel, units: AccountUnits, collateral: CollateralValue, settings: dict[str, Leaf]
+    model: AccountModel, units: AccountUnits, collateral: CollateralValue, settings: dict[str, Leaf], one: Array
 ) -> AccountRows:
     """Equity, balances, requirements and health of every account, `[A]` each.
 
@@ -201,6 +205,7 @@ def account_stage(
       units: units of each account together.
       collateral: what its balances count.
       settings: numbers that accounts set for themselves.
+      one: `[]` run-time one, see `evaluate`.
     """
     sums = units.sums
     floating = sums.unrealised_pnl + sums.option_value
@@ -208,8 +213,8 @@ def account_stage(
     balance = _balances(model, units, collateral)
     values = {name: jnp.broadcast_to(x, equity.shape) for name, x in model.scalars.items()} | settings
     values |= {"equity": equity, "unrealised_pnl": sums.unrealised_pnl, "option_value": sums.option_value}
-    charges = _charges(model, values, collateral)
-    margin = _margins(model, values | charges, units, collateral.debt)
+    charges = _charges(model, values, collateral, one)
+    margin = _margins(model, values | charges, units, collateral.debt, one)
     return AccountRows(
         equity=equity,
         unrealised_pnl=sums.unrealised_pnl,

@@ -137,7 +137,7 @@ def account_margins(model: Model, held: HeldUnits, zero: Array) -> Amounts:
     values |= {name: _sum(held.charges[name], zero) for name in aggregation.sums}
     values |= joined
     for name, expression in aggregation.margins:
-        values[name] = jnp.broadcast_to(evaluate(expression, values), rows)
+        values[name] = jnp.broadcast_to(evaluate(expression, values, zero + 1), rows)
     return {name: values[name] for name, _ in aggregation.margins}
 
 
@@ -178,7 +178,7 @@ def cross_charge(component: Component, model: Model, held: HeldUnits, spot: Arra
     numbers = {name: jnp.asarray(x)[held.unit] for name, x in model.numbers.get(component.name, {}).items()}
     values = held.charges | numbers | {"spot": own}
     inputs = {
-        word: jnp.where(held.is_held, jnp.broadcast_to(evaluate(expression, values), own.shape), 0)
+        word: jnp.where(held.is_held, jnp.broadcast_to(evaluate(expression, values, zero + 1), own.shape), 0)
         for word, expression in component.choice("inputs")  # type: ignore[attr-defined]
     }
     side = AcrossUnits(jnp.where(held.is_held, held.unit, _PADDING), inputs, numbers, own)

@@ -109,19 +109,20 @@ def charge_tallies(component: Component, side: ContractSide) -> tuple[Tally, ...
     return (Tally(columns=columns, terms=terms, level=choices.level, close=close),)
 
 
-def charge_amount(component: Component, sums: Array, known: dict[str, Array]) -> Array:
+def charge_amount(component: Component, sums: Array, known: dict[str, Array], one: Array | float = 1.0) -> Array:
     """Amount of a charge for every unit row, `[R]`; 0 where no leg is looked at.
 
     Args:
       component: the charge.
       sums: `[R, J]` from `leg_sums`.
       known: `[R]` each, the component's numbers, the unit's values, earlier components.
+      one: `[]` run-time one, see `evaluate`.
     """
     choices = cast("ChargeChoices", component.choice("charge"))
     if choices.level != "unit":
         values = {name: sums[:, i] for i, (name, _) in enumerate(choices.each)}
-        return jnp.broadcast_to(evaluate(choices.amount, known | values), sums.shape[:1])
+        return jnp.broadcast_to(evaluate(choices.amount, known | values, one), sums.shape[:1])
     ordered = sorted(_sums(choices), key=lambda s: s.word)
     values = {s.name: sums[:, i] for i, s in enumerate(ordered)}
-    amount = jnp.where(values[HELD] > 0, evaluate(choices.amount, known | values), 0)
+    amount = jnp.where(values[HELD] > 0, evaluate(choices.amount, known | values, one), 0)
     return jnp.broadcast_to(amount, sums.shape[:1])

@@ -29,6 +29,7 @@ class RowSide(NamedTuple):
     numbers: dict[str, Leaf]  # [R], the component's and the model's; tables [R, T, 2]
     assets: Assets  # [C]
     charges: dict[str, "Charge"]  # of the components before this one
+    one: Array | float = 1.0  # [] run-time one, see `evaluate`
 
 
 class Charge(NamedTuple):
@@ -102,10 +103,14 @@ def _processed(component: Component, model: Model, row: RowSide, pnl: Array) -> 
         return pnl
     columns = model.columns(component.choice("scenarios"))
     numbers = {name: value[:, None] for name, value in row.numbers.items() if name != "accounting" and value.ndim == 1}
-    values = numbers | {"pnl": pnl, "move": model.spot[row.unit][:, columns] - 1, "spot": row.market.spot[:, None]}
+    values = numbers | {
+        "pnl": pnl * row.one,
+        "move": model.spot[row.unit][:, columns] - 1,
+        "spot": row.market.spot[:, None],
+    }
     if "accounting" in row.numbers:
         values["dollar"] = 1 / row.assets.price[row.numbers["accounting"]][:, None]
-    return jnp.broadcast_to(evaluate(post, values), pnl.shape)  # type: ignore[arg-type]
+    return jnp.broadcast_to(evaluate(post, values, row.one), pnl.shape)  # type: ignore[arg-type]
 
 
 def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
@@ -162,7 +167,7 @@ def _charge(component: Component, model: Model, row: RowSide) -> Charge:
     known |= {name: jnp.asarray(values) for name, values in row.numbers.items()}
     known |= {name: jnp.asarray(charge.amount) for name, charge in row.charges.items()}
     del model
-    return Charge(charge_amount(component, row.sums[0], known))
+    return Charge(charge_amount(component, row.sums[0], known, row.one))
 
 
 def _shortfall_charge(component: Component, model: Model, row: RowSide) -> Charge:

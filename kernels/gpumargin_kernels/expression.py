@@ -54,15 +54,15 @@ OPERATORS: dict[str, Callable[..., Array]] = {
 }
 
 
-def evaluate(expression: Expression, values: Mapping[str, Array], one: Array | None = None) -> Array | float:
+def evaluate(expression: Expression, values: Mapping[str, Array], one: Array | float | None = None) -> Array | float:
     """Value of an expression, every name looked up in `values`.
 
     Args:
       expression: a name, a number or a tuple (operator, operands...).
       values: arrays of one shape `[R]`, by name; the second operand of `marginal` and `bracket` names a table
         `[R, T, 2]`.
-      one: `[]` run-time one that every product is multiplied by, where the expression stands in a loop whose bits may
-        not depend on how XLA fuses (see `leg_sums`); None = not needed.
+      one: `[]` run-time one that every product and quotient is multiplied by, so that none is fused with what it is
+        added to and bits do not depend on what XLA fuses (see `leg_sums`); None = not needed.
 
     Returns:
       An array of that shape; a float if no name occurs. NaN operands give NaN, also under max, min and where.
@@ -73,8 +73,8 @@ def evaluate(expression: Expression, values: Mapping[str, Array], one: Array | N
         return expression
     name, *operands = expression
     found = [evaluate(operand, values, one) for operand in operands]
-    if one is not None and name == "*":
-        return found[0] * found[1] * one
+    if one is not None and name in {"*", "/"}:  # XLA divides by a constant by multiplying with its inverse
+        return OPERATORS[str(name)](*found) * one
     if one is not None and name == "marginal":
         return marginal(found[0], found[1], one)  # type: ignore[arg-type]
     return OPERATORS[str(name)](*found)

@@ -124,8 +124,9 @@ def contract_stage(
 
 
 def _charges(
-    model: Model, sums: dict[str, tuple[Array, ...]], unit: Array, market: UnitMarket, assets: Assets
+    model: Model, sums: dict[str, tuple[Array, ...]], unit: Array, market: UnitMarket, assets: Assets, one: Array
 ) -> dict[str, Charge]:
+    """Every component of every row; amounts times `one`, so that no product among them is fused with a sum."""
     charges: dict[str, Charge] = {}
     for component in model.components:
         if component.kind not in KINDS:
@@ -138,8 +139,10 @@ def _charges(
             numbers=take(_own_numbers(model, component.name), unit),
             assets=assets,
             charges=charges,
+            one=one,
         )
-        charges[component.name] = KINDS[component.kind].charge(component, model, row)
+        charge = KINDS[component.kind].charge(component, model, row)
+        charges[component.name] = charge._replace(amount=charge.amount * one)
     return charges
 
 
@@ -154,7 +157,7 @@ def _unit_rows(
     totals, *rest = barrier(leg_sums(flat, table.contracts, known, zero))
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
-    charges = _charges(model, sums, legs.unit, market, assets)
+    charges = _charges(model, sums, legs.unit, market, assets, zero + 1)
     amounts = {name: charge.amount for name, charge in charges.items()}
     no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
     binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
@@ -163,7 +166,7 @@ def _unit_rows(
         charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
-        margin={} if cross_components(model) else requirements(model, amounts, legs.unit),
+        margin={} if cross_components(model) else requirements(model, amounts, legs.unit, zero + 1),
         option_value=totals[:, 0],
         option_columns=totals[:, 5:],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
@@ -231,7 +234,7 @@ def part_margin(
     units, pnl = barrier((units, pnl))
     if cross_components(model):
         units = barrier(across_units(units, model, market, book.unit_slots, zero))
-    counted = with_counted(model, units, pnl, assets.settlement)
+    counted = with_counted(model, units, pnl, assets.settlement, zero + 1)
     together = in_row_order(
         [account_units(model, counted, market, zero, bucket) for bucket in book.unit_slots.buckets],
         book.unit_slots.place,
@@ -242,5 +245,5 @@ def part_margin(
         [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
         book.balances.place,
     )
-    accounts = account_stage(model.account, *barrier((together, collateral)), book.settings)
+    accounts = account_stage(model.account, *barrier((together, collateral)), book.settings, zero + 1)
     return PartResult(units._replace(pnl={}), pnl.total, accounts)

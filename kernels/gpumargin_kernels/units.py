@@ -40,11 +40,11 @@ class UnitRows(NamedTuple):
     pnl: dict[str, Leaf]  # [R, S] by component, where the aggregation reads it; not part of the result
 
 
-def requirements(model: Model, charges: dict[str, Leaf], unit: Leaf) -> dict[str, Leaf]:
-    """Requirement of each unit row by margin type; later types may use earlier ones."""
+def requirements(model: Model, charges: dict[str, Leaf], unit: Leaf, one: Array) -> dict[str, Leaf]:
+    """Requirement of each unit row by margin type; later types may use earlier ones; `one` as in `evaluate`."""
     values = take(model.parameters, jnp.asarray(unit)) | charges
     for name, expression in model.margins:
-        values[name] = jnp.broadcast_to(evaluate(expression, values), unit.shape)
+        values[name] = jnp.broadcast_to(evaluate(expression, values, one), unit.shape)
     return {name: values[name] for name, _ in model.margins}
 
 
@@ -73,7 +73,7 @@ def across_units(
             amount = amount.at[row].set(found, mode="drop")
         charges[component.name] = amount
     ordered = {c.name: charges[c.name] for c in model.components}
-    return units._replace(charges=ordered, margin=requirements(model, ordered, units.unit))
+    return units._replace(charges=ordered, margin=requirements(model, ordered, units.unit, zero + 1))
 
 
 def account_margins_of(

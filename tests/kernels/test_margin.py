@@ -46,7 +46,8 @@ def result(model: str, dtype: str = "float64") -> PartResult:
 
 def correlated_params(file: ModelFile) -> dict[str, Any]:
     """Numbers of the shipped file as the oracle takes them; no formula."""
-    shock = {name: table["default"] for name, table in file.vol_shock.model_dump().items()}
+    dumped = file.vol_shock.model_dump()
+    shock = {name: table["default"] for name, table in dumped.items() if isinstance(table, dict)}
 
     def collateral(kind: str) -> dict[str, Any]:
         table = file.collateral_of(kind)

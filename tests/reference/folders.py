@@ -16,7 +16,6 @@ _CHOICES = (
 
 # File -> why no model of this version can reproduce it. May only shrink.
 NOT_YET = {
-    **{f"exchange_vectors/{name}.json": "the venue's model is not shipped yet" for name in ("mango_health",)},
     **{
         f"exchange_vectors/{name}.json": "liquidation and auctions are not part of this version"
         for name in ("auction_price", "derive_auction", "dydx_liquidation")

@@ -266,21 +266,7 @@ def okx_run(given: Inputs) -> Run:
     return run_of(contracts, okx_model(given), prices=prices)
 
 
-# Paradex and Bybit
-
-
-def paradex_run(given: Inputs) -> Run:
-    """Perpetuals marked at spot and options with the venue's deltas; options without other terms are at the money."""
-    numbers = {f"components.min_delta.numbers.{name}": given[name] for name in ("net_rate", "hedged_rate")}
-    unit, spot = given.get("underlying", "X"), given["spot"]
-    contracts = []
-    for i, position in enumerate(given["positions"]):
-        contract = _contract(position, i, underlying=unit, settlement="USDC", quote="USDC")
-        is_option = contract["kind"] == "option"
-        usual = {"strike": spot, "mark_iv": 0.5} if is_option else {"mark_price": spot}
-        contract |= {name: value for name, value in usual.items() if contract[name] is None}
-        contracts.append(contract | {"quantity": position["size"]})
-    return run_of(contracts, load_model("paradex-pm").replace(numbers), prices={unit: spot, "USDC": 1.0})
+# Bybit
 
 
 def bybit_run(given: Inputs) -> Run:
