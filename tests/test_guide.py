@@ -38,7 +38,7 @@ NAMES = {
     "balances": balances.BALANCE_NAMES,
     "orders": balances.ORDER_NAMES,
     "assets": balances.ASSET_NAMES,
-    "accounts": balances.ACCOUNT_NAMES,
+    "accounts": {**balances.ACCOUNT_NAMES, balances.SETTLED: "P&L that joins balances"},
     "post": components.POST_NAMES,
     "weights": scenarios.WEIGHT_NAMES,
 }

@@ -111,6 +111,17 @@ BY_HAND: dict[str, tuple[str, list[Held], dict[str, Any], dict[str, float]]] = {
         "drift-v2", [Held(unit="BTC", quantity=1, mark=100_000, entry=99_000)], {"assets": DEPOSITS},
         {"maintenance_margin": 5_000, "initial_margin": 10_000, "initial_balance": 100, "maintenance_balance": 1_000},
     ),
+    "funds in a bid count as the worse of 1 BTC that fills a debt of 1 (750) and 500 USDC (400)": (
+        "mango-v4", [Held(unit="BTC", kind="spot", spot=500, orders=[("buy", 1, 500)])],
+        {"balances": {"USDC": 1_000, "BTC": -1},
+         "assets": [{"asset": a, "total_deposits": 0.0, "total_borrows": 0.0} for a in ("BTC", "USDC")]},
+        {"initial_margin": 750, "initial_collateral_value": 1_200, "maintenance_margin": 650},
+    ),
+    "a bid on spot at the higher price, the tokens it brings at the lower": (
+        "drift-v2", [Held(unit="SOL", kind="spot", spot=100, orders=[("buy", 10, 90)])],
+        {"balances": {"USDC": 2_000}, "assets": DEPOSITS, "twaps": {"SOL": 110}},
+        {"initial_margin": 1_100.01, "initial_collateral_value": 2_000 + 800, "maintenance_margin": 1_000.01},
+    ),
     "orders of a perpetual count on their worse side, and a cent each": (
         "drift-v2", [Held(unit="BTC", quantity=1, mark=100_000, orders=[("buy", 1, 1.0), ("sell", 3, 1.0)])],
         {"assets": DEPOSITS}, {"maintenance_margin": 10_000.02, "initial_margin": 20_000.02},

@@ -69,6 +69,7 @@ def bind_account(file: ModelFile, assets: Sequence[str], base: Bools) -> Account
     scalars = {name: values[DEFAULT] for name, values in file.parameters.items() if name in used}
     return AccountModel(
         rules=tuple((name, BalanceRule(*file.rule_of(name))) for name in file.margin),
+        summed=file.summed(),
         is_debt_required=file.debt == "requirement",
         charges=tuple(BalanceCharge(n, tuple(c.each.items()), c.amount) for n, c in found.charges.items()),
         counted=tuple(found.counted.items()),

@@ -72,9 +72,11 @@ def balance_side(sources: AccountSources, market: Market, units: list[UnitResult
     of_units = {name: _of_units(sources, name, units) for name in file.margin}
     settled = of_units if file.pnl_settles else {name: {} for name in file.margin}
     confidence = min((market.confidence.get(unit.unit, 1.0) for unit in units), default=1.0)
-    balances = [
-        _balance(sources, market, row, settled, confidence) for row in _rows(sources, settled).iter_rows(named=True)
-    ]
+    rows = list(_rows(sources, settled).iter_rows(named=True))
+    alone = dict.fromkeys(file.summed(), NOTHING)
+    before = _charges(file, [_balance(sources, market, row, settled, confidence, alone) for row in rows], scalars)[0]
+    sums = {name: before[name] for name in file.summed()}
+    balances = [_balance(sources, market, row, settled, confidence, sums) for row in rows]
     charges, tables = _charges(file, balances, scalars)
     beside = {} if file.pnl_settles else {name: total(list(found.values())) for name, found in of_units.items()}
     return BalanceSide(balances, charges, beside, {**_counted_table(file, of_units), **tables})
@@ -163,12 +165,13 @@ def _balance(
     row: Mapping[str, Any],
     settled: Mapping[str, Values],
     confidence: float,
+    sums: Values,
 ) -> Balance:
     asset, file = str(row["asset"]), sources.file
     price = market.collateral.get(asset, math.nan) / market.accounting
     shared = _asset_values(sources, market, asset)
     shared |= {"is_collateral": exact(float(row["is_collateral"])), "spot_confidence": exact(confidence)}
-    shared |= {name: exact(value) for name, value in balance_inputs(sources, asset).items()}
+    shared |= {name: exact(value) for name, value in balance_inputs(sources, market, asset).items()}
 
     def of(amount: Figure) -> dict[str, Figure]:
         return {**shared, "amount": amount, "value": Figure(amount.amount * price, amount.gross * abs(price))}
@@ -179,12 +182,13 @@ def _balance(
     joined: dict[str, Figure] = {}
     owed: dict[str, Figure] = {}
     for name in file.margin:
-        values = plain
+        values = {**plain, "settled": total(list(settled[name].values()))}
         if file.pnl_settles:
             ratio = market.price.get(asset, math.nan) / market.accounting
             money = settled[name].get(asset, NOTHING)
             joined[name] = Figure(money.amount / ratio, money.gross / abs(ratio))
-            values = of(total([plain["amount"], joined[name]]))
+            values = of(total([plain["amount"], joined[name]])) | {"settled": values["settled"]}
+        values |= sums
         counted[name], shares[name] = _counted(sources, name, asset, values)
         owed |= _owed(sources, name, asset, values)
     return Balance(asset, price, plain, counted, shares, joined, owed)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
 import polars as pl
 
 from gpumargin.explain.sources import AccountSources
 from gpumargin.modelfile import DEFAULT
 from gpumargin.modelfile.balances import ORDER_NAMES
+
+
+class Prices(Protocol):
+    """Prices by asset in USD."""
+
+    @property
+    def collateral(self) -> Mapping[str, float]:
+        """Price as collateral by asset."""
+
+    @property
+    def accounting(self) -> float:
+        """Price of the accounting asset."""
 
 
 def own_settings(sources: AccountSources) -> dict[tuple[str, str | None], float]:
@@ -32,7 +48,7 @@ def _spot_orders(sources: AccountSources) -> pl.DataFrame:
     if "orders" not in sources.book or not {*sources.file.balance_inputs()} & {*ORDER_NAMES}:
         return pl.DataFrame(schema={"underlying": pl.String})
     listed = sources.book["instruments"].filter(pl.col("kind").cast(pl.String) == "spot")
-    terms = listed.select("instrument_id", pl.col("underlying").cast(pl.String), "contract_size")
+    terms = listed.select("instrument_id", pl.col("underlying").cast(pl.String), "quote", "contract_size")
     return sources.book["orders"].join(terms, on="instrument_id", how="inner")
 
 
@@ -41,7 +57,7 @@ def ordered_assets(sources: AccountSources) -> set[str]:
     return set(_spot_orders(sources)["underlying"])
 
 
-def balance_inputs(sources: AccountSources, asset: str) -> dict[str, float]:
+def balance_inputs(sources: AccountSources, market: Prices, asset: str) -> dict[str, float]:
     """Orders and settings that the model names of a balance."""
     wanted = sources.file.balance_inputs()
     orders = _spot_orders(sources)
@@ -53,5 +69,9 @@ def balance_inputs(sources: AccountSources, asset: str) -> dict[str, float]:
             "bids": float(size.filter(is_buy).sum()),
             "asks": float(size.filter(~is_buy).sum()),
             "orders": float(own.height),
+            "bids_value": float((size * own["price"]).filter(is_buy).sum()),
+            "best_bid": float(own["price"].filter(is_buy).max() or 0.0),  # type: ignore[arg-type]
+            "best_ask": float(own["price"].filter(~is_buy).min() or 0.0),  # type: ignore[arg-type]
+            "order_quote": market.collateral.get(str(own["quote"][-1]), math.nan) / market.accounting,
         }
     return {name: found[name] if name in found else setting(sources, name, asset) for name in wanted}

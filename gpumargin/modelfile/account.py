@@ -52,7 +52,7 @@ def account_expressions(file: ModelFile) -> AccountExpressions:
     known = {*scalars, *ACCOUNT_NAMES, *file.balances}
     return AccountExpressions(
         _each("counted", texts, lambda text: with_formulas(text, file.formulas, of_unit)),
-        _charges(file.balances, scalars),
+        _charges(file.balances, scalars, file.formulas),
         _margins(file, known),
         _each("status", file.status.given(), lambda text: parse_predicate(text, known | _type_names(file.margin))),
     )
@@ -78,11 +78,13 @@ def _each(place: str, texts: Mapping[str, str], parse: Callable[[str], Expressio
     return found
 
 
-def _charges(tables: Mapping[str, BalanceChargeTable], scalars: Collection[str]) -> dict[str, ParsedCharge]:
+def _charges(
+    tables: Mapping[str, BalanceChargeTable], scalars: Collection[str], formulas: Mapping[str, str]
+) -> dict[str, ParsedCharge]:
     found: dict[str, ParsedCharge] = {}
     for name, table in tables.items():
         try:
-            found[name] = table.parsed({*scalars, *found})
+            found[name] = table.parsed({*scalars, *found}, formulas)
         except ValueError as error:
             message = f"balances.{name}.{error}"
             raise ValueError(message) from None

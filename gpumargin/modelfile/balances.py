@@ -25,7 +25,12 @@ ORDER_NAMES = {
     "bids": "units of the asset that open spot orders would buy",
     "asks": "units that they would sell",
     "orders": "number of open spot orders",
+    "bids_value": "open bids at their limits, quote currency",
+    "best_bid": "highest limit of the bids, quote currency; 0 without",
+    "best_ask": "lowest limit of the asks, quote currency; 0 without",
+    "order_quote": "price of the quote currency of the orders; 0 without orders",
 }
+SETTLED = "settled"  # all P&L of the account that joins balances, accounting asset
 # Columns of the book by asset, as `table.column`; a model that names one needs it. Prices are in the accounting asset.
 ASSET_NAMES = {
     "price": "prices.price",
@@ -51,6 +56,7 @@ class BalanceNames(NamedTuple):
 
     settable: Collection[str] = ()
     formulas: Mapping[str, str] = {}
+    sums: Collection[str] = ()  # over all balances of the account, see `[balances]`
 
 
 class ParsedRule(NamedTuple):
@@ -133,7 +139,7 @@ class CollateralTable(Strict):
         Raises:
           ValueError: an expression that is none, or an unknown name.
         """
-        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.leaves(), *shared.settable}
+        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.leaves(), *shared.settable, *shared.sums, SETTLED}
         liability = self.liability if isinstance(self.liability, str) else "value * liability"
         texts = {"asset": self.asset or "value * assets", "liability": liability, "owed": self.owed}
         found: dict[str, Expression] = {}
@@ -184,16 +190,21 @@ class BalanceChargeTable(Strict):
         """The amount, or the name of the only sum."""
         return self.amount if self.amount is not None else next(iter(self.each))
 
-    def parsed(self, scalars: Collection[str]) -> ParsedCharge:
+    @property
+    def is_sum(self) -> bool:
+        """Whether it is one sum as it stands, which rules of collateral may name."""
+        return self.amount is None
+
+    def parsed(self, scalars: Collection[str], formulas: Mapping[str, str]) -> ParsedCharge:
         """The expressions; the amount names the sums, values of the account and `scalars`.
 
         Raises:
           ValueError: an expression that is none, or an unknown name.
         """
-        known = {*BALANCE_NAMES, *ASSET_NAMES, *self.numbers}
+        known = {*BALANCE_NAMES, *ORDER_NAMES, *ASSET_NAMES, *self.numbers}
         each: dict[str, Expression] = {}
         for name, text in self.each.items():
             with placed(f"each.{name}"):
-                each[name] = parse_expression(text, known, self.tables)
+                each[name] = with_formulas(text, formulas, known, self.tables)
         with placed("amount"):
             return ParsedCharge(each, parse_expression(self.amount_text, {*self.each, *ACCOUNT_NAMES, *scalars}))

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression
-from gpumargin.modelfile.account import StatusTable, check_account
+from gpumargin.modelfile.account import StatusTable, account_expressions, check_account
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
 from gpumargin.modelfile.balances import (
     ACCOUNT_NAMES,
@@ -177,14 +177,24 @@ class ModelFile(Strict):
         named = {name for _, charge in self.charges() for name in charge.names()}
         return {name: name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in named}
 
+    def _balance_names(self) -> BalanceNames:
+        sums = [name for name, table in self.balances.items() if table.is_sum]
+        return BalanceNames(self.settable, self.formulas, sums)
+
+    def summed(self) -> tuple[str, ...]:
+        """Charges on balances that rules of collateral name."""
+        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
+        return tuple(name for name in self.balances if name in named)
+
     def rule_of(self, margin_type: str) -> ParsedRule:
         """What counts of balances for one margin type, every name resolved."""
-        return self.collateral_of(margin_type).parsed(BalanceNames(self.settable, self.formulas))
+        return self.collateral_of(margin_type).parsed(self._balance_names())
 
     def balance_inputs(self) -> tuple[str, ...]:
         """What rules name of an account's orders and settings: inputs of balances."""
-        named = set().union(*(names_in(e) for name in self.margin for e in self.rule_of(name).expressions()))
-        return tuple(sorted(named & {*ORDER_NAMES, *self.settable}))
+        expressions = [e for name in self.margin for e in self.rule_of(name).expressions()]
+        expressions += [e for charge in account_expressions(self).charges.values() for e in charge.each.values()]
+        return tuple(sorted(set().union(*map(names_in, expressions)) & {*ORDER_NAMES, *self.settable}))
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""

@@ -14,7 +14,15 @@ from gpumargin.pack.orders import OpenOrders
 from gpumargin.pack.settings import Settings, values_by_unit
 
 # Name in the expressions of balances -> total of the orders.
-SPOT_ORDERS = {"bids": "buys", "asks": "sells", "orders": "orders"}
+SPOT_ORDERS = {
+    "bids": "buys",
+    "asks": "sells",
+    "orders": "orders",
+    "bids_value": "buys_value",
+    "best_bid": "best_bid",
+    "best_ask": "best_ask",
+    "order_quote": "order_quote",
+}
 Held = tuple[Ints, np.ndarray, Floats, Bools]  # account, asset, amount, is collateral; ascending
 
 
@@ -54,11 +62,14 @@ class BalanceInputs:
         renumbered: Ints,
         included: Bools,
         names: Collection[str],
+        prices: Floats,
     ) -> BalanceInputs:
-        """Orders and settings of the included accounts."""
+        """Orders and settings of the included accounts; `prices` of the assets are in the accounting asset."""
         orders, parameters = tables.get("orders"), tables.get("account_parameters")
         wants_orders = bool({*names} & {*SPOT_ORDERS})
         own = _spot_orders(tables["instruments"], orders, accounts.of_orders, assets, renumbered, included)
+        if own is not None:
+            own.totals["order_quote"] = _quote_prices(tables["instruments"], assets, prices)[own.key % own.stride]
         settings = None
         if parameters is not None and {*names} - {*SPOT_ORDERS}:
             chosen = parameters.filter(pa.array(included[accounts.of_parameters]))
@@ -88,6 +99,17 @@ class BalanceInputs:
                 own = self.settings
                 found[name] = usual if own is None else own.applied(name, usual, account, asset)
         return found
+
+
+def _quote_prices(instruments: pa.Table, assets: Sequence[str], prices: Floats) -> Floats:
+    """Price of the currency that each asset's spot orders are quoted in, `[C]`; the last where there are several."""
+    known = {name: i for i, name in enumerate(assets)}
+    found = np.zeros(len(assets))
+    words = (texts(instruments, name) for name in ("kind", "underlying", "quote"))
+    for kind, underlying, quote in zip(*words, strict=True):
+        if kind == "spot" and str(underlying) in known and str(quote) in known:
+            found[known[str(underlying)]] = prices[known[str(quote)]]
+    return found
 
 
 def _spot_orders(

@@ -221,7 +221,8 @@ def leg_book(
     held = _balance_columns(balances, accounts, contracts, included)
     if contracts.settlement is not None:
         held = _with_settlements(held, rows, contracts)
-    own = BalanceInputs.of(tables, accounts, contracts.asset_ids, renumbered, included, balance_inputs)
+    prices = np.asarray(contracts.assets.ratio)
+    own = BalanceInputs.of(tables, accounts, contracts.asset_ids, renumbered, included, balance_inputs, prices)
     held = own.with_rows(held)
     book = _assembled(rows, accounts, contracts, held, included)
     owner, owner_ids = account_owners(tables, accounts)

@@ -51,7 +51,11 @@ class OpenOrders:
         sides = {"buys": buys, "sells": sells, "orders": np.ones(len(known))}
         sides |= {"buys_value": buys * limit, "sells_value": sells * limit}
         sides["order_loss"] = buys * np.maximum(above, 0) + sells * np.maximum(-above, 0)
-        return OpenOrders(key, stride, {name: total(weights) for name, weights in sides.items()})
+        best_bid, best_ask = np.zeros(len(key)), np.full(len(key), np.inf)
+        np.maximum.at(best_bid, group.ravel(), np.where(is_buy, limit, 0.0))
+        np.minimum.at(best_ask, group.ravel(), np.where(is_buy, np.inf, limit))
+        best = {"best_bid": best_bid, "best_ask": np.where(np.isinf(best_ask), 0.0, best_ask)}
+        return OpenOrders(key, stride, {name: total(weights) for name, weights in sides.items()} | best)
 
     def without_leg(self, account: Ints, contract: np.ndarray) -> tuple[Ints, np.ndarray]:
         """Account and contract of the orders for which there is no leg."""

@@ -115,6 +115,7 @@ def collateral_value(
     own = AccountSide({}, {}) if side is None else take(side, balances.account)
     nothing = jnp.broadcast_to(zero, balances.amount.shape[:1])
     one = zero + 1
+    own = own._replace(values=own.values | _sums_before(balances, assets, model, own, zero))
 
     def add_slot(index: Array, sums: CollateralValue) -> CollateralValue:
         slot = _Slot.of(balances, assets, own, index, one)
@@ -124,7 +125,7 @@ def collateral_value(
         owed: dict[str, Array] = {}
         for name, rule in model.rules:
             values = slot.values(assets, slot.settled(assets, own.settled[name])) if model.settles else plain
-            values = values | take(model.numbers[name], slot.row)
+            values = values | take(model.numbers[name], slot.row) | _settled_money(own, name, nothing)
             counted[name] = _counted(rule, values, slot.is_collateral, one)
             if rule.owed is not None:
                 owed[name] = jnp.where(_is_empty(values), 0, evaluate(rule.owed, values, one))
@@ -138,6 +139,33 @@ def collateral_value(
         {charge.name: {name: nothing for name, _ in charge.each} for charge in model.charges},
     )
     return repeat(balances.amount.shape[1], add_slot, start)
+
+
+def _settled_money(own: AccountSide, margin_type: str, nothing: Array) -> dict[str, Array]:
+    """All P&L of an account that joins balances, accounting unit."""
+    columns = own.settled.get(margin_type)
+    if columns is None:
+        return {"settled": nothing}
+    return {"settled": sum((columns[:, j] for j in range(columns.shape[1])), nothing)}
+
+
+def _sums_before(
+    balances: Balances, assets: Assets, model: AccountModel, own: AccountSide, zero: Array
+) -> dict[str, Array]:
+    """Sums over the balances of each account that rules name, `[A]` by charge."""
+    charges = [charge for charge in model.charges if charge.name in model.summed]
+    if not charges:
+        return {}
+    one = zero + 1
+
+    def add_slot(index: Array, sums: dict[str, Array]) -> dict[str, Array]:
+        slot = _Slot.of(balances, assets, own, index, one)
+        plain = slot.values(assets, slot.amount)
+        more = {c.name: _parts(c, plain | take(model.charge_numbers[c.name], slot.asset), one) for c in charges}
+        return {name: sums[name] + next(iter(parts.values())) for name, parts in more.items()}
+
+    nothing = jnp.broadcast_to(zero, balances.amount.shape[:1])
+    return repeat(balances.amount.shape[1], add_slot, {charge.name: nothing for charge in charges})
 
 
 def _parts(charge: BalanceCharge, values: dict[str, Array], one: Array) -> dict[str, Array]:

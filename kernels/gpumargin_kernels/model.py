@@ -112,7 +112,7 @@ class BalanceCharge(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("numbers", "charge_numbers", "scalars"),
-    meta_fields=("rules", "is_debt_required", "charges", "counted", "settles", "margins", "statuses"),
+    meta_fields=("rules", "is_debt_required", "charges", "counted", "settles", "margins", "statuses", "summed"),
 )
 @dataclass(frozen=True)
 class AccountModel:
@@ -128,6 +128,7 @@ class AccountModel:
     numbers: dict[str, dict[str, Leaf]]  # margin type -> number [E C] or brackets [E C, T, 2], E categories
     charge_numbers: dict[str, dict[str, Leaf]]  # charge -> number [C] or brackets [C, T, 2]
     scalars: dict[str, Leaf]  # [] each, named in `margins`, `statuses` and the amounts of charges
+    summed: tuple[str, ...] = ()  # charges with one sum that rules name: summed over an account's balances before them
 
 
 @partial(

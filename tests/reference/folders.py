@@ -50,9 +50,6 @@ NOT_YET = {
 
 # File -> form of case -> the input keys that tell it, and why nothing answers it yet. May only shrink.
 NOT_YET_FORMS: dict[str, dict[str, tuple[set[str], str]]] = {
-    "exchange_vectors/mango_health.json": {
-        "spot_orders": (set(), "reserves of spot orders that couple two tokens are not part of model files yet"),
-    },
     "exchange_vectors/paradex_margin.json": {
         "socialised_loss": ({"insurance_fund", "bankruptcies"}, "liquidation is not part of this version"),
     },
