@@ -14,9 +14,9 @@ import pytest
 from gpumargin import catalogue
 from gpumargin.bind import bind, by_name, spot_levels
 from gpumargin.catalogue import load_model, model_dates
-from gpumargin.cli.models import graded
 from gpumargin.errors import UsageError
 from gpumargin.expressions import names_in, parse_expression
+from gpumargin.grades import estimated_numbers, graded
 from gpumargin.model_checks import matrix_problem
 from gpumargin.modelfile import Correlated
 from gpumargin.modelfile.names import CONTRACT_NAMES, UNIT_NAMES
@@ -86,12 +86,20 @@ def test_every_shipped_model_loads_under_the_name_of_its_file(label: str) -> Non
 @pytest.mark.parametrize("label", LABELS)
 def test_every_shipped_number_says_where_it_comes_from(label: str) -> None:
     model = load_model(label)
-    graded = model.file.provenance.model_dump()
-    assert graded.pop("default") in graded
-    for grade, paths in graded.items():
+    listed = model.file.provenance.model_dump()
+    assert listed.pop("default") in listed
+    for grade, paths in listed.items():
         for path in paths:
             assert at(model.raw, path) is not None, grade
-    assert "all" in model.file.estimated_numbers() or set(model.file.estimated_numbers()) == set(graded["estimated"])
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_estimated_numbers_of_a_shipped_model_are_all_named_and_no_other(label: str) -> None:
+    model = load_model(label)
+    named = estimated_numbers(model)
+    for path, _, grade in graded(model):
+        is_named = named == ["all"] or any(path == each or path.startswith(f"{each}.") for each in named)
+        assert not grade or is_named == (grade == "estimated")
 
 
 def numbers_in(value: Any) -> int:
