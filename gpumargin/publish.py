@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,7 +29,16 @@ def _synced(path: Path) -> None:
 
 
 def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, default=str) + "\n"
+    return json.dumps(_strict(content), indent=2, default=str, allow_nan=False) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    """The same with texts where JSON has no number: an open end of a bracket table is `"inf"`."""
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,16 @@ def test_a_folder_explains_like_the_run_in_memory(published: Path) -> None:
         outside = explain_account(place, "alice")
         assert outside.headline == inside.headline
         assert all(outside.tables[title].equals(table) for title, table in inside.tables.items())
+
+
+@pytest.mark.parametrize("model", ["okx-pm", "bybit-uta"])
+def test_a_model_whose_brackets_have_no_end_is_published_and_explained(model: str, tmp_path: Path) -> None:
+    folder = in_folder(tiny_book(), tmp_path, model)
+    for name in ("summary", "manifest"):
+        text = (folder / f"{name}.json").read_text("utf-8")
+        assert json.loads(text, parse_constant=pytest.fail)
+    assert '"inf"' in text
+    assert explain_account(folder, "alice").checks["ok"].all()
 
 
 def test_explaining_imports_neither_jax_nor_the_kernels(published: Path) -> None:

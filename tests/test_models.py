@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 from gpumargin import catalogue
 from gpumargin.bind import bind, by_name, spot_levels
 from gpumargin.catalogue import load_model, model_dates
+from gpumargin.cli.models import graded
 from gpumargin.errors import UsageError
 from gpumargin.expressions import names_in, parse_expression
 from gpumargin.model_checks import matrix_problem
@@ -22,7 +24,7 @@ from gpumargin_kernels.contract_values import CONTRACT_VALUES
 from gpumargin_kernels.records import UnitMarket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 LABELS = [f"{name}@{day}" for name, days in model_dates().items() for day in days]
@@ -90,6 +92,36 @@ def test_every_shipped_number_says_where_it_comes_from(label: str) -> None:
         for path in paths:
             assert at(model.raw, path) is not None, grade
     assert "all" in model.file.estimated_numbers() or set(model.file.estimated_numbers()) == set(graded["estimated"])
+
+
+def numbers_in(value: Any) -> int:
+    """How many numbers a piece of a file holds, at any depth."""
+    if isinstance(value, (dict, list)):
+        return sum(map(numbers_in, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_shipped_number_has_a_grade_in_tables_rows_and_brackets_too(label: str) -> None:
+    model = load_model(label)
+    grades = {"verified", "published", "inferred", "estimated"}
+    assert sum(numbers_in(value) for _, value, grade in graded(model) if grade in grades) == numbers_in(model.raw)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(each)
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_expressions_of_shipped_models_hold_no_number_that_a_venue_could_change(label: str) -> None:
+    parts = ("components", "margin", "collateral", "account", "counted", "balances", "status", "aggregation")
+    texts = [t for part in parts for t in texts_in(load_model(label).raw.get(part, {})) if re.search(r"[-+*/()]", t)]
+    found = {float(number) for text in texts for number in re.findall(r"(?<![\w.])\d[\d.]*(?:e-?\d+)?", text)}
+    assert found <= {0, 0.5, 1, 2, 100, 1e6, 1e9, 1e-6, 1e-15}, "give it a name under numbers, where it gets a grade"
 
 
 @pytest.mark.parametrize("label", LABELS)

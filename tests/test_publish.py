@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SMALL = pa.table({"x": [1.5, None, -0.0], "name": pa.array(["a", None, "ccc"]).dictionary_encode()})
+NAMES = ("summary", "manifest")
 
 
 def published(out: Path, run_id: str) -> Path:
@@ -52,6 +54,15 @@ def test_a_published_run_is_whole_and_named_by_the_pointer(tmp_path: Path) -> No
     assert json.loads((target / "manifest.json").read_text()) == {"id": "one"}
     assert (tmp_path / "runs" / "latest").read_text() == "one\n"
     assert everything(tmp_path / "runs") - {f"one/{name}" for name in everything(target)} == {"one", "latest"}
+
+
+def test_numbers_that_json_does_not_know_are_published_as_texts(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "one") as folder:
+        target = folder.publish(
+            {"tiers": [[10, 0.5], (float("inf"), 0.1)]}, {"x": {"low": float("-inf"), "no": math.nan}}
+        )
+    strict = {name: json.loads((target / f"{name}.json").read_text(), parse_constant=pytest.fail) for name in NAMES}
+    assert strict == {"summary": {"tiers": [[10, 0.5], ["inf", 0.1]]}, "manifest": {"x": {"low": "-inf", "no": "nan"}}}
 
 
 def test_parts_carry_page_checksums_and_read_back_as_written(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,12 @@ from gpumargin.errors import UsageError
 
 if TYPE_CHECKING:
     from gpumargin.catalogue import MarginModel
-    from gpumargin.modelfile import Provenance
+    from gpumargin.modelfile import ModelFile, Provenance
 
 _HEAD = ("title", "source", "effective", "accounting_asset", "kinds", "requires")
 _IN_LIST = re.compile(r"(?<=\.\d)\.|(?<=\.\d\d)\.|(?<=\.\d\d\d)\.")  # what stands behind a place in a list
+_WIDTHS = (15, 13, 34)  # of name, dates and title; the source has what is left
+_UNSEEN_WIDTH = 120  # of lines that go elsewhere than to a terminal
 _UNGRADED = {"name", "provenance", "margin", *_HEAD}
 
 
@@ -50,11 +53,38 @@ def _print_catalogue(form: Format) -> None:
 
     from gpumargin.catalogue import load_model, model_dates
 
-    labels = [f"{name}@{day.isoformat()}" for name, days in model_dates().items() for day in days]
-    files = [load_model(label).file for label in labels]
+    dates = model_dates()
+    if form is Format.TABLE:
+        _print_lines({name: load_model(name).file for name in dates}, {name: len(days) for name, days in dates.items()})
+        return
+    files = [load_model(f"{name}@{day.isoformat()}").file for name, days in dates.items() for day in days]
     rows = [(file.name, file.effective.isoformat(), file.title, file.source) for file in files]
-    frame = pl.DataFrame(rows, schema=["name", "date", "title", "source"], orient="row")
-    emit(frame, form, keys=len(frame.columns))
+    emit(pl.DataFrame(rows, schema=["name", "date", "title", "source"], orient="row"), form)
+
+
+def _print_lines(files: Mapping[str, ModelFile], counts: Mapping[str, int]) -> None:
+    """A line for each model; what does not fit is cut: NAME and the other formats give it whole."""
+    from rich.text import Text
+
+    target = console()
+    target.width = target.width if target.is_terminal else max(target.width, _UNSEEN_WIDTH)
+    for name, cells in _lines(files, counts):
+        text = "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False))
+        left = target.width - len(text) - 2
+        style = "" if name else "bold"
+        target.print(Text(f"{text}  {_cut(cells[-1], max(left, 1))}".rstrip(), style=style, no_wrap=True))
+
+
+def _lines(files: Mapping[str, ModelFile], counts: Mapping[str, int]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name and cells of each line; the heading has no name."""
+    yield "", ("name", "newest +older", "title", "source")
+    for name, file in files.items():
+        older = f" +{counts[name] - 1}" if counts[name] > 1 else ""
+        yield name, (name, f"{file.effective.isoformat()}{older}", clean(file.title), clean(file.source))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _print_model(name: str, form: Format) -> None:
@@ -102,6 +132,8 @@ def _print_head(model: MarginModel) -> None:
             grid.add_row(key.replace("_", " "), clean(", ".join(value) if isinstance(value, list) else value))
     for margin_type, formula in model.file.margin.items():
         grid.add_row(f"{clean(margin_type)} margin", clean(formula))
+    counts = Counter(found for _, _, found in graded(model) if found)
+    grid.add_row("numbers", ", ".join(f"{count} {found}" for found, count in counts.most_common()))
     console().print(grid)
     console().print()
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gpumargin.catalogue import model_dates
 from gpumargin.sample import sample_path
 from tests.books import tiny_book, without_ether_vols, write_book
 from tests.cli.conftest import MODEL, ROOT, process
@@ -190,6 +191,17 @@ def test_models_lists_every_model_with_its_date_and_source(call: Call, form: str
         assert all(row["source"] for row in rows)
     else:
         assert "derive-pm1" in done.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_list_of_models_has_a_line_for_each_that_fits_the_screen(call: Call, columns: int) -> None:
+    lines = call("models", columns=columns).stdout.splitlines()
+    dates = model_dates()
+    assert [line.split()[0] for line in lines[1:]] == list(dates)
+    assert max(map(len, lines)) <= max(columns, 120)
+    for line, days in zip(lines[1:], dates.values(), strict=True):
+        assert max(days).isoformat() in line
+        assert len(days) == 1 or f" +{len(days) - 1} " in line
 
 
 def test_a_model_in_full_has_a_grade_for_every_number(call: Call) -> None:
