@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
+from statistics import NormalDist
 from typing import Any
 
 import polars as pl
@@ -21,6 +23,7 @@ MODELS = ("deribit-pm", "okx-pm", "paradex-pm", "aevo-pm", "bybit-uta", "bybit-u
 GRIDS = {"deribit-pm": "standard", "okx-pm": "stress", "paradex-pm": "core", "aevo-pm": "grid", "bybit-uta": "grid"}
 IN_30_DAYS, IN_60_DAYS = AS_OF + timedelta(days=30), AS_OF + timedelta(days=60)
 S = 50_000.0
+NORMAL = NormalDist()
 INVERSE = {"settlement": "BTC", "quote": "USD", "inverse": True}
 LINEAR = {"settlement": "USDC", "quote": "USDC", "inverse": False}
 
@@ -162,6 +165,13 @@ def test_okx_hedged_size_pays_the_cost_of_closing_in_brackets() -> None:
     assert found["maintenance_margin"] == unit["mr7"]
 
 
+def test_okx_charges_what_dollar_coins_hedge_of_each_other() -> None:
+    plain, _ = account("okx-pm", [perpetual(2)])
+    given, _ = account("okx-pm", [perpetual(2)], settings={"stablecoin_hedged": 1_500_000})
+    assert given["maintenance_margin"] - plain["maintenance_margin"] == close(5_000 + 5_000)
+    assert given["initial_margin"] - plain["initial_margin"] == close(1.3 * 10_000)
+
+
 def test_okx_collateral_counts_in_brackets_of_its_value() -> None:
     found, _ = account("okx-pm", [perpetual(1)], balances={"BETH": 1_500.0})  # 3,000,000 USD
     assert found["maintenance_collateral_value"] == close(2e6 * 0.95 + 1e6 * 0.85)
@@ -230,6 +240,61 @@ def test_bybit_cross_short_call_and_put_and_no_credit_for_option_value() -> None
     assert (long["initial_margin"], long["initial_balance"], long["equity"]) == close((0, 0, 900))
 
 
+# Options through whole grids, in plain loops
+
+
+def black(forward: float, strike: float, vol: float, days: float) -> float:
+    """Undiscounted call."""
+    stdev = vol * math.sqrt(days / 365)
+    d1 = math.log(forward / strike) / stdev + stdev / 2
+    return forward * NORMAL.cdf(d1) - strike * NORMAL.cdf(d1 - stdev)
+
+
+def test_deribit_short_call_is_the_least_of_both_tables() -> None:
+    _, unit = account("deribit-pm", [option(-40, 55_000, "call", terms=INVERSE)])
+
+    def coins(move: float, vol: float) -> float:
+        forward = S * (1 + move)
+        return -40 * (black(forward, 55_000, vol, 30) / forward - black(S, 55_000, 0.5, 30) / S)
+
+    standard = [coins(0.04 * k, vol) for k in range(-4, 5) for vol in (0.375, 0.5, 0.75)]
+    assert unit["standard"] == close(-min(standard))
+    losses = []
+    for move in (-0.66, -0.33, 0.5, 1, 2, 3, 4, 5):
+        edge = 1 + math.copysign(0.16, move)
+        loss = -coins(move, 0.75) * 0.16 / abs(move) * (1 + move) / edge
+        losses.append(max(loss - (abs(move) / 0.16 - 1) * 100_000 / (edge * S), 0))
+    assert unit["extended"] == close(max(losses))
+    d1 = math.log(S / 55_000) / (0.5 * math.sqrt(30 / 365)) + 0.25 * math.sqrt(30 / 365)
+    assert unit["roll_shock"] == close(40 * NORMAL.cdf(d1) * 0.01)
+
+
+def test_paradex_short_call_is_the_worst_of_core_and_weighted_tail() -> None:
+    _, unit = account("paradex-pm", [option(-1, 55_000, "call")])
+
+    def loss(move: float, vol: float) -> float:
+        return black(S * (1 + move), 55_000, vol, 30) - black(S, 55_000, 0.5, 30)
+
+    core = [loss(0.04 * k, vol) for k in range(-4, 5) for vol in (0.7, 0.39) if abs(k) < 4 or vol > 0.5]
+    weights = {-0.66: 0.18, -0.33: 0.36, 0.5: 0.24, 1: 0.12, 2: 0.06, 3: 0.04, 4: 0.03, 5: 0.024}
+    assert len(core) == 16
+    assert unit["core"] == close(max(core))
+    assert unit["tail"] == close(max(weight * loss(move, 0.7) for move, weight in weights.items()))
+
+
+def test_aevo_moves_vols_by_points_and_okx_by_points_or_per_cent() -> None:
+    def loss(move: float, vol: float) -> float:
+        return black(S * (1 + move), 55_000, vol, 30) - black(S, 55_000, 0.5, 30)
+
+    _, aevo = account("aevo-pm", [option(-1, 55_000, "call")])
+    assert aevo["scan"] == close(max(loss(move, vol) for move in (-0.2, -0.1, 0, 0.1, 0.2) for vol in (1, 0.5, 0.25)))
+    _, okx = account("okx-pm", [option(-1, 55_000, "call")])
+    points = 0.3 * (1 / 30) ** 0.3
+    vols = (0.5, 0.5 + points, 0.5 - points, 0.5 * 1.25, 0.5 * 0.8)
+    assert okx["mr1"] == close(max(loss(0.04 * k, vol) for k in range(-3, 4) for vol in vols))
+    assert okx["mr6"] == close(0.5 * max(loss(-0.24, 0.5), loss(0.24, 0.5)))
+
+
 # All of them
 
 
@@ -242,6 +307,7 @@ def test_initial_margin_is_never_below_maintenance_and_every_account_adds_up(mod
     run = tiny(model)
     assert (run.accounts["initial_margin"] >= run.accounts["maintenance_margin"]).all()
     assert (run.accounts["maintenance_margin"] >= 0).all()
+    assert "unknown" not in run.accounts["status"].to_list()
     assert all(explained.checks["ok"].all() for explained in every(run))
 
 
