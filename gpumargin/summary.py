@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from gpumargin.checks import resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.digests import ColumnDigest
+from gpumargin.grades import estimated_numbers
 from gpumargin.identity import input_digests, versions
 from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import Options, Pass
@@ -48,7 +49,7 @@ def summary_of(book: Book, passes: list[Pass], options: Options, progress: Progr
                 "accounts": len(work.legs),
                 "accounting_asset": work.money,
                 "source": work.model.file.source,
-                "estimated": work.model.file.estimated_numbers(),
+                "estimated": estimated_numbers(work.model),
                 "overrides": dict(work.model.overrides),
             }
             for work in passes

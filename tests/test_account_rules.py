@@ -250,7 +250,10 @@ def test_a_column_that_a_rule_names_must_be_in_the_book(tmp_path: Path) -> None:
     [
         ("[collateral]\nliability = 1\n", "either assets"),
         ('[collateral]\nasset = "value * weigth"\n', "unknown name 'weigth'"),
-        ('[collateral]\nasset = "value"\nnumbers = { x = 1 }\n', "named by none of asset, liability"),
+        (
+            '[collateral]\nasset = "value"\nnumbers = { x = 1 }\n',
+            "collateral.numbers.x: named by none of asset, liability",
+        ),
         ('[collateral]\nasset = "value"\nnumbers = { amount = 1 }\n', "name two things"),
         ('[collateral]\nasset = "marginal(value, t)"\ntables = { t = { BTC = [[inf, 1]] } }\n', "needs a 'default'"),
         (PLAIN + '[counted]\nother = "unrealised_pnl"\n', "counted.other: no margin type"),

@@ -30,3 +30,17 @@ def test_a_benchmark_finds_its_answers_right_and_prints_figures(arguments: tuple
     )
     assert done.returncode == 0, done.stderr
     assert "float32 gpumargin" in done.stdout
+
+
+@pytest.mark.slow
+def test_models_are_timed_once_their_margins_are_finite() -> None:
+    options = ["--accounts", "300", "--models", "aave-v3,derive-pm1", "--repeats", "2"]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, BENCHMARKS / "bench_models.py", *options],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| derive-pm1 |" in done.stdout

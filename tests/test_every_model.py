@@ -30,12 +30,28 @@ NEWEST = [f"{name}@{max(days)}" for name, days in model_dates().items()]
 # What compiles on every run of the tests: a few of every way to margin; the others are marked slow.
 SAMPLE = ("aave-v3", "derive-pm2", "okx-pm", "paradex-cross", "reya", "span", "vega")
 LEAST_ALIVE = 0.01
+INITIAL, WIDER = "initial margin covers maintenance margin", "a wider grid lowers no margin"
 
-# What a model cannot show in this book, or does not claim, and why.
-DEAD: dict[tuple[str, str], str] = {}
-ONE_SIDED: dict[tuple[str, str], str] = {}
-INITIAL_BELOW_MAINTENANCE: dict[str, str] = {}
-GRID_CAN_LOWER: dict[str, str] = {}
+# What a model cannot show or does not claim, and why: a component that is 0, an operand that never binds, an invariant.
+UNMOVED = "one of the scenarios leaves everything where it is, so the largest loss is never negative"
+EXEMPT: dict[tuple[str, str], str] = {
+    ("aevo-pm", "max(scan, 0): 0"): UNMOVED,
+    ("bybit-uta", "max(scan, 0): 0"): UNMOVED,
+    ("correlated-pm", "max(scan, 0): 0"): UNMOVED,
+    ("deribit-pm", "max(worst, 0): 0"): UNMOVED,
+    ("okx-pm", "max(market_risk, 0): 0"): UNMOVED,
+    ("span", "max(worst, 0): 0"): "what gains in every scenario, a day later included, would be an arbitrage",
+    (
+        "okx-pm",
+        "max((abs(of_leg) * rate), ((abs(quantity) * is_option) * least)): ((abs(quantity) * is_option) * least)",
+    ): "no least cost per option is published; the number is 0",
+    ("drift-v2", "max(quote, quote_twap): quote_twap"): "the book has one quote currency, whose average is the lower",
+    (
+        "paradex-cross",
+        "max((quantity + buys), (sells - quantity), 0): 0",
+    ): "bought or sold, one of the two is not negative",
+    ("vega", INITIAL): "what an isolated position was given is its initial margin, whatever its maintenance margin is",
+}
 
 
 def name_of(label: str) -> str:
@@ -145,8 +161,8 @@ def dead_components(case: Case) -> list[str]:
 
 
 def check_alive(case: Case) -> None:
-    """Every component and every charge on balances is other than 0 somewhere; those that cannot be are listed."""
-    assert dead_components(case) == [part for model, part in DEAD if model == case.name]
+    """Every component and every charge on balances is other than 0 for one in a hundred that it looks at."""
+    assert dead_components(case) == []
 
 
 def check_initial_covers_maintenance(case: Case) -> None:
@@ -154,7 +170,7 @@ def check_initial_covers_maintenance(case: Case) -> None:
     accounts = case.accounts()
     room = 1e-9 * (accounts["maintenance_margin"].abs() + 1)
     lower = accounts.filter(accounts["initial_margin"] < accounts["maintenance_margin"] - room)
-    assert lower.is_empty() == (case.name not in INITIAL_BELOW_MAINTENANCE)
+    assert lower.is_empty() == ((case.name, INITIAL) not in EXEMPT)
     room = 1e-9 * (accounts["maintenance_collateral_value"].abs() + 1)
     assert (accounts["initial_collateral_value"] <= accounts["maintenance_collateral_value"] + room).all()
 
@@ -240,7 +256,7 @@ def test_a_wider_grid_lowers_no_margin(case: Case) -> None:
     before, after = case.run.accounts, margin(read_book(**case.tables), wider(case.model), tables=()).accounts
     for name in case.model.file.margin:
         room = 1e-9 * (before[f"{name}_margin"].abs() + 1)
-        assert (after[f"{name}_margin"] >= before[f"{name}_margin"] - room).all() == (case.name not in GRID_CAN_LOWER)
+        assert (after[f"{name}_margin"] >= before[f"{name}_margin"] - room).all() == ((case.name, WIDER) not in EXEMPT)
 
 
 @pytest.mark.slow
@@ -248,7 +264,8 @@ def test_every_max_and_min_binds_on_either_side(case: Case, monkeypatch: pytest.
     seen = watch(monkeypatch)
     for account, pool in case.accounts().select(KEYS).iter_rows():
         case.run.explain(account, pool)
-    assert one_sided(case.model.file, seen) == [text for model, text in ONE_SIDED if model == case.name]
+    exempt = {text for model, text in EXEMPT if model == case.name and text not in (INITIAL, WIDER)}
+    assert set(one_sided(case.model.file, seen)) == exempt
 
 
 @pytest.mark.slow

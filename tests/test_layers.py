@@ -53,6 +53,7 @@ LAYERS = {
     "gpumargin.digests": _at(2, "numpy", "pyarrow"),
     "gpumargin.bind": _at(3, "numpy"),
     "gpumargin.catalogue": _at(3, "pydantic"),
+    "gpumargin.grades": _at(4),
     "gpumargin.engine": _at(2, "jax", "numpy"),
     "gpumargin.importers": _at(2, "polars"),
     "gpumargin.identity": _at(3),

@@ -182,3 +182,35 @@ def test_books_without_common_units_add_up_an_empty_one_needs_nothing_and_initia
         for column in ("initial_margin", "maintenance_margin"):
             parts = rows[f"{pair}-a"][column] + rows[f"{pair}-b"][column]
             assert rows[f"{pair}-whole"][column] == pytest.approx(parts, rel=1e-12)
+
+
+WAYS = (("SOL-spot", "buy"), ("SOL-spot", "sell"), ("ETH-perpetual", "sell"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["drift-v2", "mango-v4", "vega"])
+def test_an_account_has_the_same_bits_alone_and_among_others(name: str) -> None:
+    """Orders and balances included: one account makes other buckets than many."""
+    tables = _random_book(11, 12)
+    spot = pl.DataFrame([{"instrument_id": "SOL-spot", "kind": "spot", "underlying": "SOL", "settlement": "USDC",
+                          "quote": "USDC", "contract_size": 1.0}])  # fmt: skip
+    ids = tables["positions"]["account_id"].unique().sort().to_list()
+    orders = [
+        (f"{place}", account, instrument, side, 10.0 + len(account) + 0.1 * i, 7.0 + 0.3 * i)
+        for i, account in enumerate(ids)
+        for place, (instrument, side) in enumerate(WAYS)
+    ]
+    columns = ("order_id", "account_id", "instrument_id", "side", "quantity", "price")
+    balances = [(account, asset, 1e5 / (i + 3)) for i, account in enumerate(ids) for asset in UNITS[: i % 4]]
+    book = tables | {
+        "instruments": pl.concat([tables["instruments"], spot], how="diagonal"),
+        "orders": pl.DataFrame(orders, schema=columns, orient="row"),
+        "balances": pl.DataFrame(balances, schema=("account_id", "asset", "amount"), orient="row"),
+        "assets": pl.DataFrame([{"asset": a, "total_deposits": 1e6, "total_borrows": 1e5} for a in (*UNITS, "USDC")]),
+    }
+    together = margin(read_book(**book), load_model(name), as_of=AS_OF, device="cpu").accounts
+    for account in (ids[0], ids[-1]):
+        own = {t: book[t].filter(pl.col("account_id") == account) for t in ("positions", "orders", "balances")}
+        run = margin(read_book(**(book | own)), load_model(name), as_of=AS_OF, device="cpu")
+        run.explain(account)
+        assert run.accounts.rows() == together.filter(pl.col("account_id") == account).rows()

@@ -1,4 +1,4 @@
-"""A venue from nothing but a file: every result of a small book worked out by hand, and explained to the same numbers."""
+"""A venue from nothing but a file: results of a small book worked out by hand, and explained to the same numbers."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def run() -> Run:
     return margin(book, load_model(Path(__file__).parent / "toy_venue.toml"), as_of=AS_OF, device="cpu")
 
 
-# By unit. anna at 1.2: calls lose 2 x 10,000, the put 5,000, the perpetual gains 5,000. cleo at 0.5: half of 2,500 counts.
-# ben and fay at 1.2: 10 x 400. A strike: two calls uncovered, 1 % of 50,000 each. An expiry: delta -2 - 1 over a tenth of
-# a year at 0.5. Perpetuals: 20,000 at 1 % and 5,000 at 2 %, and 1 % of the 2 coins that a filled order would leave; ben
-# 6 % of 20,000 by his own choice, and 1 % of 15 x 2,000.
+# By unit. anna at 1.2: calls lose 2 x 10,000, the put 5,000, the perpetual gains 5,000. cleo at 0.5: half of 2,500
+# counts. ben and fay at 1.2: 10 x 400. A strike: two calls uncovered, 1 % of 50,000 each. An expiry: delta -2 - 1
+# over a tenth of a year at 0.5. Perpetuals: 20,000 at 1 % and 5,000 at 2 %, and 1 % of the 2 coins that a filled
+# order leaves; ben 6 % of 20,000 by his own choice, and 1 % of 15 x 2,000.
 UNITS = {
     ("anna", "BTC"): {"scan": 20_000, "naked": 1_000, "term": 7_500, "perps": 300 + 1_000, "fee": 35, "worst": 20_000},
     ("ben", "ETH"): {"scan": 4_000, "naked": 0, "term": 0, "perps": 1_200 + 300, "fee": 100, "worst": 4_000},

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
     from gpumargin.modelfile import ModelFile
 
-    Tables = dict[str, pl.DataFrame]
-    Step = Callable[[Tables, np.random.Generator], Tables]
+    Step = Callable[["Tables", np.random.Generator], "Tables"]
 
+Tables = dict[str, pl.DataFrame]
 KEYS = ["account_id", "pool"]
 OWN = ("positions", "balances", "accounts", "orders", "account_parameters")
 RICH, EMPTY = "rich-", "empty-"  # prefixes of the twins of accounts
 UNDERLYINGS = 4
 MOST_LEGS = 8  # of an account in a small book, so that all rows fall into one bucket
+MAKERS_HOLD = 30  # legs and more
 FUTURES = ("BTC", "ETH")
-DEEP_PUT = "BTC-DEEP-P"
+FAR_PUTS = {"BTC-450000-P": 450_000.0, "BTC-9000-P": 9_000.0}
 TOKENS = {
     "WETH": 2_085.0,
     "wstETH": 2_540.0,
@@ -82,9 +83,13 @@ def with_prices(tables: Tables, rng: np.random.Generator) -> Tables:
     spread = pl.Series(rng.uniform(0.97, 1.03, frame.height))
     frame = frame.with_columns(twap=pl.col("price") * spread, collateral_price=pl.col("price") * 0.999)
     frame = frame.with_columns(emode_price=pl.when(asset == "WETH").then(pl.col("price") * 1.001))
-    pools = pl.DataFrame({"asset": frame["asset"], "decimals": 8}).with_columns(
-        total_deposits=pl.Series(rng.uniform(1e3, 1e6, frame.height)),
-        total_borrows=pl.Series(rng.uniform(1e2, 1e5, frame.height)),
+    pools = (
+        frame.select("asset")
+        .join(tables["assets"], on="asset", how="left", maintain_order="left")
+        .with_columns(
+            total_deposits=pl.Series(rng.uniform(1e3, 1e6, frame.height)),
+            total_borrows=pl.Series(rng.uniform(1e2, 1e5, frame.height)),
+        )
     )
     return {**tables, "prices": frame, "assets": pools}
 
@@ -99,7 +104,7 @@ def with_feeds(tables: Tables, rng: np.random.Generator) -> Tables:
     )
     name, is_perpetual = pl.col("instrument_id"), pl.col("instrument_id").str.ends_with("-PERP")
     marks = tables["marks"].with_columns(
-        confidence=pl.when(name == "BTC-PERP").then(0.4).otherwise(1.0),
+        confidence=pl.when(name == "BTC-PERP").then(0.52).otherwise(1.0),
         skew=pl.Series(rng.normal(0, 500, height)),
         open_interest=pl.when(is_perpetual).then(pl.col("open_interest").fill_null(0) + 5e4).otherwise("open_interest"),
         funding_rate=pl.when(is_perpetual).then(pl.Series(rng.choice([-1e-5, 2e-5], height))),
@@ -138,24 +143,28 @@ def with_futures(tables: Tables, rng: np.random.Generator) -> Tables:
     return with_rows(tables, "positions", held, *KEYS, "instrument_id")
 
 
-def with_deep_puts(tables: Tables, rng: np.random.Generator) -> Tables:
-    """A put worth several times its underlying, sold and bought: for rules that take a part of the mark."""
-    options = tables["instruments"].filter(pl.col("instrument_id").str.contains("^BTC-.*-P$"))
-    row = options.sort("expiry")[-1].with_columns(instrument_id=pl.lit(DEEP_PUT), strike=pl.lit(450_000.0))
-    mark = (
-        tables["marks"].head(1).select("timestamp", instrument_id=pl.lit(DEEP_PUT), mark_iv=pl.lit(0.5), confidence=1.0)
-    )
-    tables = with_rows(with_rows(tables, "instruments", row, "instrument_id"), "marks", mark, "instrument_id")
-    holders = chosen(rng, tables["accounts"].select(KEYS), 0.06)
-    quantity = pl.Series(rng.choice([-0.2, 0.1], holders.height))
-    held = holders.with_columns(instrument_id=pl.lit(DEEP_PUT), quantity=quantity, unsettled=0.0)
-    return with_rows(tables, "positions", held, *KEYS, "instrument_id")
+def with_far_puts(tables: Tables, rng: np.random.Generator) -> Tables:
+    """Puts worth several times their underlying and next to nothing, sold and bought: for rules that look at either."""
+    row = tables["instruments"].filter(pl.col("instrument_id").str.contains("^BTC-.*-P$")).sort("expiry")[-1]
+    mark = tables["marks"].head(1).select("timestamp", mark_iv=pl.lit(0.5), confidence=1.0)
+    for name, strike in FAR_PUTS.items():
+        own = pl.lit(name).alias("instrument_id")
+        listed = row.with_columns(own, strike=pl.lit(strike))
+        holders = chosen(rng, tables["accounts"].select(KEYS), 0.06)
+        quantity = pl.Series(rng.choice([-0.2, 0.1], holders.height))
+        held = holders.with_columns(own, quantity=quantity, unsettled=0.0)
+        tables = with_rows(tables, "instruments", listed, "instrument_id")
+        tables = with_rows(tables, "marks", mark.with_columns(own), "instrument_id")
+        tables = with_rows(tables, "positions", held, *KEYS, "instrument_id")
+    return tables
 
 
 def with_whales(tables: Tables, rng: np.random.Generator) -> Tables:
     """Some accounts thousands of times as large, so that upper brackets and caps bind too."""
     whales = chosen(rng, tables["accounts"].select(KEYS), 0.15)
     whales = whales.with_columns(factor=pl.Series(10.0 ** rng.uniform(2, 5, whales.height)))
+    makers = tables["positions"].group_by(KEYS).len().filter(pl.col("len") > MAKERS_HOLD)  # large already
+    whales = whales.join(makers, on=KEYS, how="anti", maintain_order="left")
     found = dict(tables)
     for name, column in (("positions", "quantity"), ("balances", "amount")):
         joined = tables[name].join(whales, on=KEYS, how="left", maintain_order="left")
@@ -214,7 +223,7 @@ STEPS: tuple[Step, ...] = (
     with_prices,
     with_feeds,
     with_futures,
-    with_deep_puts,
+    with_far_puts,
     with_whales,
     with_lenders,
     with_orders,

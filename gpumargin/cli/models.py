@@ -16,13 +16,12 @@ from gpumargin.errors import UsageError
 
 if TYPE_CHECKING:
     from gpumargin.catalogue import MarginModel
-    from gpumargin.modelfile import ModelFile, Provenance
+    from gpumargin.modelfile import ModelFile
 
 _HEAD = ("title", "source", "effective", "accounting_asset", "kinds", "requires")
 _IN_LIST = re.compile(r"(?<=\.\d)\.|(?<=\.\d\d)\.|(?<=\.\d\d\d)\.")  # what stands behind a place in a list
 _WIDTHS = (15, 13, 34)  # of name, dates and title; the source has what is left
 _UNSEEN_WIDTH = 120  # of lines that go elsewhere than to a terminal
-_UNGRADED = {"name", "provenance", "margin", *_HEAD}
 
 
 def models(
@@ -91,6 +90,7 @@ def _print_model(name: str, form: Format) -> None:
     import polars as pl
 
     from gpumargin.catalogue import load_model
+    from gpumargin.grades import graded
 
     model = load_model(name)
     numbers = [{"path": p, "value": v, "grade": g} for p, v, g in graded(model)]
@@ -122,6 +122,8 @@ def _compact(numbers: list[dict[str, str]]) -> list[dict[str, str]]:
 def _print_head(model: MarginModel) -> None:
     from rich.table import Table
 
+    from gpumargin.grades import graded
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -136,36 +138,3 @@ def _print_head(model: MarginModel) -> None:
     grid.add_row("numbers", ", ".join(f"{count} {found}" for found, count in counts.most_common()))
     console().print(grid)
     console().print()
-
-
-def graded(model: MarginModel) -> Iterator[tuple[str, Any, str]]:
-    """Dotted path, value and grade of everything a model file sets; choices that are no numbers have no grade.
-
-    A list of numbers, such as a row of a correlation matrix, is one value.
-    """
-    for path, value in _leaves({key: item for key, item in model.raw.items() if key not in _UNGRADED}, ""):
-        yield path, value, grade(model.file.provenance, path) if _is_numeric(value) else ""
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-        value = {str(index): item for index, item in enumerate(value)}
-    if not isinstance(value, dict):
-        yield path, value
-        return
-    for key, item in value.items():
-        yield from _leaves(item, f"{path}.{key}".lstrip("."))
-
-
-def _is_numeric(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(map(_is_numeric, value))
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def grade(provenance: Provenance, path: str) -> str:
-    """Grade of the longest path in the provenance that covers this one, else the file's default."""
-    parts = path.split(".")
-    listed = {covered: name for name, paths in provenance if isinstance(paths, list) for covered in paths}
-    covering = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((listed[each] for each in covering if each in listed), provenance.default)

@@ -125,16 +125,16 @@ def check_account(file: ModelFile) -> set[str]:
 
 
 def _check_rule(file: ModelFile, margin_type: str) -> set[str]:
-    """Names that the rule of one margin type uses."""
+    """Names that the rule of one margin type uses; all of its numbers are among them."""
+    place = f"collateral.{margin_type}" if isinstance(file.collateral, dict) else "collateral"
     try:
         rule = file.rule_of(margin_type)
     except ValueError as error:
-        message = f"collateral of {margin_type}: {error}"
+        message = f"{place}.{error}"
         raise ValueError(message) from None
-    used = set().union(*map(names_in, rule.expressions()))
     if rule.owed is not None and file.debt != "requirement":
-        _fail(f'collateral of {margin_type}: owed is part of the requirement; say debt = "requirement"')
-    return used
+        _fail(f'{place}.owed: is part of the requirement; say debt = "requirement", found {file.debt!r}')
+    return set().union(*map(names_in, rule.expressions()))
 
 
 def _check_debt(file: ModelFile, margins: Mapping[str, Expression]) -> None:

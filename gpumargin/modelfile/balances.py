@@ -149,7 +149,8 @@ class CollateralTable(Strict):
                     found[name] = with_formulas(text, shared.formulas, known, self.tables)
         used = set().union(*map(names_in, found.values()))
         for name in sorted({*self.numbers, *self.tables} - used):
-            message = f"{name}: named by none of {', '.join(found)}"
+            place = "numbers" if name in self.numbers else "tables"
+            message = f"{place}.{name}: named by none of {', '.join(found)}"
             raise ValueError(message)
         return ParsedRule(**found)
 

@@ -145,10 +145,6 @@ class ModelFile(Strict):
         check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
         return self
 
-    def estimated_numbers(self) -> list[str]:
-        """Dotted paths of the numbers that rest on an estimate; `all` if every number does."""
-        return ["all"] if self.provenance.default == "estimated" else sorted(self.provenance.estimated)
-
     def charges(self) -> Iterator[tuple[str, ParsedCharge]]:
         """Every component of kind `charge` with its expressions resolved."""
         earlier: list[str] = []

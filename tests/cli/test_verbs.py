@@ -215,7 +215,7 @@ def test_a_model_in_full_has_a_grade_for_every_number(call: Call) -> None:
 
 
 def test_the_grade_of_a_number_is_that_of_the_longest_path_that_covers_it() -> None:
-    from gpumargin.cli.models import grade
+    from gpumargin.grades import grade
     from gpumargin.modelfile import Provenance
 
     provenance = Provenance(default="verified", estimated=["vol_shock"], published=["vol_shock.up"])
