@@ -50,6 +50,12 @@ EXEMPT: dict[tuple[str, str], str] = {
         "paradex-cross",
         "max((quantity + buys), (sells - quantity), 0): 0",
     ): "bought or sold, one of the two is not negative",
+    ("mango-v4", "quote_arriving"): "the book has no spot orders, which this is about",
+    (
+        "mango-v4",
+        "min(best_ask, (price / where<(0, order_quote, order_quote, 1))): "
+        "(price / where<(0, order_quote, order_quote, 1))",
+    ): "the book has no spot orders, which this is about",
     ("vega", INITIAL): "what an isolated position was given is its initial margin, whatever its maintenance margin is",
 }
 
@@ -86,6 +92,11 @@ class Case:
         return accounts.filter(pl.col("account_id").str.starts_with(prefix)).with_columns(
             pl.col("account_id").str.strip_prefix(prefix)
         )
+
+
+def exempt(case: Case) -> set[str]:
+    """What the model is exempt from."""
+    return {text for model, text in EXEMPT if model == case.name}
 
 
 def case_of(label: str, book: Tables, share: float) -> Case:
@@ -162,7 +173,7 @@ def dead_components(case: Case) -> list[str]:
 
 def check_alive(case: Case) -> None:
     """Every component and every charge on balances is other than 0 for one in a hundred that it looks at."""
-    assert dead_components(case) == []
+    assert set(dead_components(case)) == exempt(case) & {*case.model.file.components, *case.model.file.balances}
 
 
 def check_initial_covers_maintenance(case: Case) -> None:
@@ -264,8 +275,7 @@ def test_every_max_and_min_binds_on_either_side(case: Case, monkeypatch: pytest.
     seen = watch(monkeypatch)
     for account, pool in case.accounts().select(KEYS).iter_rows():
         case.run.explain(account, pool)
-    exempt = {text for model, text in EXEMPT if model == case.name and text not in (INITIAL, WIDER)}
-    assert set(one_sided(case.model.file, seen)) == exempt
+    assert set(one_sided(case.model.file, seen)) == {text for text in exempt(case) if ": " in text}
 
 
 @pytest.mark.slow
