@@ -221,7 +221,7 @@ def test_an_account_without_positions_has_no_units() -> None:
 
 
 def test_every_kind_of_component_in_the_schema_can_be_explained() -> None:
-    schema = ModelFile.model_json_schema()["properties"]["components"]["additionalProperties"]
+    (schema,) = ModelFile.model_json_schema()["properties"]["components"]["patternProperties"].values()
     assert set(schema["discriminator"]["mapping"]) == {*KINDS, *ACROSS_UNITS}
 
 

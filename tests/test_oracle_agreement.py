@@ -141,6 +141,7 @@ def in_doubt(book: Book) -> Book:
     return read_book(**frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", STANDARD)
 def test_the_oracle_agrees_on_feeds_in_doubt_a_lost_peg_and_tokens(book: Book, model: str) -> None:
     changed = in_doubt(book)
@@ -151,6 +152,7 @@ def test_the_oracle_agrees_on_feeds_in_doubt_a_lost_peg_and_tokens(book: Book, m
     assert all((run.units[name] > 0).any() for name in charged)
 
 
+@pytest.mark.slow
 def test_an_expiry_never_asks_for_more_than_its_legs_by_themselves(book: Book) -> None:
     alone = {
         f"components.options_{kind}.each.required": f"(calls + puts) * unpaired_{kind} / unpaired_{kind}"

@@ -21,6 +21,7 @@ from tests.explained import with_digitals
 ACCOUNTS = 1_500
 RULES = str(Path(__file__).with_name("rules.toml"))
 MODELS = ["derive-pm1", "correlated-pm", "derive-pm2", "derive-sm", "span", "simm-like", "tims", "deribit-pm", RULES]
+LONG = {"correlated-pm", "derive-sm", "simm-like", "tims"}
 IDS = [Path(m).stem for m in MODELS]
 
 
@@ -34,7 +35,11 @@ def compiles(turn: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("model", models, ids=IDS, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=IDS)
+# In these whole suites the models that add least are left to the long run: a model costs its compilations.
+_EVERY = [pytest.param(m, marks=pytest.mark.slow if m in LONG else []) for m in MODELS]
+
+
+@pytest.fixture(scope="module", params=_EVERY, ids=IDS)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

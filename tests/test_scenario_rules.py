@@ -110,6 +110,7 @@ def test_what_makes_no_sense_is_refused_with_its_place(changes: dict[str, Any], 
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_wider_set_of_scenarios_never_lowers_the_loss() -> None:
     far = [{"spot": 2.0, "vol": "up"}, {"spot": 0.3, "vol": "up"}]
     grids = [GRID, [*GRID, *far], [*GRID, *TURNS], [*GRID, *TURNS, *far]]
@@ -129,6 +130,7 @@ def test_a_turn_of_the_smile_loses_the_same_for_a_book_and_its_opposite() -> Non
     assert (first >= 0).all()
 
 
+@pytest.mark.slow
 def test_debts_cost_more_where_net_short_expiries_are_marked_up_but_never_past_the_undiscounted_price() -> None:
     plain = pm1(discounted_marks=True)
     dear = pm1(discounted_marks=True, components__scan__discount__negative=NEGATIVE)

@@ -27,12 +27,13 @@ class _State(NamedTuple):
     credit: Array
 
 
-def _spreads(delta: Array, table: SpreadTable, spread: Array, masks: list[Array]) -> Array:
+def _spreads(delta: Array, table: SpreadTable, spread: Array, masks: list[Array], one: Array) -> Array:
     """Signed number of spreads that an account's deltas can form, `[A]`: positive with the sides as listed."""
     most, least = jnp.full(delta.shape[:1], jnp.inf, delta.dtype), jnp.full(delta.shape[:1], -jnp.inf, delta.dtype)
     for leg, mask in enumerate(masks):
         held = jnp.sum(jnp.where(mask, delta, 0), axis=1)  # one slot at most: exact in any order
-        number = held * table.side[spread, leg] / table.ratio[spread, leg]
+        # A run-time one in the divisor keeps it a division: by a loop's constant it would become a product.
+        number = held * table.side[spread, leg] / (table.ratio[spread, leg] * one)
         is_leg = table.is_leg[spread, leg]
         most = jnp.where(is_leg, jnp.minimum(most, number), most)
         least = jnp.where(is_leg, jnp.maximum(least, number), least)
@@ -63,7 +64,7 @@ def spread_credit(delta: Array, weighted_risk: Array, units: Array, table: Sprea
 
     def form(spread: Array, state: _State) -> _State:
         masks = [table.is_leg[spread, leg] & (units == table.unit[spread, leg]) for leg in range(legs)]
-        number = _spreads(state.delta, table, spread, masks)[:, None]
+        number = _spreads(state.delta, table, spread, masks, one)[:, None]
         left, credit = state
         for leg, mask in enumerate(masks):
             used = number * table.ratio[spread, leg]
