@@ -28,7 +28,7 @@ FEW, MANY = 220, 100_000
 LABELS = [f"{name}@{day}" for name, days in model_dates().items() for day in days]
 NEWEST = [f"{name}@{max(days)}" for name, days in model_dates().items()]
 # What compiles on every run of the tests: a few of every way to margin; the others are marked slow.
-SAMPLE = ("aave-v3", "derive-pm2", "okx-pm", "paradex-cross", "reya", "span", "vega")
+SAMPLE = ("aave-v3", "derive-pm2", "okx-pm", "reya", "vega")
 LEAST_ALIVE = 0.01
 INITIAL, WIDER = "initial margin covers maintenance margin", "a wider grid lowers no margin"
 

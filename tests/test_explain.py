@@ -59,7 +59,6 @@ def test_digital_legs_add_up(model: str) -> None:
     ("model", "accounts", "dtype"),
     [
         ("derive-pm1", 40, "float64"),
-        ("derive-sm", 40, "float64"),
         ("correlated-pm", 40, "float32"),
         *(pytest.param(model, 300, "float64", marks=pytest.mark.slow) for model in MODELS),
     ],

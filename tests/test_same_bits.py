@@ -21,7 +21,7 @@ from tests.explained import with_digitals
 ACCOUNTS = 1_500
 RULES = str(Path(__file__).with_name("rules.toml"))
 MODELS = ["derive-pm1", "correlated-pm", "derive-pm2", "derive-sm", "span", "simm-like", "tims", "deribit-pm", RULES]
-LONG = {"correlated-pm", "derive-sm", "simm-like", "tims"}
+LONG = {"correlated-pm", "deribit-pm", "derive-sm", "simm-like", "tims"}
 IDS = [Path(m).stem for m in MODELS]
 
 

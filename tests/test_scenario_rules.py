@@ -182,6 +182,7 @@ def test_coins_of_other_names_move_with_their_unit_at_their_own_price() -> None:
     assert run.explain("a").checks["ok"].all()
 
 
+LONG = {"points", "a day later", "index and coins", "post"}  # each compiles a program of its own
 EXPLAINED: dict[str, dict[str, Any]] = {
     "points": {"vol_shock__rule": "additive", "vol_shock__min_up": 0.4, "vol_shock__max_up": 1.5},
     "turns": {"scenarios__grid": [*GRID, *TURNS], "skew": SKEW},
@@ -197,7 +198,9 @@ EXPLAINED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changes", EXPLAINED.values(), ids=EXPLAINED)
+@pytest.mark.parametrize(
+    "changes", [pytest.param(c, id=i, marks=pytest.mark.slow if i in LONG else []) for i, c in EXPLAINED.items()]
+)
 def test_every_word_is_explained_to_the_number_that_the_run_published(changes: dict[str, Any]) -> None:
     run = run_of(pm1(**changes), accounts=6)
     for account in run.accounts["account_id"]:

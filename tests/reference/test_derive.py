@@ -46,6 +46,10 @@ _YEAR = 365 * 86_400
 _ROOM = 1e-9
 
 
+# Lists of cases beyond this are sampled in the short run.
+MANY = 20
+
+
 def cases(*names: str) -> list[Any]:
     """Parameters of every case of some files; one that skips with its reason where the files are absent."""
     found = [
@@ -55,7 +59,9 @@ def cases(*names: str) -> list[Any]:
         for i, case in enumerate(content["cases"])
     ]
     reason = f"no reference cases {names} on this machine; set GPUMARGIN_REFERENCE"
-    return found or [pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="absent")]
+    return _sampled(found, every=2 if len(found) > MANY else 1) or [
+        pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="absent")
+    ]
 
 
 def test_every_case_file_is_handled_or_stands_in_the_list() -> None:
