@@ -46,6 +46,14 @@ _YEAR = 365 * 86_400
 _ROOM = 1e-9
 
 
+def _sampled(found: list[Any], *, every: int) -> list[Any]:
+    """The cases, all but each so many marked slow: every one compiles a program for its own shapes."""
+    return [
+        case if i % every == 0 else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        for i, case in enumerate(found)
+    ]
+
+
 # Lists of cases beyond this are sampled in the short run.
 MANY = 20
 
@@ -90,14 +98,6 @@ def assert_figures(found: dict[str, Any], expected: dict[str, Any]) -> None:
 )
 def test_pm1_reproduces_the_published_figures(case: dict[str, Any], params: dict[str, Any]) -> None:
     assert_figures(results_of(case, params), case["expected"])
-
-
-def _sampled(found: list[Any], *, every: int) -> list[Any]:
-    """The cases, all but each so many marked slow: every one compiles a program for its own shapes."""
-    return [
-        case if i % every == 0 else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
-        for i, case in enumerate(found)
-    ]
 
 
 def pm2_cases() -> list[Any]:
