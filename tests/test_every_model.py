@@ -34,6 +34,7 @@ INITIAL, WIDER = "initial margin covers maintenance margin", "a wider grid lower
 
 # What a model cannot show or does not claim, and why: a component that is 0, an operand that never binds, an invariant.
 UNMOVED = "one of the scenarios leaves everything where it is, so the largest loss is never negative"
+UNSET = "accounts say themselves what dollar coins hedge of each other, and none of this book does"
 EXEMPT: dict[tuple[str, str], str] = {
     ("aevo-pm", "max(scan, 0): 0"): UNMOVED,
     ("bybit-uta", "max(scan, 0): 0"): UNMOVED,
@@ -45,6 +46,8 @@ EXEMPT: dict[tuple[str, str], str] = {
         "okx-pm",
         "max((abs(of_leg) * rate), ((abs(quantity) * is_option) * least)): ((abs(quantity) * is_option) * least)",
     ): "no least cost per option is published; the number is 0",
+    ("okx-pm", "min(stablecoin_hedged, depeg_bound): depeg_bound"): UNSET,
+    ("okx-pm", "max((stablecoin_hedged - depeg_bound), 0): (stablecoin_hedged - depeg_bound)"): UNSET,
     ("drift-v2", "max(quote, quote_twap): quote_twap"): "the book has one quote currency, whose average is the lower",
     (
         "paradex-cross",
