@@ -44,6 +44,11 @@ def in_chunks(function: Callable[[Record], Result], bucket: Record, chunk: int |
     return cast("Result", jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), results))
 
 
-def in_row_order(results: list[Result], place: Array) -> Result:
-    """Results of all buckets, put back into row order."""
-    return cast("Result", jax.tree.map(lambda *parts: jnp.concatenate(parts)[place], *results))
+def in_row_order(results: list[Result], place: Array | None) -> Result:
+    """Results of all buckets laid end to end, put back into row order unless that is how the rows are numbered."""
+
+    def joined(*parts: Array) -> Array:
+        laid = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+        return laid if place is None else laid[place]
+
+    return cast("Result", jax.tree.map(joined, *results))

@@ -149,7 +149,7 @@ class Buckets(NamedTuple, Generic[Bucket]):
     """Rows sorted into buckets by width, and where each row went."""
 
     buckets: tuple[Bucket, ...]
-    place: Leaf  # [rows] int32 index into the buckets laid end to end
+    place: Leaf | None  # [rows] int32 index into the buckets laid end to end; None = that is how rows are numbered
 
 
 class Book(NamedTuple):
