@@ -1,5 +1,6 @@
 """Plumbing of padded buckets: rows of records, chunks of rows, and the way back into row order."""
 
+import math
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -34,11 +35,12 @@ def repeat(count: int, step: Callable[[Array, Record], Record], start: Record) -
 def in_chunks(function: Callable[[Record], Result], bucket: Record, chunk: int | None) -> Result:
     """`function` over chunks of rows, one after the other, so that a chunk's accumulators stay in the cache.
 
-    `chunk` None runs all rows at once. Otherwise the rows must be a multiple of it.
+    `chunk` None runs all rows at once. Otherwise chunks have the most rows that divide both it and the bucket evenly.
     """
     rows = jax.tree.leaves(bucket)[0].shape[0]
     if chunk is None or rows <= chunk:
         return function(bucket)
+    chunk = math.gcd(rows, chunk)
     blocks = jax.tree.map(lambda x: x.reshape(rows // chunk, chunk, *x.shape[1:]), bucket)
     results = lax.map(function, blocks)
     return cast("Result", jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), results))
