@@ -108,15 +108,15 @@ def table(rng: np.random.Generator, width: int) -> np.ndarray:
 # Functions of the group's sums, of two terms of its contract, and of the run-time one.
 CLOSES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "arithmetic": lambda x, t, one: (x - t[:, :1]) / (2 + jnp.abs(x)) * one + -x,
-    "least and largest": lambda x, t, one: jnp.maximum(jnp.minimum(x, t[:, :1]), x[:, 1:2]) + one,
-    "choice": lambda x, t, one: jnp.where(x > t[:, :1], x, jnp.where(x <= 0, one, jnp.nan)),
+    "least and largest": lambda x, t, one: jnp.maximum(jnp.minimum(x, t[:, :1]), x[:, 1:2]) * one,
+    "choice": lambda x, t, one: jnp.where(x > t[:, :1], x, jnp.where(x <= 0, t[:, 1:], jnp.nan)) * one,
     "roots and steps": lambda x, t, one: jnp.floor(jnp.sqrt(jnp.abs(x))) + jnp.ceil(x + t[:, :1]) * one,
     "sign": lambda x, t, one: jnp.sign(x) * jnp.abs(t[:, 1:]) * one,
     "folded": lambda x, t, one: jnp.min(x, axis=1, keepdims=True) - jnp.max(x, axis=1, keepdims=True) * one + t,
-    "side by side": lambda x, t, one: jnp.concatenate([x[:, 2:5], t + one, x[:, :1]], axis=1),
-    "logic": lambda x, t, one: jnp.where((x > 0) & ~(t[:, :1] != 0) | (x == 0), 1.0, x) * one,
-    "constants": lambda x, t, one: x * jnp.arange(x.shape[1], dtype=x.dtype) * one + t[:, :1],
-    "untranslated": lambda x, t, one: jnp.exp(-jnp.abs(x)) * one + t[:, :1],
+    "side by side": lambda x, t, one: jnp.concatenate([x[:, 2:5], t * one, x[:, :1]], axis=1),
+    "logic": lambda x, t, one: jnp.where((x > 0) & ~(t[:, :1] != 0) | (x == 0), t[:, 1:], x) * one,
+    "constants": lambda x, t, one: x * jnp.array([[float(i) for i in range(x.shape[1])]], x.dtype) * one + t[:, :1],
+    "untranslated": lambda x, t, one: jnp.expm1(-jnp.abs(x)) * one + t[:, :1],
 }
 
 
@@ -170,7 +170,7 @@ def _assert_same(tallies: tuple[records.Tally, ...], own: records.Legs) -> None:
 def test_a_function_without_translation_takes_the_xla_path() -> None:
     rng = np.random.default_rng(3)
     tally = closed_by("untranslated", rng, 3, "expiry")
-    with pytest.raises(UnsupportedError, match="exp"):
+    with pytest.raises(UnsupportedError, match="expm1"):
         _compiled((tally,))
     _assert_same((tally,), legs(rng))
 
