@@ -130,7 +130,9 @@ class Closed:
         return CLOSES[self.name](sums["net"], terms, one)
 
 
-@pytest.mark.parametrize("width", [5, 8, 27])
+@pytest.mark.parametrize(
+    "width", [pytest.param(5, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow), 27]
+)
 @pytest.mark.parametrize("close", [name for name in CLOSES if name != "untranslated"])
 def test_an_operation_of_a_closing_function_rounds_as_xla_rounds_it(close: str, width: int) -> None:
     rng = np.random.default_rng(width)
