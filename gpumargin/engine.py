@@ -14,7 +14,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gpumargin import native
 from gpumargin.device import (
     ACCOUNT_AXIS,
-    NATIVE_CHUNK_ROWS,
     DeviceChoice,
     account_mesh,
     choose_devices,
@@ -25,10 +24,10 @@ from gpumargin.errors import ResourceError
 from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
-from gpumargin_kernels.margin import ContractTable, PartResult, Summer, contract_stage, part_margin
+from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.scenario import ContractRisk
-from gpumargin_kernels.tally import leg_summer
+from gpumargin_kernels.tally import RowStage, row_stage
 
 DType = Literal["float64", "float32"]
 LegLoopChoice = Literal["auto", "xla"]
@@ -76,22 +75,22 @@ class LegLoop(NamedTuple):
 
     Attributes:
       name: `native` or `xla`.
-      summer: see `gpumargin_kernels.tally.leg_summer`.
-      chunk: rows handled together; None = all of a bucket.
+      rows: see `gpumargin_kernels.tally.row_stage`.
+      chunk: rows that XLA handles together; None = all of a bucket.
     """
 
     name: str
-    summer: Summer
+    rows: RowStage
     chunk: int | None
 
 
 def leg_loop(device: jax.Device, choice: LegLoopChoice) -> LegLoop:
     """The leg loop of a device: on a CPU the native one where it is installed, everywhere else XLA's; same bits."""
     if choice == "auto" and device.platform == "cpu" and native.is_available():
-        from gpumargin.native.sums import native_leg_summer  # its compiler is optional
+        from gpumargin.native.stage import native_row_stage  # its compiler is optional
 
-        return LegLoop("native", native_leg_summer, NATIVE_CHUNK_ROWS)
-    return LegLoop("xla", leg_summer, chunk_rows(device))
+        return LegLoop("native", native_row_stage, chunk_rows(device))
+    return LegLoop("xla", row_stage, chunk_rows(device))
 
 
 def _cast(tree: Any, dtype: DType) -> Any:
@@ -200,7 +199,7 @@ def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..
 @cache
 def _part_program(mesh: jax.sharding.Mesh, loop: LegLoop) -> Callable[..., PartResult]:
     """The compiled part program of a mesh; one per process, so that a second run finds its compilations."""
-    local = partial(_local, partial(part_margin, chunk=loop.chunk, summer=loop.summer))
+    local = partial(_local, partial(part_margin, chunk=loop.chunk, rows=loop.rows))
     specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
     return cast("Callable[..., PartResult]", jax.jit(sharded))

@@ -11,17 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpumargin import native
+from gpumargin import engine, native
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
+from gpumargin.native import compiler, stage
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import plan_of
-from gpumargin.native.sums import native_leg_summer
+from gpumargin.native.stage import native_row_stage
 from gpumargin.prepare import Options, prepare
 from gpumargin.tables import read_book
 from gpumargin_kernels import records
-from gpumargin_kernels.tally import lanes_of, leg_summer
+from gpumargin_kernels._least import least_column
+from gpumargin_kernels.tally import RowPlan, row_stage
 from tests.whole_book import accepted, whole_book
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 
     from tests.whole_book import Tables
 
-# What a run spends its time on goes natively; tables of brackets by position stay with XLA.
-BRACKETED = {"binance-pm", "hyperliquid", "okx-pm"}
+# How much of a model goes natively: everything of a unit row unless it stands here.
+SUMS_ONLY = {"bybit-uta-cross", "dydx-v4", "span"}  # requirements look up tables of two kinds, or brackets
+NOTHING = {"binance-pm", "hyperliquid", "okx-pm"}  # positions look up brackets
 SAMPLE = {"derive-pm2", "span", "synthetix-v3"}
 MODELS = [pytest.param(m, marks=[] if m in SAMPLE else pytest.mark.slow) for m in model_dates()]
 EXPIRIES, CONTRACTS, WIDTH = 4, 40, 16
@@ -62,22 +65,24 @@ def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_all_models_but_those_with_tables_of_brackets_by_position_go_natively(book: Tables, name: str) -> None:
+def test_of_a_model_as_much_goes_natively_as_is_listed(
+    book: Tables, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[bool] = []
+
+    def registered(*made: Any) -> str:
+        tried.append(False)
+        found = compiler.registered(*made)
+        tried[-1] = True
+        return found
+
+    monkeypatch.setattr(stage, "registered", registered)
     model = load_model(name)
     (work,) = prepare(read_book(**accepted(book, model.file)), model, Options(), Clock())
-    table = work.engine.table
-    tallies = (table.totals, *(tally for found in table.tallies.values() for tally in found))
-    if name in BRACKETED:
-        with pytest.raises(UnsupportedError):
-            _compiled(tallies)
-    else:
-        _compiled(tallies)
-
-
-def _compiled(tallies: tuple[records.Tally, ...]) -> str:
-    from gpumargin.native.compiler import registered
-
-    return registered(plan_of(lanes_of(tallies), np.dtype("float64")))
+    engine._part_program.cache_clear()
+    list(work.engine.run(work.legs))
+    expected = [False, False] if name in NOTHING else [False, True] if name in SUMS_ONLY else [True]
+    assert tried == expected
 
 
 def contracts() -> records.Contracts:
@@ -158,15 +163,41 @@ def _all_words(sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
     return sum((jnp.maximum(block, terms) for block in sums.values()), 0 * terms) * one
 
 
-def _assert_same(tallies: tuple[records.Tally, ...], own: records.Legs) -> None:
-    def run(summer: Any) -> Any:
-        def program(tallies: Any, contracts: Any, zero: Any, legs: Any) -> Any:
-            return summer(tallies, contracts, zero)(legs)
+def only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
+    return sums
 
-        return jax.jit(program)(tallies, contracts(), np.zeros(()), own)
 
-    for mine, theirs in zip(run(native_leg_summer), run(leg_summer), strict=True):
-        np.testing.assert_array_equal(np.asarray(mine).view(np.int64), np.asarray(theirs).view(np.int64))
+def _compiled(tallies: tuple[records.Tally, ...]) -> str:
+    made, _ = plan_of(RowPlan(tallies, contracts(), only_sums, ()), np.dtype("float64"))
+    return compiler.registered(made, 1)
+
+
+def _assert_same(
+    tallies: tuple[records.Tally, ...], *own: records.Legs, finish: Any = only_sums, shared: Any = ()
+) -> None:
+    def run(rows: Any) -> Any:
+        def program(tallies: Any, contracts: Any, shared: Any, zero: Any, buckets: Any) -> Any:
+            return rows(RowPlan(tallies, contracts, finish, shared), buckets, zero, None)
+
+        return jax.jit(program)(tallies, contracts(), shared, np.zeros(()), own)
+
+    for mine, theirs in zip(jax.tree.leaves(run(native_row_stage)), jax.tree.leaves(run(row_stage)), strict=True):
+        found, expected = np.asarray(mine), np.asarray(theirs)
+        np.testing.assert_array_equal(found.view(f"V{found.itemsize}"), expected.view(f"V{expected.itemsize}"))
+
+
+def test_several_buckets_are_finished_alike_with_tables_looked_up_by_unit() -> None:
+    rng = np.random.default_rng(4)
+    tally = records.Tally(columns={"net": table(rng, 23)}, terms=table(rng, 0))
+    units = rng.integers(0, 3, 64).astype(np.int32)
+    buckets = [legs(rng, rows)._replace(unit=units[:rows]) for rows in (64, 16)]
+    shared = {"scale": rng.standard_normal(3), "weights": rng.standard_normal((3, 23)), "all": np.float64(1.5)}
+    _assert_same((tally,), *buckets, finish=_worst_of_unit, shared=shared)
+
+
+def _worst_of_unit(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> Any:
+    least, worst = least_column(sums[0] * shared["weights"][unit])
+    return {"loss": -least * shared["scale"][unit] * one + shared["all"], "worst": worst, "unit": unit}
 
 
 def test_a_function_without_translation_takes_the_xla_path() -> None:
@@ -178,8 +209,6 @@ def test_a_function_without_translation_takes_the_xla_path() -> None:
 
 
 def test_where_the_compiler_is_absent_the_xla_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpumargin import engine
-
     monkeypatch.setattr(native, "is_available", lambda: False)
     assert engine.leg_loop(jax.devices("cpu")[0], "auto").name == "xla"
 

@@ -29,12 +29,11 @@ def _machine() -> Any:
     return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
 
 
-def _text(plan: Plan) -> str:
+def _text(plan: Plan, buckets: int) -> str:
     """The module with the loop and its handler, `loop` and `handler`."""
     module = ir.Module("leg_loop")
     module.triple = binding.get_default_triple()
-    loop = Loop(module, plan, "loop")
-    add_handler(module, loop.function, "handler", arguments=2 + len(plan.inputs) + 3)
+    add_handler(module, Loop(module, plan, "loop"), "handler", buckets=buckets)
     return str(module)
 
 
@@ -55,15 +54,15 @@ def _capsule(address: int) -> Any:
     return new(address, None, None)
 
 
-def registered(plan: Plan) -> str:
-    """Compiles a plan's loop, registers it with XLA and returns the name under which programs call it.
+def registered(plan: Plan, buckets: int) -> str:
+    """Compiles a plan's loop for a number of buckets and registers it with XLA under the name that is returned.
 
     The name is made of the loop's text, so that a program from JAX's compile cache finds the loop it was made with.
 
     Raises:
       UnsupportedError: something in the plan has no translation.
     """
-    text = _text(plan)
+    text = _text(plan, buckets)
     name = f"gpumargin_leg_loop_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     with _lock:
         if name in _engines:

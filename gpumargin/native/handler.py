@@ -13,6 +13,8 @@ from pathlib import Path
 import jax
 from llvmlite import ir
 
+from gpumargin.native.loop import Loop, bucket_arguments, shared_arguments
+
 INT, LONG, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
 
 # XLA_FFI_CallFrame: the extension, and the arrays of argument and result buffers.
@@ -54,14 +56,11 @@ class _Frame:
         return [self.field(first, 8 * i) for i in range(count)]
 
 
-def add_handler(module: ir.Module, loop: ir.Function, name: str, *, arguments: int) -> None:
-    """Adds the handler `name` of a loop that takes the rows and width of its first argument, its data and a result's.
+def add_handler(module: ir.Module, loop: Loop, name: str, *, buckets: int) -> None:
+    """Adds the handler `name` that runs a loop over each of several buckets.
 
-    Args:
-      module: that holds the loop.
-      loop: see `loop.Loop`.
-      name: of the handler.
-      arguments: number of XLA's arguments.
+    XLA's arguments are the arrays of each bucket, then those that they share; its results those of each kind. Rows of
+    a bucket stand behind those of the buckets before it.
     """
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -79,9 +78,25 @@ def add_handler(module: ir.Module, loop: ir.Function, name: str, *, arguments: i
         builder.store(ir.Constant(INT, number), read.address(metadata, offset))
     builder.ret(nothing)
     builder.position_at_end(runs)
-    given = read.buffers(frame, _ARGUMENTS, arguments)
-    shape = read.field(given[0], _DIMENSIONS)
-    rows, width = (read.field(shape, 8 * i, LONG) for i in range(2))
-    data = [read.field(buffer, _DATA) for buffer in (*given, *read.buffers(frame, _RESULTS, 1))]
-    builder.call(loop, [rows, width, *data])
+    _run_buckets(read, frame, loop, buckets)
     builder.ret(nothing)
+
+
+def _run_buckets(read: _Frame, frame: ir.Value, loop: Loop, buckets: int) -> None:
+    builder, plan = read.builder, loop.plan
+    own = bucket_arguments(plan)
+    given = read.buffers(frame, _ARGUMENTS, own * buckets + shared_arguments(plan))
+    results = read.buffers(frame, _RESULTS, len(plan.widths))
+    shared = [read.field(buffer, _DATA) for buffer in given[own * buckets :]]
+    stride = read.field(read.field(results[0], _DIMENSIONS), 8, LONG)
+    first: ir.Value = ir.Constant(LONG, 0)
+    for bucket in range(buckets):
+        arrays = given[own * bucket : own * (bucket + 1)]
+        shape = read.field(arrays[0], _DIMENSIONS)
+        rows, width = (read.field(shape, 8 * i, LONG) for i in range(2))
+        places = [
+            builder.gep(read.field(result, _DATA), [first], source_etype=loop.type_of(kind))
+            for result, (kind, _) in zip(results, plan.widths, strict=True)
+        ]
+        builder.call(loop.function, [rows, width, stride, *(read.field(a, _DATA) for a in arrays), *shared, *places])
+        first = builder.add(first, rows)

@@ -1,8 +1,8 @@
 """The leg loop as LLVM instructions: row by row, leg by leg, closing groups where they end.
 
-It does what `gpumargin_kernels.tally` does for a chunk of rows, and gives the same bits: the same products and sums in
-the same order, never contracted. It is faster because a group is closed once, where it ends, and because the sums of a
-row stay in registers.
+It does what `gpumargin_kernels.tally.row_stage` does, and gives the same bits: the same products and sums in the same
+order, never contracted. It is faster because a group is closed once, where it ends, because the sums of a row stay in
+registers, and because nothing but results goes to memory.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
-from gpumargin.native.lowering import Target, lowered
-from gpumargin.native.plan import LanePlan, Place, Plan
+from gpumargin.native.instructions import bytes_of
+from gpumargin.native.lowering import Memory, Target, element_type, lowered
+from gpumargin.native.plan import LanePlan, Output, Place, Plan
 
 LONG, INT = ir.IntType(64), ir.IntType(32)
 POINTER = ir.PointerType()
@@ -24,16 +26,33 @@ GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
 COLUMN_GAP = 8
 
 
+def kind_types(plan: Plan, dtype: Any) -> dict[str, Any]:
+    """Type of the results of each kind, where fractions are of type `dtype`."""
+    return {kind: dtype if kind == "float" else "int32" for kind, _ in plan.widths}
+
+
+def bucket_arguments(plan: Plan) -> int:
+    """Arrays of one bucket: contract, quantity, unit and the inputs of legs."""
+    return 3 + len(plan.inputs)
+
+
+def shared_arguments(plan: Plan) -> int:
+    """Arrays that all buckets share: expiry and strike groups, the table, and what rows look up."""
+    return len(GROUPED_LEVELS) + 1 + len(plan.shared)
+
+
 @dataclass(frozen=True)
 class _Memory:
     """Pointers that the loop reads and writes, each `[rows, width]` or by contract."""
 
     contract: ir.Value
     quantity: ir.Value
+    unit: ir.Value
     inputs: dict[str, ir.Value]
-    table: ir.Value
     groups: dict[str, ir.Value]
-    results: ir.Value
+    table: ir.Value
+    shared: list[Memory]
+    results: dict[str, ir.Value]
     stride: ir.Value  # from one column of the results to the next
 
 
@@ -47,32 +66,52 @@ class _Lane:
 
 
 class Loop:
-    """Writes one loop function into a module.
+    """Writes one loop function into a module, over the rows of one bucket.
+
+    Its arguments: rows, slots of a row, `stride` from one column of the results to the next; pointers to contract,
+    quantity, unit and inputs of the bucket, to expiry and strike groups, table and shared arrays, and to the results
+    of each kind at the bucket's first row.
 
     Args:
-      module: gets the function `void name(rows, width, contract, quantity, inputs..., expiry, strike, table, results)`.
-      plan: what it sums.
+      module: gets the function.
+      plan: what it does.
       name: of the function.
     """
 
     def __init__(self, module: ir.Module, plan: Plan, name: str) -> None:
         self.plan = plan
-        self.element: ir.Type = ir.DoubleType() if plan.itemsize == 8 else ir.FloatType()
-        count = 2 + len(plan.inputs) + len(GROUPED_LEVELS) + 2
-        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, LONG, *[POINTER] * count]), name)
+        self.element: ir.Type = element_type(f"float{8 * plan.itemsize}")
+        count = bucket_arguments(plan) + shared_arguments(plan) + len(plan.widths)
+        signature = ir.FunctionType(ir.VoidType(), [LONG] * 3 + [POINTER] * count)
+        self.function = ir.Function(module, signature, name)
+        self.function.linkage = "internal"
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self._write()
 
     def _write(self) -> None:
-        rows, width, contract, quantity, *rest = self.function.args
-        inputs, (expiry, strike, table, results) = rest[:-4], rest[-4:]
-        named = dict(zip(self.plan.inputs, inputs, strict=True))
-        stride = self.builder.add(rows, ir.Constant(LONG, COLUMN_GAP))
-        memory = _Memory(contract, quantity, named, table, {"expiry": expiry, "strike": strike}, results, stride)
+        rows, width, stride, contract, quantity, unit, *rest = self.function.args
+        inputs, rest = rest[: len(self.plan.inputs)], rest[len(self.plan.inputs) :]
+        expiry, strike, table, *rest = rest
+        shapes = self.plan.shared
+        memory = _Memory(
+            contract,
+            quantity,
+            unit,
+            inputs=dict(zip(self.plan.inputs, inputs, strict=True)),
+            groups={"expiry": expiry, "strike": strike},
+            table=table,
+            shared=[Memory(at, shape, element_type(t)) for at, (shape, t) in zip(rest, shapes, strict=False)],
+            results=dict(zip((kind for kind, _ in self.plan.widths), rest[len(shapes) :], strict=True)),
+            stride=stride,
+        )
         registers = [self._lane(plan) for plan in self.plan.lanes]
         with self._counted(rows) as (row, _):
             self._row(memory, registers, row, width)
         self.builder.ret_void()
+
+    def type_of(self, kind: str) -> ir.Type:
+        """Type of a result."""
+        return self.element if kind == "float" else INT
 
     # Registers: stack slots that LLVM keeps in vector registers.
 
@@ -82,8 +121,7 @@ class Loop:
         return tuple(self.builder.alloca(kind) for _ in range(count))
 
     def _lane(self, plan: LanePlan) -> _Lane:
-        total = self._slots(plan.results[0].width) if plan.close is not None else ()
-        return _Lane(plan, {word: self._slots(place.width) for word, place in plan.words}, total)
+        return _Lane(plan, {word: self._slots(place.width) for word, place in plan.words}, self._slots(plan.total))
 
     def _clear(self, slots: tuple[ir.Value, ...], width: int) -> None:
         kind = block_type(width, self.element, self.plan.itemsize)
@@ -102,7 +140,7 @@ class Loop:
     # Memory.
 
     def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
-        return self.builder.load(self.builder.gep(base, [index], source_etype=kind), align=_size(kind), typ=kind)
+        return self.builder.load(self.builder.gep(base, [index], source_etype=kind), align=bytes_of(kind), typ=kind)
 
     def _columns(self, row: ir.Value, place: Place) -> Block:
         """Columns of a row of the table."""
@@ -120,13 +158,14 @@ class Loop:
         pointer = self.builder.gep(row, [ir.Constant(LONG, start)], source_etype=self.element)
         return self.builder.load(pointer, align=self.plan.itemsize, typ=kind)
 
-    def _store(self, memory: _Memory, row: ir.Value, place: Place, block: Block) -> None:
-        """A row's results, each into its own column of memory: what follows goes through columns, many rows at once."""
+    def _store(self, memory: _Memory, row: ir.Value, output: Output, block: Block) -> None:
+        """A row's result, each column into its own run of memory: what follows goes through many rows at once."""
         builder = self.builder
-        for i in range(place.width):
-            start = builder.mul(memory.stride, ir.Constant(LONG, place.start + i))
-            pointer = builder.gep(memory.results, [builder.add(start, row)], source_etype=self.element)
-            builder.store(scalar(builder, block, i), pointer, align=self.plan.itemsize)
+        for i in range(block.width):
+            value = scalar(builder, block, i)
+            start = builder.mul(memory.stride, ir.Constant(LONG, output.start + i))
+            pointer = builder.gep(memory.results[output.kind], [builder.add(start, row)], source_etype=value.type)
+            builder.store(value, pointer, align=bytes_of(value.type))
 
     # Control.
 
@@ -151,14 +190,24 @@ class Loop:
         for lane in registers:
             for word, place in lane.plan.words:
                 self._clear(lane.sums[word], place.width)
-            self._clear(lane.total, lane.plan.results[0].width)
+            self._clear(lane.total, lane.plan.total)
         first = self.builder.mul(row, width)
         with self._counted(width) as (slot, end):
             self._leg(memory, registers, first, slot, width, end)
-        for lane in registers:
-            held = [lane.sums[word] for word, _ in lane.plan.words] if lane.plan.close is None else [lane.total]
-            for place, slots in zip(lane.plan.results, held, strict=True):
-                self._store(memory, row, place, self._held(slots, place.width))
+        found = [block for lane in registers for block in self._found(lane)]
+        unit = Block(1, (self._at(memory.unit, row, INT),))
+        results = lowered(self.plan.finish, self._target(), [*memory.shared, *found, unit, self._one()])
+        for output, block in zip(self.plan.outputs, results, strict=True):
+            self._store(memory, row, output, block)
+
+    def _found(self, lane: _Lane) -> list[Block]:
+        """The sums by word of a lane at unit level, the total of any other."""
+        if lane.plan.close is None:
+            return [self._held(lane.sums[word], place.width) for word, place in lane.plan.words]
+        return [self._held(lane.total, lane.plan.total)]
+
+    def _one(self) -> Block:
+        return Block(1, (ir.Constant(self.element, 1.0),))
 
     def _leg(
         self,
@@ -200,7 +249,7 @@ class Loop:
         return Block(columns.width, tuple(self.builder.fmul(x, y) for x, y in pairs))
 
     def _target(self) -> Target:
-        return Target(self.builder, self.element, self.plan.itemsize)
+        return Target(self.builder, self.plan.itemsize)
 
     def _closing(
         self,
@@ -235,13 +284,8 @@ class Loop:
         for lane in own:
             assert lane.plan.close is not None  # noqa: S101  lanes at unit level have nothing to close
             sums = [self._held(lane.sums[word], place.width) for word, place in lane.plan.words]
-            one = Block(1, (ir.Constant(self.element, 1.0),))
-            (found,) = lowered(lane.plan.close, self._target(), [*sums, self._columns(table, lane.plan.terms), one])
+            inputs = [*sums, self._columns(table, lane.plan.terms), self._one()]
+            (found,) = lowered(lane.plan.close, self._target(), inputs)
             self._add(lane.total, found)
             for word, place in lane.plan.words:
                 self._clear(lane.sums[word], place.width)
-
-
-def _size(kind: ir.Type) -> int:
-    """Bytes of a plain number, its alignment."""
-    return {LONG: 8, INT: 4, ir.DoubleType(): 8, ir.FloatType(): 4}[kind]

@@ -1,8 +1,8 @@
 """From a traced function of one row to LLVM: every formula keeps its one source, in JAX.
 
-A margin rule closes a group of legs by a function that JAX traces. Its jaxpr, traced for a single row, is translated
-operation by operation, each rounding as XLA's own does: no contraction, no reassociation, NaN kept. What has no
-translation here raises `UnsupportedError`, and the caller uses the XLA path.
+Rules close groups of legs, and make a requirement of a row's sums, by functions that JAX traces. Their jaxprs, traced
+for a single row, are translated operation by operation, each rounding as XLA's own does: no contraction, no
+reassociation, NaN kept. What has no translation here raises `UnsupportedError`, and the caller uses the XLA path.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 from jax.extend import core
 from llvmlite import ir
 
-from gpumargin.native.blocks import Block, columns_of, constant_columns, joined, scalar, splat, widened
+from gpumargin.native import instructions
+from gpumargin.native.blocks import Block, block_type, columns_of, constant_columns, gathered, joined, scalar, widened
 
-BIT = ir.IntType(1)
-
-
+LONG = ir.IntType(64)
 Traced: TypeAlias = Any  # a jaxpr with its constants, for which JAX has no public static type
 
 
@@ -29,27 +28,51 @@ class UnsupportedError(Exception):
 
 
 @dataclass(frozen=True)
+class Memory:
+    """An array that rows look up in, `[N]` or `[N, K]`, or one number `[]`."""
+
+    pointer: ir.Value
+    shape: tuple[int, ...]
+    element: ir.Type
+
+
+@dataclass(frozen=True)
 class Target:
     """Where instructions go, and of which numbers.
 
     Attributes:
       builder: at the place where they go.
-      element: type of a number.
-      itemsize: its bytes.
+      itemsize: bytes of a floating number.
     """
 
     builder: ir.IRBuilder
-    element: ir.Type
     itemsize: int
 
 
-def lowered(closed: Traced, target: Target, arguments: Sequence[Block]) -> list[Block]:
+Value = Block | Memory
+
+
+def element_type(dtype: Any) -> ir.Type:
+    """LLVM's type of one number.
+
+    Raises:
+      UnsupportedError: it has none here.
+    """
+    known = {"bool": ir.IntType(1), "int32": ir.IntType(32), "int64": LONG, "float32": ir.FloatType()}
+    known["float64"] = ir.DoubleType()
+    if str(dtype) not in known:
+        message = f"numbers of type {dtype}"
+        raise UnsupportedError(message)
+    return known[str(dtype)]
+
+
+def lowered(closed: Traced, target: Target, arguments: Sequence[Value]) -> list[Block]:
     """Instructions for a traced function.
 
     Args:
-      closed: traced with arrays of one row, `[]`, `[1]` or `[1, K]`.
+      closed: traced with arrays of one row, `[]`, `[1]` or `[1, K]`, and arrays that rows look up in.
       target: where they go.
-      arguments: one block per input.
+      arguments: one per input.
 
     Returns:
       One block per output.
@@ -57,17 +80,17 @@ def lowered(closed: Traced, target: Target, arguments: Sequence[Block]) -> list[
     Raises:
       UnsupportedError: an operation or a shape has no translation.
     """
-    known: dict[Any, Block] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
+    known: dict[Any, Value] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
     for variable, value in zip(closed.jaxpr.constvars, closed.consts, strict=True):
         known[variable] = _constant(target, np.asarray(value))
 
-    def read(atom: Any) -> Block:
+    def read(atom: Any) -> Value:
         return _constant(target, np.asarray(atom.val)) if isinstance(atom, core.Literal) else known[atom]
 
     for equation in closed.jaxpr.eqns:
         results = _translated(target, equation, [read(atom) for atom in equation.invars])
         known.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in closed.jaxpr.outvars]
+    return [_loaded(target, read(atom)) for atom in closed.jaxpr.outvars]
 
 
 def _width(shape: tuple[int, ...]) -> int:
@@ -80,99 +103,70 @@ def _width(shape: tuple[int, ...]) -> int:
 
 def _constant(target: Target, value: np.ndarray) -> Block:
     _width(value.shape)
-    element = BIT if value.dtype == bool else target.element
-    if (
-        value.dtype != bool
-        and not np.issubdtype(value.dtype, np.floating)
-        and not np.issubdtype(value.dtype, np.integer)
-    ):
-        message = f"a constant of type {value.dtype}"
-        raise UnsupportedError(message)
-    plain = [bool(x) if value.dtype == bool else float(x) for x in value.ravel()]
-    return constant_columns(plain, element, target.itemsize)
+    return constant_columns(value.ravel().tolist(), element_type(value.dtype), target.itemsize)
 
 
-def _translated(target: Target, equation: Any, operands: list[Block]) -> list[Block]:
+def _loaded(target: Target, value: Value) -> Block:
+    """A block; of memory only what is one number or one row."""
+    if isinstance(value, Block):
+        return value
+    return _row_of(target, value, ir.Constant(LONG, 0), _width(value.shape))
+
+
+def _row_of(target: Target, memory: Memory, row: ir.Value, width: int) -> Block:
+    """Columns of a row of memory: whole vectors, then one by one, for nothing may be read behind the last."""
+    builder = target.builder
+    start = builder.mul(row, ir.Constant(LONG, width))
+    kind = block_type(width, memory.element, target.itemsize)
+    step = kind.count if isinstance(kind, ir.VectorType) else 1
+    size = instructions.bytes_of(memory.element)
+
+    def load(column: int, of_type: ir.Type) -> ir.Value:
+        place = builder.add(start, ir.Constant(LONG, column))
+        pointer = builder.gep(memory.pointer, [place], source_etype=memory.element)
+        return builder.load(pointer, align=size, typ=of_type)
+
+    whole = width // step * step
+    parts = [load(column, kind) for column in range(0, whole, step)]
+    if whole < width:
+        rest = [load(column, memory.element) for column in range(whole, width)]
+        filled = [*rest, *[rest[-1]] * (step - len(rest))]
+        parts += gathered(builder, filled, target.itemsize).parts
+    return Block(width, tuple(parts))
+
+
+def _translated(target: Target, equation: Any, operands: list[Value]) -> list[Block]:
     name = equation.primitive.name
-    if name in {"jit", "pjit"}:
-        return lowered(equation.params["jaxpr"], target, operands)
-    if name in {"custom_jvp_call", "custom_vjp_call"}:
-        return lowered(equation.params["call_jaxpr"], target, operands)
-    shape = equation.outvars[0].aval.shape
-    width = _width(shape)
-    if name in _ELEMENTWISE:
-        wide = [widened(target.builder, block, width, target.itemsize) for block in operands]
+    inner = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+    if name in inner:
+        return lowered(equation.params[inner[name]], target, operands)
+    if name == "optimization_barrier":
+        return [_loaded(target, operand) for operand in operands]
+    width = _width(equation.outvars[0].aval.shape)
+    if name == "gather":
+        return [_gather(target, equation, operands, width)]
+    loaded = [_loaded(target, operand) for operand in operands]
+    if name in instructions.ELEMENTWISE:
+        wide = [widened(target.builder, block, width, target.itemsize) for block in loaded]
         parts = zip(*(block.parts for block in wide), strict=True)
-        return [Block(width, tuple(_ELEMENTWISE[name](target.builder, *part) for part in parts))]
+        return [Block(width, tuple(instructions.ELEMENTWISE[name](target.builder, *part) for part in parts))]
     if name in _SHAPING:
-        return [_SHAPING[name](target, equation, operands, width)]
+        return [_SHAPING[name](target, equation, loaded, width)]
     message = f"the operation {name!r}"
     raise UnsupportedError(message)
 
 
-def _intrinsic(name: str) -> Callable[..., ir.Value]:
-    def call(builder: ir.IRBuilder, *operands: ir.Value) -> ir.Value:
-        kind = operands[0].type
-        count, element = (f"v{kind.count}", kind.element) if isinstance(kind, ir.VectorType) else ("", kind)
-        full = f"llvm.{name}.{count}{element.intrinsic_name}"
-        declared = builder.module.globals.get(full)
-        if declared is None:
-            declared = ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(operands)), full)
-        return builder.call(declared, operands)
-
-    return call
-
-
-def _compared(operator: str, *, is_unordered: bool = False) -> Callable[..., ir.Value]:
-    def compare(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
-        kind = left.type.element if isinstance(left.type, ir.VectorType) else left.type
-        if kind == BIT:
-            return builder.icmp_unsigned(operator, left, right)
-        # All comparisons but != are false where an operand is NaN.
-        return (builder.fcmp_unordered if is_unordered else builder.fcmp_ordered)(operator, left, right)
-
-    return compare
-
-
-def _select(builder: ir.IRBuilder, which: ir.Value, if_false: ir.Value, if_true: ir.Value) -> ir.Value:
-    return builder.select(which, if_true, if_false)
-
-
-def _sign(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """-1, 1, or the number itself where it is 0 or NaN."""
-    element = value.type.element if isinstance(value.type, ir.VectorType) else value.type
-    one = ir.Constant(element, 1.0)
-    count = value.type.count if isinstance(value.type, ir.VectorType) else 1
-    signed = _intrinsic("copysign")(builder, splat(builder, one, count), value)
-    zero = ir.Constant(value.type, None if count > 1 else 0.0)
-    return builder.select(builder.fcmp_ordered("!=", value, zero), signed, value)
-
-
-_ELEMENTWISE: dict[str, Callable[..., ir.Value]] = {
-    "add": lambda b, x, y: b.fadd(x, y),
-    "sub": lambda b, x, y: b.fsub(x, y),
-    "mul": lambda b, x, y: b.fmul(x, y),
-    "div": lambda b, x, y: b.fdiv(x, y),
-    "neg": lambda b, x: b.fneg(x),
-    "abs": _intrinsic("fabs"),
-    "sign": _sign,
-    "sqrt": _intrinsic("sqrt"),
-    "floor": _intrinsic("floor"),
-    "ceil": _intrinsic("ceil"),
-    "max": _intrinsic("maximum"),
-    "min": _intrinsic("minimum"),
-    "gt": _compared(">"),
-    "ge": _compared(">="),
-    "lt": _compared("<"),
-    "le": _compared("<="),
-    "eq": _compared("=="),
-    "ne": _compared("!=", is_unordered=True),
-    "and": lambda b, x, y: b.and_(x, y),
-    "or": lambda b, x, y: b.or_(x, y),
-    "not": lambda b, x: b.not_(x),
-    "select_n": _select,
-    "stop_gradient": lambda b, x: x,  # noqa: ARG005
-}
+def _gather(target: Target, equation: Any, operands: list[Value], width: int) -> Block:
+    """The row of an array that one index names; indices are known to be within it."""
+    array, index = operands
+    shape, numbers = equation.invars[0].aval.shape, equation.params["dimension_numbers"]
+    is_row = tuple(numbers.collapsed_slice_dims) == (0,) and tuple(numbers.start_index_map) == (0,)
+    is_whole = tuple(equation.params["slice_sizes"]) == (1, *shape[1:]) and width == math.prod(shape[1:])
+    if not (is_row and is_whole and isinstance(array, Memory) and isinstance(index, Block) and index.width == 1):
+        message = "a look-up of other than one row by its index"
+        raise UnsupportedError(message)
+    row = index.parts[0] if index.parts[0].type == LONG else target.builder.sext(index.parts[0], LONG)
+    return _row_of(target, array, row, width)
 
 
 def _sliced(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
@@ -185,7 +179,9 @@ def _sliced(target: Target, equation: Any, operands: list[Block], width: int) ->
 
 
 def _concatenated(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
-    del equation, width
+    del equation
+    if not width:
+        return Block(0, ())
     return joined(target.builder, [block for block in operands if block.width], target.itemsize)
 
 
@@ -196,13 +192,12 @@ def _same_columns(target: Target, equation: Any, operands: list[Block], width: i
 
 
 def _converted(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
-    """The same numbers in another type; whole numbers are constants here, and held as fractions already."""
-    del target
-    was, wanted = (np.dtype(atom.aval.dtype) for atom in (equation.invars[0], equation.outvars[0]))
-    if was == wanted or (was.kind in "iu" and wanted.kind == "f"):
-        return Block(width, operands[0].parts)
-    message = f"a conversion of {was} to {wanted}"
-    raise UnsupportedError(message)
+    wanted = element_type(equation.outvars[0].aval.dtype)
+    found = tuple(instructions.converted(target.builder, part, wanted) for part in operands[0].parts)
+    if None in found:
+        message = f"a conversion of {equation.invars[0].aval.dtype} to {equation.outvars[0].aval.dtype}"
+        raise UnsupportedError(message)
+    return Block(width, found)
 
 
 def _reduced(operation: str) -> Callable[..., Block]:
@@ -212,7 +207,7 @@ def _reduced(operation: str) -> Callable[..., Block]:
         if math.prod(equation.outvars[0].aval.shape) != 1:
             message = "a reduction that leaves several columns"
             raise UnsupportedError(message)
-        fold, block = _ELEMENTWISE[operation], operands[0]
+        fold, block = instructions.ELEMENTWISE[operation], operands[0]
         found = scalar(target.builder, block, 0)
         for column in range(1, block.width):
             found = fold(target.builder, found, scalar(target.builder, block, column))

@@ -1,4 +1,4 @@
-"""What a leg loop is generated from: levels, words and widths of the sums, and where they stand in memory."""
+"""What a row loop is generated from: sums, what closes groups and finishes rows, and where numbers stand in memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from jax import Array
 
 from gpumargin.native.blocks import padded
-from gpumargin.native.lowering import Traced
-from gpumargin_kernels.tally import QUANTITIES, Lane, group_totals, total_widths
+from gpumargin.native.lowering import Traced, UnsupportedError
+from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lanes_of, total_widths
 
 
 @dataclass(frozen=True)
 class Place:
-    """Columns of the table, padded to whole vectors behind, or of the results."""
+    """Columns of the table, padded to whole vectors behind."""
 
     start: int
     width: int
@@ -33,14 +33,23 @@ class LanePlan:
       words: what of a leg multiplies which columns of the table, in the order of `Lane.columns`.
       terms: columns of the table that closing reads.
       close: traced for one row; inputs are the sums by word, the terms and the run-time one. None at unit level.
-      results: columns of the results: the sums by word at unit level, else the total of what closing gave.
+      total: columns of what closing adds up; 0 at unit level.
     """
 
     level: str
     words: tuple[tuple[str, Place], ...]
     terms: Place
     close: Traced | None
-    results: tuple[Place, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result: its first column among those of its kind, `float` or `int`, and its own shape behind the rows."""
+
+    kind: str
+    start: int
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -48,81 +57,127 @@ class Plan:
     """The whole loop, for numbers of `itemsize` bytes.
 
     Attributes:
-      lanes: in the order of the results.
+      lanes: the sums.
       inputs: words that are inputs of legs, in the order of the loop's arguments.
       table_width: numbers in a contract's row of the table.
-      result_width: columns of the results.
       multipliers: of the words that are functions of the quantity, traced for one row.
+      finish: traced for one row; inputs are the shared arrays, what each lane found, the unit and the run-time one.
+      shared: shape and type of each shared array.
+      outputs: of `finish`, in order.
+      widths: columns of the results by kind.
     """
 
     itemsize: int
     lanes: tuple[LanePlan, ...]
     inputs: tuple[str, ...]
     table_width: int
-    result_width: int
     multipliers: tuple[tuple[str, Traced], ...]
+    finish: Traced
+    shared: tuple[tuple[tuple[int, ...], str], ...]
+    outputs: tuple[Output, ...]
+    widths: tuple[tuple[str, int], ...]
 
 
-class _Layout:
-    """Hands out columns one after the other, of the table in whole vectors."""
-
-    def __init__(self, itemsize: int | None = None) -> None:
-        self.width = 0
-        self._itemsize = itemsize
-
-    def place(self, width: int) -> Place:
-        """The next `width` columns."""
-        start = self.width
-        self.width += width if self._itemsize is None or not width else padded(width, self._itemsize)
-        return Place(start, width)
-
-
-def array_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.ShapeDtypeStruct:
+def array_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     """What JAX needs to know of an array that is not there yet."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def _one_row(widths: dict[str, int] | int, dtype: np.dtype[Any]) -> Any:
+    return jax.tree.map(lambda width: array_of((1, width), dtype), widths)
 
 
 def _close(lane: Lane, dtype: np.dtype[Any]) -> Traced | None:
     if lane.level == "unit":
         return None
-    sums = {word: array_of((1, block.shape[1]), dtype) for word, block in lane.columns.items()}
-    one = array_of((), dtype)
-    return jax.make_jaxpr(lambda s, terms, unity: group_totals(lane, s, terms, unity))(
-        sums, array_of((1, lane.terms.shape[1]), dtype), one
-    )
+    sums = _one_row({word: block.shape[1] for word, block in lane.columns.items()}, dtype)
+
+    def close(sums: dict[str, Array], terms: Array, one: Array) -> Array:
+        return group_totals(lane, sums, terms, one)
+
+    return jax.make_jaxpr(close)(sums, _one_row(lane.terms.shape[1], dtype), array_of((), dtype))
 
 
-def plan_of(lanes: tuple[Lane, ...], dtype: np.dtype[Any]) -> Plan:
-    """The plan of a loop over the legs of rows that fills the lanes."""
-    table, results = _Layout(dtype.itemsize), _Layout()
+def _lane_plans(lanes: tuple[Lane, ...], dtype: np.dtype[Any]) -> tuple[tuple[LanePlan, ...], int]:
+    """The lanes, and the width of the table that they read."""
+    width = 0
+
+    def place(columns: int) -> Place:
+        nonlocal width
+        start = width
+        width += padded(columns, dtype.itemsize) if columns else 0
+        return Place(start, columns)
+
     plans = []
     for lane in lanes:
-        words = tuple((word, table.place(block.shape[1])) for word, block in lane.columns.items())
-        terms = table.place(lane.terms.shape[1])
-        widths = [p.width for _, p in words] if lane.level == "unit" else [sum(total_widths(lane))]
-        plans.append(LanePlan(lane.level, words, terms, _close(lane, dtype), tuple(map(results.place, widths))))
-    words_used = sorted({word for lane in plans for word, _ in lane.words})
+        words = tuple((word, place(block.shape[1])) for word, block in lane.columns.items())
+        total = 0 if lane.level == "unit" else sum(total_widths(lane))
+        plans.append(LanePlan(lane.level, words, place(lane.terms.shape[1]), _close(lane, dtype), total))
+    return tuple(plans), width
+
+
+def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...], dtype: np.dtype[Any]) -> Any:
+    """`finish` traced for one row, and the results' shapes."""
+    found = [
+        _one_row({word: p.width for word, p in own.words} if own.close is None else own.total, dtype) for own in planned
+    ]
+
+    def finish(shared: Any, found: Any, unit: Array, one: Array) -> Any:
+        return plan.finish(shared, in_tally_order(plan.tallies, lanes, found), unit, one)
+
+    shared = jax.tree.map(lambda x: array_of(jnp.shape(x), jnp.result_type(x)), plan.shared)
+    return jax.make_jaxpr(finish, return_shape=True)(shared, found, array_of((1,), np.int32), array_of((), dtype))
+
+
+def _outputs(shapes: Any) -> tuple[tuple[Output, ...], dict[str, int]]:
+    widths = {"float": 0, "int": 0}
+    outputs = []
+    for leaf in jax.tree.leaves(shapes):
+        kind = "float" if np.issubdtype(leaf.dtype, np.floating) else "int"
+        if kind == "int" and leaf.dtype != np.int32:
+            message = f"a result of type {leaf.dtype}"
+            raise UnsupportedError(message)
+        outputs.append(Output(kind, widths[kind], leaf.shape[1:]))
+        widths[kind] += int(np.prod(leaf.shape[1:], dtype=np.int64))
+    return tuple(outputs), widths
+
+
+def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
+    """The plan of a loop over rows, and the shapes of the results of one row.
+
+    Raises:
+      UnsupportedError: a result is of a type that the loop does not write.
+    """
+    lanes = lanes_of(plan.tallies)
+    planned, table_width = _lane_plans(lanes, dtype)
+    finish, shapes = _finish(plan, lanes, planned, dtype)
+    outputs, widths = _outputs(shapes)
+    used = sorted({word for lane in planned for word, _ in lane.words})
     quantity = array_of((1,), dtype)
     return Plan(
         itemsize=dtype.itemsize,
-        lanes=tuple(plans),
-        inputs=tuple(word for word in words_used if word not in QUANTITIES),
-        table_width=table.width,
-        result_width=results.width,
-        multipliers=tuple((w, jax.make_jaxpr(QUANTITIES[w])(quantity)) for w in words_used if w in QUANTITIES),
-    )
+        lanes=planned,
+        inputs=tuple(word for word in used if word not in QUANTITIES),
+        table_width=table_width,
+        multipliers=tuple((word, jax.make_jaxpr(QUANTITIES[word])(quantity)) for word in used if word in QUANTITIES),
+        finish=finish,
+        shared=tuple((jnp.shape(x), str(jnp.result_type(x))) for x in jax.tree.leaves(plan.shared)),
+        outputs=outputs,
+        widths=tuple(widths.items()),
+    ), shapes
 
 
-def _blocks(lanes: tuple[Lane, ...], plan: Plan) -> Iterator[tuple[Array, Place]]:
-    for lane, planned in zip(lanes, plan.lanes, strict=True):
-        yield from ((lane.columns[word], place) for word, place in planned.words)
-        yield lane.terms, planned.terms
+def _blocks(lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...]) -> Iterator[tuple[Array, Place]]:
+    for lane, own in zip(lanes, planned, strict=True):
+        yield from ((lane.columns[word], place) for word, place in own.words)
+        yield lane.terms, own.terms
 
 
-def table_of(lanes: tuple[Lane, ...], plan: Plan) -> Array:
+def table_of(plan: RowPlan, made: Plan) -> Array:
     """Everything that the loop reads of a contract in one row, `[M, table_width]`."""
-    filled = [(block, place) for block, place in _blocks(lanes, plan) if place.width]
+    lanes = lanes_of(plan.tallies)
+    filled = [(block, place) for block, place in _blocks(lanes, made.lanes) if place.width]
     return jnp.concatenate(
-        [jnp.pad(block, ((0, 0), (0, padded(place.width, plan.itemsize) - place.width))) for block, place in filled],
+        [jnp.pad(block, ((0, 0), (0, padded(place.width, made.itemsize) - place.width))) for block, place in filled],
         axis=1,
     )

@@ -130,7 +130,7 @@ def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
     members = jnp.array(component.choice("members"), jnp.int32)
     if component.choice("which") == "unmoved":
         total = sum(pnl[:, int(column)] for column in component.choice("members"))  # type: ignore[attr-defined]
-        return Charge(-total / members.shape[0])
+        return Charge(-total * (1 / members.shape[0]))
     del model
     _, worst = least_column(pnl)
     pair = members[worst]

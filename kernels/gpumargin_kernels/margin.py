@@ -5,7 +5,6 @@ leg_stage        run the legs of every unit row through the tallies             
 account_stage    units to accounts, collateral, health                               A accounts
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -31,10 +30,8 @@ from gpumargin_kernels.model import Model
 from gpumargin_kernels.payoff import with_payoffs
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
-from gpumargin_kernels.tally import LegSummer, leg_summer
+from gpumargin_kernels.tally import RowPlan, RowStage, row_stage
 from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, requirements
-
-Summer = Callable[[tuple[Tally, ...], Contracts, Array], LegSummer]
 
 
 class ContractTable(NamedTuple):
@@ -149,37 +146,32 @@ def _charges(
     return charges
 
 
-def _flat(table: ContractTable) -> tuple[Tally, ...]:
-    """All that is added up over legs: the totals first, then component by component."""
-    return (table.totals, *(tally for tallies in table.tallies.values() for tally in tallies))
+class _Shared(NamedTuple):
+    """What unit rows look up."""
+
+    market: UnitMarket  # [U]
+    assets: Assets  # [C]
+    model: Model
 
 
 def _unit_rows(
-    table: ContractTable,
-    market: UnitMarket,
-    assets: Assets,
-    model: Model,
-    zero: Array,
-    sums_over: LegSummer,
-    legs: Legs,
+    counts: tuple[tuple[str, int], ...], shared: _Shared, sums: tuple[Array, ...], unit: Array, one: Array
 ) -> UnitRows:
-    """The leg stage for one chunk of unit rows, `[R]`."""
-    names = list(table.tallies)
-    known = with_payoffs(legs, table.contracts, _flat(table), zero)
-    # The barrier keeps every bucket's sums out of the arithmetic that follows, so that all buckets contract alike.
-    totals, *rest = barrier(sums_over(known))
+    """Unit rows of their sums, `[R]`: the totals first, then as many tallies of each component as `counts` says."""
+    market, assets, model = shared
+    totals, *rest = sums
     queue = iter(rest)
-    sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
-    charges = _charges(model, sums, legs.unit, market, assets, zero + 1)
+    own = {name: tuple(next(queue) for _ in range(count)) for name, count in counts}
+    charges = _charges(model, own, unit, market, assets, one)
     amounts = {name: charge.amount for name, charge in charges.items()}
-    no_worst = jnp.full(legs.unit.shape, -1, jnp.int32)
+    no_worst = jnp.full(unit.shape, -1, jnp.int32)
     binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
     return UnitRows(
-        unit=legs.unit,
+        unit=unit,
         charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
-        margin={} if cross_components(model) else requirements(model, amounts, legs.unit, zero + 1),
+        margin={} if cross_components(model) else requirements(model, amounts, unit, one),
         option_value=totals[:, 0],
         option_columns=totals[:, 5:],
         greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
@@ -196,7 +188,7 @@ def leg_stage(
     zero: Array,
     *,
     chunk: int | None,
-    summer: Summer = leg_summer,
+    rows: RowStage = row_stage,
 ) -> UnitRows:
     """Every component and margin type of every unit row.
 
@@ -208,14 +200,17 @@ def leg_stage(
       legs: buckets of `[R_b, L_b]`.
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: rows handled together; None = all rows of a bucket (GPU). Every R_b must be a multiple.
-      summer: what sums over legs; others than `leg_summer` must give its bits.
+      rows: what sums over the legs of rows; others than `row_stage` must give its bits.
 
     Returns:
       `UnitRows`, `[R]` in the order of `legs.place`.
     """
-    sums_over = summer(_flat(table), table.contracts, zero)
-    function = partial(_unit_rows, table, market, assets, model, zero, sums_over)
-    return in_row_order([in_chunks(function, bucket, chunk) for bucket in legs.buckets], legs.place)
+    tallies = (table.totals, *(tally for own in table.tallies.values() for tally in own))
+    buckets = tuple(with_payoffs(b, table.contracts, tallies, zero, chunk=chunk) for b in legs.buckets)
+    counts = tuple((name, len(own)) for name, own in table.tallies.items())
+    plan = RowPlan(tallies, table.contracts, partial(_unit_rows, counts), _Shared(market, assets, model))
+    found: UnitRows = rows(plan, buckets, zero, chunk)
+    return in_row_order([found], legs.place)
 
 
 def part_margin(
@@ -227,7 +222,7 @@ def part_margin(
     zero: Array,
     *,
     chunk: int | None,
-    summer: Summer = leg_summer,
+    rows: RowStage = row_stage,
 ) -> PartResult:
     """Margin and health of every account of one part of the book.
 
@@ -239,12 +234,12 @@ def part_margin(
       book: whole accounts in padded buckets.
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: see `leg_stage`.
-      summer: see `leg_stage`.
+      rows: see `leg_stage`.
 
     Returns:
       `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
     """
-    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, summer=summer)
+    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, rows=rows)
     pnl = in_row_order(
         [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
         book.cash_legs.place,

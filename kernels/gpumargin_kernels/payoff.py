@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gpumargin_kernels._buckets import barrier, repeat
+from gpumargin_kernels._buckets import barrier, in_chunks, repeat
 from gpumargin_kernels.contract_values import leg_masks
 from gpumargin_kernels.records import Contracts, Legs, Tally
 from gpumargin_kernels.tally import closing
@@ -91,8 +91,11 @@ def lowest_payoffs(contracts: Contracts, legs: Legs, zero: Array) -> Array:
     return repeat(width, add_slot, start)[2]
 
 
-def with_payoffs(legs: Legs, contracts: Contracts, tallies: tuple[Tally, ...], zero: Array) -> Legs:
+def with_payoffs(
+    legs: Legs, contracts: Contracts, tallies: tuple[Tally, ...], zero: Array, *, chunk: int | None
+) -> Legs:
     """Legs with the lowest payoff of their expiry as one more input, if any tally adds it up; else as they are."""
     if not any(LOWEST_PAYOFF in tally.columns for tally in tallies):
         return legs
-    return legs._replace(inputs={**legs.inputs, LOWEST_PAYOFF: barrier(lowest_payoffs(contracts, legs, zero))})
+    found = in_chunks(lambda rows: lowest_payoffs(contracts, rows, zero), legs, chunk)
+    return legs._replace(inputs={**legs.inputs, LOWEST_PAYOFF: barrier(found)})

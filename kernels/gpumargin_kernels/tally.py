@@ -8,13 +8,13 @@ same bits for any bucket width, chunk size or number of devices.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from gpumargin_kernels._buckets import repeat
+from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, repeat
 from gpumargin_kernels.records import Contracts, Legs, Level, Tally
 
 # Slots per loop step, so that loads of several rows overlap. Plain sums gain from 8 (4 is 10 % slower, 16 no faster);
@@ -24,6 +24,8 @@ GROUPED_UNROLL = 4
 
 
 LegSummer = Callable[[Legs], tuple[Array, ...]]
+# Makes results `[R, ...]` of what rows may look up, the sums by tally `[R, J]`, the units `[R]` and a run-time one.
+Finish = Callable[[Any, tuple[Array, ...], Array, Array], Any]
 Sums = dict[str, Array]  # by what of a leg multiplies the columns, [R, K] each
 
 
@@ -163,6 +165,37 @@ def _results(lane: Lane, found: Sums | Array) -> list[Array]:
     if isinstance(found, dict):
         return [jnp.concatenate([part[word] for word in sorted(part)], axis=1) for part in _by_tally(lane, found)]
     return _split(found, total_widths(lane))
+
+
+class RowPlan(NamedTuple):
+    """What is done with the legs of every row.
+
+    Attributes:
+      tallies: what to add up.
+      contracts: `[M]`; only the groups are read.
+      finish: makes a row's results of its sums.
+      shared: arrays that `finish` looks up in by the unit of a row, or takes as they are.
+    """
+
+    tallies: tuple[Tally, ...]
+    contracts: Contracts
+    finish: Finish
+    shared: Any
+
+
+# Runs a plan over buckets of legs `[R_b, L_b]`, `chunk` rows at a time, and lays the results end to end, `[R, ...]`.
+RowStage = Callable[[RowPlan, tuple[Legs, ...], Array, int | None], Any]
+
+
+def row_stage(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array, chunk: int | None) -> Any:
+    """Sums over the legs of every row, and what comes of them; `zero` as in `leg_summer`."""
+    summer = leg_summer(plan.tallies, plan.contracts, zero)
+
+    def rows(legs: Legs) -> Any:
+        # The barrier keeps every bucket's sums out of the arithmetic that follows, so that all buckets contract alike.
+        return plan.finish(plan.shared, barrier(summer(legs)), legs.unit, zero + 1)
+
+    return in_row_order([in_chunks(rows, bucket, chunk) for bucket in buckets], None)
 
 
 def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero: Array) -> tuple[Array, ...]:

@@ -1,0 +1,122 @@
+"""JAX's elementwise operations as LLVM instructions, on scalars and vectors, of fractions and whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from gpumargin.native.blocks import splat
+
+BIT = ir.IntType(1)
+Instruction = Callable[..., ir.Value]
+
+
+def element_of(value: ir.Value) -> ir.Type:
+    """Type of one number of a scalar or a vector."""
+    return value.type.element if isinstance(value.type, ir.VectorType) else value.type
+
+
+def count_of(value: ir.Value) -> int:
+    """Numbers of a vector; 1 for a scalar."""
+    return int(value.type.count) if isinstance(value.type, ir.VectorType) else 1
+
+
+def bytes_of(element: ir.Type) -> int:
+    """Bytes of one number in memory."""
+    if isinstance(element, ir.IntType):
+        return max(int(element.width) // 8, 1)
+    return 8 if isinstance(element, ir.DoubleType) else 4
+
+
+def converted(builder: ir.IRBuilder, value: ir.Value, wanted: ir.Type) -> ir.Value | None:
+    """The same numbers as another type; None if there is no plain way."""
+    was, count = element_of(value), count_of(value)
+    kind = wanted if count == 1 else ir.VectorType(wanted, count)
+    if was == wanted:
+        return value
+    if isinstance(was, ir.IntType) and isinstance(wanted, ir.IntType):
+        if wanted == BIT:
+            return None
+        return builder.zext(value, kind) if was == BIT else _resized(builder, value, kind, was.width < wanted.width)
+    if isinstance(was, ir.IntType):
+        return builder.uitofp(value, kind) if was == BIT else builder.sitofp(value, kind)
+    return None
+
+
+def _resized(builder: ir.IRBuilder, value: ir.Value, kind: ir.Type, is_wider: bool) -> ir.Value:  # noqa: FBT001
+    return builder.sext(value, kind) if is_wider else builder.trunc(value, kind)
+
+
+def intrinsic(name: str) -> Instruction:
+    """A function that LLVM knows by name, for numbers of any type."""
+
+    def call(builder: ir.IRBuilder, *operands: ir.Value) -> ir.Value:
+        kind = operands[0].type
+        vector = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+        full = f"llvm.{name}.{vector}{element_of(operands[0]).intrinsic_name}"
+        declared = builder.module.globals.get(full)
+        if declared is None:
+            declared = ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(operands)), full)
+        return builder.call(declared, operands)
+
+    return call
+
+
+def _by_type(fraction: Instruction, whole: Instruction) -> Instruction:
+    def choose(builder: ir.IRBuilder, *operands: ir.Value) -> ir.Value:
+        return (whole if isinstance(element_of(operands[0]), ir.IntType) else fraction)(builder, *operands)
+
+    return choose
+
+
+def _compared(operator: str) -> Instruction:
+    def compare(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+        if element_of(left) == BIT:
+            return builder.icmp_unsigned(operator, left, right)
+        if isinstance(element_of(left), ir.IntType):
+            return builder.icmp_signed(operator, left, right)
+        # All comparisons but != are false where an operand is NaN.
+        return (builder.fcmp_unordered if operator == "!=" else builder.fcmp_ordered)(operator, left, right)
+
+    return compare
+
+
+def _sign(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """-1, 1, or the number itself where it is 0 or NaN."""
+    one, zero = (splat(builder, ir.Constant(element_of(value), x), count_of(value)) for x in (1.0, 0.0))
+    signed = intrinsic("copysign")(builder, one, value)
+    return builder.select(builder.fcmp_ordered("!=", value, zero), signed, value)
+
+
+def _select(builder: ir.IRBuilder, which: ir.Value, if_false: ir.Value, if_true: ir.Value) -> ir.Value:
+    return builder.select(which, if_true, if_false)
+
+
+ELEMENTWISE: dict[str, Instruction] = {
+    "add": _by_type(ir.IRBuilder.fadd, ir.IRBuilder.add),
+    "sub": _by_type(ir.IRBuilder.fsub, ir.IRBuilder.sub),
+    "mul": _by_type(ir.IRBuilder.fmul, ir.IRBuilder.mul),
+    "div": ir.IRBuilder.fdiv,
+    "neg": _by_type(ir.IRBuilder.fneg, ir.IRBuilder.neg),
+    "abs": intrinsic("fabs"),
+    "sign": _sign,
+    "sqrt": intrinsic("sqrt"),
+    "floor": intrinsic("floor"),
+    "ceil": intrinsic("ceil"),
+    "max": _by_type(intrinsic("maximum"), intrinsic("smax")),
+    "min": _by_type(intrinsic("minimum"), intrinsic("smin")),
+    "gt": _compared(">"),
+    "ge": _compared(">="),
+    "lt": _compared("<"),
+    "le": _compared("<="),
+    "eq": _compared("=="),
+    "ne": _compared("!="),
+    "and": ir.IRBuilder.and_,
+    "or": ir.IRBuilder.or_,
+    "not": ir.IRBuilder.not_,
+    "select_n": _select,
+    "copy": lambda builder, value: value,  # noqa: ARG005
+    "copy_p": lambda builder, value: value,  # noqa: ARG005
+    "stop_gradient": lambda builder, value: value,  # noqa: ARG005
+}

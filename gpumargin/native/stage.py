@@ -1,0 +1,67 @@
+"""The rows of all buckets by a native loop, in place of `gpumargin_kernels.tally.row_stage` and with its bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gpumargin.native.compiler import registered
+from gpumargin.native.loop import COLUMN_GAP, kind_types
+from gpumargin.native.lowering import UnsupportedError
+from gpumargin.native.plan import Output, Plan, array_of, plan_of, table_of
+from gpumargin_kernels._buckets import barrier
+from gpumargin_kernels.records import Legs
+from gpumargin_kernels.tally import RowPlan, row_stage
+
+
+def native_row_stage(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array, chunk: int | None) -> Any:
+    """`row_stage`, compiled for this processor outside XLA, as far as its functions have a translation.
+
+    Where what finishes a row has none, XLA does that; where closing a group has none, it does everything.
+    """
+    try:
+        return _run(plan, buckets, zero)
+    except UnsupportedError:
+        pass
+    sums_only = plan._replace(finish=_only_sums, shared=())
+    try:
+        sums = barrier(_run(sums_only, buckets, zero))
+    except UnsupportedError:
+        return row_stage(plan, buckets, zero, chunk)
+    unit = jnp.concatenate([legs.unit for legs in buckets])
+    return plan.finish(plan.shared, sums, unit, zero + 1)
+
+
+def _only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
+    del shared, unit, one
+    return sums
+
+
+def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
+    """One call for all buckets."""
+    made, shapes = plan_of(plan, zero.dtype)
+    name = registered(made, len(buckets))
+    rows = sum(legs.contract.shape[0] for legs in buckets)
+    types = kind_types(made, zero.dtype)
+    results = [array_of((max(width, 1), rows + COLUMN_GAP), types[kind]) for kind, width in made.widths]
+    groups = (jnp.asarray(plan.contracts.expiry_group), jnp.asarray(plan.contracts.strike_group))
+    shared = [jnp.asarray(x) for x in jax.tree.leaves(plan.shared)]
+    legs = [x for b in buckets for x in (b.contract, b.quantity, b.unit, *(b.inputs[word] for word in made.inputs))]
+    found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made), *shared)
+    by_kind = dict(zip((kind for kind, _ in made.widths), found, strict=True))
+    leaves = [_result(by_kind[output.kind], output, rows) for output in made.outputs]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _result(columns: Array, output: Output, rows: int) -> Array:
+    """Columns of memory as an array of rows."""
+    if not output.shape:
+        return columns[output.start, :rows]
+    (width,) = output.shape
+    return columns[output.start : output.start + width, :rows].T
+
+
+__all__ = ["Plan", "native_row_stage"]
