@@ -120,18 +120,23 @@ class RunFolder:
         Returns:
           The run's folder.
         """
-        self.add_text("summary.json", _json(summary))
-        self.add_text("manifest.json", _json(manifest))
-        for name in self._parts:
-            _synced(self._staging / name)
-        _synced(self._staging)
-        self._staging.rename(self.target)
+        self.seal({"summary.json": summary, "manifest.json": manifest})
         out = self.target.parent
         pointer = out / f".{_POINTER}-{os.getpid()}"
         _write_text(pointer, self.target.name + "\n")
         pointer.replace(out / _POINTER)
         _synced(out)
         return self.target
+
+    def seal(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Makes the folder visible: JSON documents by file name last, in their order, then one rename."""
+        for name, document in documents.items():
+            self.add_text(name, _json(document))
+        for name in self._parts:
+            _synced(self._staging / name)
+        _synced(self._staging)
+        self._staging.rename(self.target)
+        _synced(self.target.parent)
 
 
 def resolve_run(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -25,7 +26,8 @@ def exact_sum(values: np.ndarray) -> int:
     return int((values >> 32).sum()) * (1 << 32) + int((values & _LOW).sum())
 
 
-def _decimal(minor: int, decimals: int) -> str:
+def decimal_text(minor: int, decimals: int) -> str:
+    """Minor units as a decimal number, every digit kept."""
     with localcontext(prec=_DIGITS):
         return format(Decimal(minor).scaleb(-decimals), "f")
 
@@ -55,7 +57,7 @@ class AccountTotals:
         return {
             "accounts": self.accounts,
             "status": dict(self.status),
-            "totals": {n.removesuffix("_minor"): _decimal(self.minor[n], self.decimals) for n in names},
+            "totals": {n.removesuffix("_minor"): decimal_text(self.minor[n], self.decimals) for n in names},
         }
 
 
@@ -87,7 +89,11 @@ def asset_decimals(book: Book) -> defaultdict[str, int]:
 
 def balance_totals(book: Book) -> dict[str, str]:
     """Exact sum of the balances of every asset, rounded once to the asset's decimals, as decimal strings."""
-    balances, decimals = book.tables["balances"], asset_decimals(book)
+    return sums_by_asset(book.tables["balances"], asset_decimals(book))
+
+
+def sums_by_asset(balances: pa.Table, decimals: Mapping[str, int]) -> dict[str, str]:
+    """Exact sum of some balances of every asset among them, rounded once to its decimals, as decimal strings."""
     codes, assets = encoded(balances["asset"])
     amounts = flat(balances["amount"])
     order = np.argsort(codes, kind="stable")
@@ -95,5 +101,5 @@ def balance_totals(book: Book) -> dict[str, str]:
     totals: dict[str, str] = {}
     for index, asset in enumerate(map(str, assets.to_pylist())):
         rows = pa.array(order[bounds[index] : bounds[index + 1]])
-        totals[asset] = _decimal(round(_exact(amounts.take(rows)) * 10 ** decimals[asset]), decimals[asset])
+        totals[asset] = decimal_text(round(_exact(amounts.take(rows)) * 10 ** decimals[asset]), decimals[asset])
     return dict(sorted(totals.items()))

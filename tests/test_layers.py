@@ -69,6 +69,7 @@ LAYERS = {
     "gpumargin.doctor": _at(4, "jax"),
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.prepare": _at(5, "numpy"),
+    "gpumargin.solvency": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.formulas": _at(6),
     "gpumargin.summary": _at(6, "pyarrow"),

@@ -21,8 +21,8 @@ NOT_YET = {
         for name in ("auction_price", "derive_auction", "dydx_liquidation")
     },
     **{
-        f"risk_vectors/{name}.json": "solvency snapshots and their commitments are not part of this version"
-        for name in ("merkle_published", "merkle_sum_tree", "reverse_stress", "cover2")
+        f"risk_vectors/{name}.json": "reverse stress and default funds are not part of this version"
+        for name in ("reverse_stress", "cover2")
     },
     **{
         f"risk_vectors/{name}.json": "historical, statistical and contagion models are not part of this version"

@@ -1,0 +1,77 @@
+"""Scenario by scenario: what is uncovered, what the insurance funds leave of it, and how many defaults they survive."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+
+from gpumargin.pack.columns import Ints
+from gpumargin.solvency.sources import Sources
+from gpumargin.solvency.stress import Stressed
+from gpumargin.totals import exact_sum
+
+_WORST_ACCOUNTS = 20
+
+
+def fund_total(sources: Sources, money: str) -> int | None:
+    """What all funds of the book are worth at its prices, minor units of an accounting asset; None without funds."""
+    if "funds" not in sources.book.tables:
+        return None
+    funds = sources.book.frame("funds").select(pl.col("asset").cast(pl.String), pl.col("amount").cast(pl.Float64))
+    scale = 10 ** sources.decimals[money]
+    worth: list[int] = [math.floor(amount * sources.price(asset, money) * scale) for asset, amount in funds.iter_rows()]
+    return sum(worth)
+
+
+def survived(deficits: Ints, fund: int) -> int:
+    """How many of the largest deficits, taken at once, a fund covers. `deficits` is descending."""
+    left = fund
+    for count, deficit in enumerate(deficits.tolist()):
+        left -= deficit
+        if left < 0:
+            return count
+    return len(deficits)
+
+
+def scenario_totals(scenarios: pl.DataFrame, found: Stressed, fund: int | None) -> pl.DataFrame:
+    """One row per scenario, in the order of `scenario_pnl`; columns as in `columns.SCENARIO_TOTALS`."""
+    moves = scenarios.group_by("id", "column", "set", maintain_order=True).agg(
+        pl.when(pl.col("spot_move").n_unique() == 1).then(pl.col("spot_move").first()).alias("spot_move"),
+        pl.col("vol_rule").first().cast(pl.String),
+        pl.col("weight").max(),
+    )
+    rows = [_row(found, column, fund) for column in range(len(found.pnl))]
+    return pl.concat([moves.sort("column"), pl.DataFrame(rows, infer_schema_length=None)], how="horizontal")
+
+
+def _row(found: Stressed, scenario: int, fund: int | None) -> dict[str, Any]:
+    _, deficits = found.deficits_of(scenario)
+    uncovered = exact_sum(deficits)
+    row: dict[str, Any] = {
+        "pnl_minor": found.pnl[scenario],
+        "losses_minor": found.losses[scenario],
+        "turned_bankrupt": int(found.turned_bankrupt[scenario]),
+        "bankrupt": len(deficits),
+        "uncovered_minor": uncovered,
+        "turned_liquidatable": int(found.turned_liquidatable[scenario]),
+        "liquidatable_notional": float(found.notional[scenario]),
+    }
+    left = None if fund is None else max(fund - uncovered, 0)
+    beyond = None if fund is None else max(uncovered - fund, 0)
+    cover = None if fund is None else survived(deficits, fund)
+    return row | {"fund_after_minor": left, "beyond_fund_minor": beyond, "defaults_survived": cover}
+
+
+def worst_scenario(found: Stressed) -> int:
+    """The scenario that leaves most uncovered; among equals the one in which accounts lose most."""
+    uncovered = [exact_sum(found.deficits_of(s)[1]) for s in range(len(found.pnl))]
+    return max(range(len(uncovered)), key=lambda s: (uncovered[s], -found.losses[s], -s))
+
+
+def stressed_accounts(sources: Sources, found: Stressed, scenario: int) -> pl.DataFrame:
+    """The accounts that owe most after a scenario."""
+    account, deficit = (values[:_WORST_ACCOUNTS] for values in found.deficits_of(scenario))
+    own = sources.accounts[account].select(pl.col("account_id").cast(pl.String), "pool", "status", "equity_minor")
+    return own.with_columns(stressed_equity_minor=pl.Series(-deficit, dtype=pl.Int64))
