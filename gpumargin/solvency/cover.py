@@ -7,12 +7,26 @@ from typing import Any
 
 import polars as pl
 
+from gpumargin.errors import InternalError
 from gpumargin.pack.columns import Ints
 from gpumargin.solvency.sources import Sources
 from gpumargin.solvency.stress import Stressed
 from gpumargin.totals import exact_sum
 
 _WORST_ACCOUNTS = 20
+_MOST = 2**63 - 1
+_TYPES = {
+    "pnl_minor": pl.Int64,
+    "losses_minor": pl.Int64,
+    "turned_bankrupt": pl.Int64,
+    "bankrupt": pl.Int64,
+    "uncovered_minor": pl.Int64,
+    "turned_liquidatable": pl.Int64,
+    "liquidatable_notional": pl.Float64,
+    "fund_after_minor": pl.Int64,
+    "beyond_fund_minor": pl.Int64,
+    "defaults_survived": pl.Int64,
+}
 
 
 def fund_total(sources: Sources, money: str) -> int | None:
@@ -43,7 +57,23 @@ def scenario_totals(scenarios: pl.DataFrame, found: Stressed, fund: int | None) 
         pl.col("weight").max(),
     )
     rows = [_row(found, column, fund) for column in range(len(found.pnl))]
-    return pl.concat([moves.sort("column"), pl.DataFrame(rows, infer_schema_length=None)], how="horizontal")
+    return pl.concat([moves.sort("column"), pl.DataFrame(_fitting(rows), schema=_TYPES)], how="horizontal")
+
+
+def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows.
+
+    Raises:
+      InternalError: GM117, a sum needs more than 64 bits.
+    """
+    largest = max((abs(value) for row in rows for value in row.values() if isinstance(value, int)), default=0)
+    if largest > _MOST:
+        message = (
+            f"GM117: a sum of {largest} minor units does not fit int64; give the accounting asset fewer decimals "
+            "in the assets table"
+        )
+        raise InternalError(message)
+    return rows
 
 
 def _row(found: Stressed, scenario: int, fund: int | None) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 What is approximated: an account's P&L in a scenario is the plain sum over its legs of quantity times the contract's
 `scenario_pnl`, all units moving in the scenario of the same id at once, before the model's weights, discounts and
-offsets; balances that are not legs move in proportion with the unit that their asset names, if any; an account counts as
-liquidatable where this P&L is larger than its maintenance excess, its requirement unmoved.
+offsets; balances that are not legs move in proportion with the unit that their asset names, if any; an account counts
+as liquidatable where this P&L is larger than its maintenance excess, its requirement unmoved.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MASTER = bytes(range(32))
-FUNDS = pl.DataFrame({"name": ["insurance"], "asset": ["BTC"], "amount": [0.2]})
+FUNDS = pl.DataFrame({"name": ["insurance"], "asset": ["BTC"], "amount": [0.05]})
 
 
 @dataclass(frozen=True)
