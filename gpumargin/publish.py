@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,10 +52,29 @@ def write_table(path: Path, table: pa.Table) -> None:
     Raises:
       ResourceError: it cannot be written.
     """
+    _write_whole(path, lambda staging: _write_parquet(staging, table))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes one file, whole or not at all; folders are made if absent.
+
+    Raises:
+      ResourceError: it cannot be written.
+    """
+    _write_whole(path, lambda staging: _write_bytes(staging, content))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    _synced(path)
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes under a staging name, then renames."""
     staging = path.with_name(f".staging-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_parquet(staging, table)
+        write(staging)
         staging.replace(path)
         _synced(path.parent)
     except OSError as error:

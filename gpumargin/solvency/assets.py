@@ -25,12 +25,12 @@ _AGREEMENT = 1e-9
 
 
 def exact_totals(sources: Sources) -> dict[str, dict[str, str]]:
-    """Sum of positive and of negative balances by asset, decimal strings with every digit."""
+    """Sum of positive and of negative balances by asset, both positive, decimal strings with every digit."""
     balances, decimals = sources.book.tables["balances"], asset_decimals(sources.book)
     is_debt = pc.less(balances["amount"].cast(pa.float64()), 0)
     held = sums_by_asset(balances.filter(pc.invert(is_debt)), decimals)
     owed = sums_by_asset(balances.filter(is_debt), decimals)
-    return {asset: {"equity": held[asset], "debt": owed[asset]} for asset in sorted(held)}
+    return {asset: {"equity": held[asset], "debt": owed[asset].removeprefix("-")} for asset in sorted(held)}
 
 
 class Shares(NamedTuple):
@@ -78,7 +78,7 @@ def _sums(sources: Sources, included: Bools, names: list[str]) -> pl.DataFrame:
     amount = pl.col("amount")
     sums = own.group_by("asset", maintain_order=True).agg(
         amount=amount.filter(amount > 0).sum(),
-        debt=-amount.filter(amount < 0).sum(),
+        debt=amount.filter(amount < 0).abs().sum(),
         counted=amount.filter((amount > 0) & pl.col("is_collateral")).sum(),
     )
     return pl.DataFrame({"asset": names}).join(sums, on="asset", how="left", maintain_order="left").fill_null(0.0)

@@ -40,6 +40,7 @@ VERBS = (
     "snapshot",
     "prove",
     "verify-proof",
+    "report",
     "doctor",
 )
 # typer itself loads pydantic (since 0.29); what counts for us is that a help text builds no model of ours with it.

@@ -125,7 +125,7 @@ def test_balances_are_split_into_what_is_held_and_owed_of_each_asset(snapshot: S
     assert figures_of(snapshot)["by_asset"] == {
         "BTC": {"equity": "2.40000000", "debt": "0.00000000"},
         "ETH": {"equity": "12.00000000", "debt": "0.00000000"},
-        "USDC": {"equity": "225500.000000", "debt": "-15000.000000"},
+        "USDC": {"equity": "225500.000000", "debt": "15000.000000"},
     }
     rows = {row["asset"]: row for row in snapshot.table("asset_totals").iter_rows(named=True)}
     assert rows["USDC"]["debt"] == 15_000.0
