@@ -150,6 +150,7 @@ def _sections(run: RunData) -> Iterator[Section]:
     yield Section("Worst accounts", frame_table(worst_accounts(run.accounts)), "Lowest maintenance excess first.")
     if run.solvency is not None:
         yield _assets_section(run.solvency)
+        yield from _collateral_sections(run)
         yield _commitment_section(run)
     yield from identity_sections(run)
 
@@ -172,6 +173,17 @@ def _assets_section(solvency: Any) -> Section:
     ]
     columns = [Column("asset"), Column("held", is_number=True), Column("owed", is_number=True)]
     return Section("Balances by asset", TextTable(columns, rows), "Exact sums in units of the asset.")
+
+
+def _collateral_sections(run: RunData) -> Iterator[Section]:
+    for label, own in _by_model(run.solvency_table("asset_totals")):
+        money = str(run.summary["models"][label]["accounting_asset"])
+        counted = [name for name in own.columns if name.startswith("haircut_value_")]
+        note = (
+            f"{label}, in {money}: positive balances at full value and after the haircuts of a margin type; "
+            "a dash where the haircut depends on more than the asset."
+        )
+        yield Section("Collateral by asset", frame_table(own.select("asset", "value", *counted, "debt_value")), note)
 
 
 def _commitment_section(run: RunData) -> Section:

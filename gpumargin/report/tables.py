@@ -46,7 +46,7 @@ def cell(value: object, digits: int = 2) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:,.{digits}f}"
+        return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus sign before nothing
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else clean(value)
 
 
