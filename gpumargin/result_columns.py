@@ -112,7 +112,8 @@ _OWNERS = {
 _MINOR_MONEY = f"minor units of {_MONEY}"
 _SCENARIO_TOTALS = {
     **{name: _SCENARIOS[name] for name in ("id", "column", "set", "vol_rule", "weight", "model")},
-    "spot_move": Meaning("fraction", "signed", "relative move of spot; null where units move by different shares"),
+    "spot_move_from": Meaning("fraction", "signed", "relative move of spot, the least of the units"),
+    "spot_move_to": Meaning("fraction", "signed", "relative move of spot, the greatest of the units"),
     "pnl_minor": Meaning(_MINOR_MONEY, "positive = gain", "P&L of all accounts"),
     "losses_minor": Meaning(_MINOR_MONEY, "negative = loss", "P&L of the accounts that lose"),
     "turned_bankrupt": Meaning("count", "", "accounts whose equity turns negative"),

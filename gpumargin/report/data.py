@@ -15,8 +15,14 @@ from gpumargin.runs import run_json, run_table
 _LOWEST, _HIGHEST, _BINS_PER_DECADE = 0.1, 100.0, 12
 _HIGHEST_USE = 2.0
 _WORST = 20
-_VOLS = {"up": "vol up", "none": "vol as it is", "down": "vol down"}
-VOL_ORDER = ("vol up", "vol as it is", "vol down")
+_VOLS = {
+    "up": "vol up",
+    "none": "vol as it is",
+    "down": "vol down",
+    "skew_linear": "smile tilted",
+    "skew_abs": "smile bent",
+}
+VOL_ORDER = tuple(_VOLS.values())
 
 
 @dataclass(frozen=True)
@@ -101,46 +107,52 @@ def quantiles(accounts: pl.DataFrame, shares: tuple[float, ...] = (0.5, 0.9, 0.9
     return {f"{share:.0%}": float(use.quantile(share) or 0.0) for share in shares}
 
 
+def _placed(totals: pl.DataFrame) -> pl.DataFrame:
+    """Scenarios with their place on an axis of spot: the middle of the units' moves, which may differ."""
+    return totals.with_columns(place=((pl.col("spot_move_from") + pl.col("spot_move_to")) / 2).round(9))
+
+
+def _move_words(low: float, high: float) -> str:
+    """`-15%`, or over two lines the least and the greatest move of the units."""
+    first, last = (f"{100 * move:+.3g}%".replace("+0%", "0%") for move in sorted((low, high), key=abs))
+    return first if first == last else f"{first}\nto {last}"
+
+
 def stress_grid(totals: pl.DataFrame, decimals: int) -> pl.DataFrame:
     """The largest scenario set as a grid of spot moves and vol rules, the worst of several scenarios in one place.
 
     Returns:
-      move (its words), place (its order), vol, pnl, uncovered and bankrupt.
+      place (on the axis of spot), move (its words), vol, pnl, losses, uncovered and bankrupt.
     """
     largest = totals.group_by("set").len().sort(["len", "set"], descending=[True, False])["set"][0]
-    own = totals.filter(pl.col("set") == largest)
-    label = pl.col("id").str.split(":").list.last().str.split("/").list.first()
-    size = pl.coalesce("spot_move", label.str.replace("+", "", literal=True).cast(pl.Float64, strict=False))
-    words = [
-        f"{move:+.4g}%".replace("+0%", "0%") if move is not None else f"{text} ranges"
-        for move, text in zip((own["spot_move"] * 100).round(9), own.select(label).to_series(), strict=True)
-    ]
+    own = _placed(totals.filter(pl.col("set") == largest))
+    words = [_move_words(*pair) for pair in own.select("spot_move_from", "spot_move_to").iter_rows()]
     scale = 10.0**decimals
-    placed = own.with_columns(
-        size.alias("place"),
-        pl.Series("move", words),
-        vol=pl.col("vol_rule").replace_strict(_VOLS, default=pl.col("vol_rule")),
-    )
     return (
-        placed.group_by("place", "move", "vol")
+        own.with_columns(
+            move=pl.Series(words, dtype=pl.String),
+            vol=pl.col("vol_rule").replace_strict(_VOLS, default=pl.col("vol_rule")),
+        )
+        .group_by("place", "move", "vol")
         .agg(
             pnl=pl.col("pnl_minor").min() / scale,
+            losses=pl.col("losses_minor").min() / scale,
             uncovered=pl.col("uncovered_minor").max() / scale,
             bankrupt=pl.col("bankrupt").max(),
         )
-        .sort("place", "vol")
+        .sort("place", "move", "vol")
     )
 
 
 def liquidation_ladder(totals: pl.DataFrame) -> pl.DataFrame:
     """Notional and accounts that turn liquidatable by spot move: vol as it is, and the worst of all vol rules.
 
-    Scenarios in which units move by different shares have no place on it.
+    Where units move by different shares, a scenario stands at the middle of them.
     """
-    own = totals.filter(pl.col("spot_move").is_not_null())
     calm = pl.col("vol_rule") == "none"
     return (
-        own.group_by("spot_move")
+        _placed(totals)
+        .group_by(spot_move="place")
         .agg(
             notional_vol_as_it_is=pl.col("liquidatable_notional").filter(calm).max(),
             notional_worst_vol=pl.col("liquidatable_notional").max(),

@@ -14,7 +14,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from gpumargin.printable import clean
 from gpumargin.report.data import VOL_ORDER
@@ -41,7 +41,10 @@ _STYLE: dict[Any, Any] = {
 _GAIN_LOSS = LinearSegmentedColormap.from_list("gain-loss", ["#d98880", "#ffffff", "#8fb3d9"])
 _UNCOVERED = LinearSegmentedColormap.from_list("uncovered", ["#ffffff", "#d98880"])
 _LONGEST_LABEL = 30
+_NOISE = 1e-6  # share of what accounts lose below which P&L that sums to nothing gets no colour
 _WIDTH = 7.2
+_FEW_COLUMNS = 11  # labels of more columns are turned
+_MOST_COLUMNS = 20  # cells of more columns have no room for a text
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ def short_amount(value: float) -> str:
         if size >= 0.9995 * unit:
             return f"{_three_digits(value / unit)}{name}"
     return _three_digits(value) if size >= 0.005 else "0"
+
+
+def _tick(value: float) -> str:
+    """An amount on an axis, without digits that say nothing."""
+    number, _, unit = short_amount(value).partition(" ")
+    return " ".join([f"{float(number):g}", unit]).rstrip()
 
 
 def _three_digits(value: float) -> str:
@@ -160,10 +169,10 @@ def stress_figure(grid: pl.DataFrame, money: str, name: str, title: str) -> Draw
     vols += sorted(set(grid["vol"]) - set(vols))
     shape = (len(vols), len(moves))
     with _styled():
-        figure = Figure(figsize=(_WIDTH, 1.5 + 1.1 * len(vols)))
+        figure = Figure(figsize=(_WIDTH, 1.9 + 1.1 * len(vols)))
         upper, lower = figure.subplots(2, 1)
         pnl = _placed(grid, "pnl", moves, vols)
-        most = max(float(np.nanmax(np.abs(pnl))), 1e-9)
+        most = max(float(np.nanmax(np.abs(pnl))), _NOISE * float(-np.nanmin(grid["losses"].to_numpy())), 1e-9)
         _mesh(upper, pnl, _GAIN_LOSS, TwoSlopeNorm(0.0, -most, most))
         _cells(upper, moves, vols, [["" if np.isnan(value) else short_amount(value) for value in row] for row in pnl])
         upper.set_title(f"P&L of all accounts, {money}")
@@ -174,9 +183,10 @@ def stress_figure(grid: pl.DataFrame, money: str, name: str, title: str) -> Draw
         lower.set_title(f"Uncovered, {money}; below it the accounts whose equity is negative")
         lower.set_xlabel("move of spot")
         svg, png = _files(figure)
-    worst = grid.sort("uncovered", descending=True).row(0, named=True)
+    worst = grid.sort("uncovered", "losses", descending=[True, False]).row(0, named=True)
+    at = worst["move"].replace("\n", " ")
     text = (
-        f"Most is uncovered at spot {worst['move']}, {worst['vol']}: {short_amount(worst['uncovered'])} {money} "
+        f"Most is uncovered at spot {at}, {worst['vol']}: {short_amount(worst['uncovered'])} {money} "
         f"in {worst['bankrupt']:,} accounts."
     )
     caption = "Scenarios of the model, before its weights and offsets; an empty place is no scenario of the model."
@@ -204,11 +214,15 @@ def _owed_words(owed: float, bankrupt: float) -> str:
 
 def _cells(axis: Axes, moves: Sequence[str], vols: Sequence[str], words: Sequence[Sequence[str]]) -> None:
     """Labels of rows and columns, and a text in every cell."""
-    axis.set_xticks(range(len(moves)), labels=list(moves))
+    is_wide = len(moves) > _FEW_COLUMNS
+    axis.set_xticks(range(len(moves)), labels=[move.replace("\n", " ") if is_wide else move for move in moves])
+    axis.tick_params("x", rotation=90 if is_wide else 0, labelsize=7.5)
     axis.set_yticks(range(len(vols)), labels=list(vols))
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    size = 8.0 if len(moves) <= 9 else 6.5 if len(moves) <= 13 else 5.0
+    if len(moves) > _MOST_COLUMNS:
+        return
+    size = min(8.0, max(5.5, 75.0 / len(moves)))
     for row, line in enumerate(words):
         for column, word in enumerate(line):
             axis.text(column, row, word, ha="center", va="center", fontsize=size, color=_INK)
@@ -258,13 +272,14 @@ def ladder_figure(ladder: pl.DataFrame, money: str, name: str, title: str) -> Dr
             axis.plot(move, calm, color=_BLUE, linestyle="--", marker="s", markersize=3.5, label="vol as it is")
             axis.axvline(0.0, color=_GREY, linewidth=0.8)
             axis.set_ylabel(label)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, max(1.0, 1.08 * float(ladder[f"{what}_worst_vol"].max() or 0)))  # type: ignore[arg-type]
             axis.grid(visible=True)
-        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_amount(value)))
+        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         axes[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes[0].legend(loc="upper center", frameon=True, facecolor="white", edgecolor="none", framealpha=1.0)
+        axes[1].yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes[0].legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=1.0)
         axes[1].set_xlabel("move of spot")
-        axes[1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes[1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         svg, png = _files(figure)
     last = ladder.sort("notional_worst_vol", descending=True).row(0, named=True)
     text = (
@@ -273,6 +288,7 @@ def ladder_figure(ladder: pl.DataFrame, money: str, name: str, title: str) -> Dr
     )
     caption = (
         "Accounts that lose more than their maintenance excess, the requirement itself unmoved; notional of their "
-        "positions, long and short added. Points are scenarios of the model."
+        "positions, long and short added. Points are scenarios of the model, at the middle where underlyings move by "
+        "different shares."
     )
     return Drawing(name, title, caption, text, ladder, svg, png)

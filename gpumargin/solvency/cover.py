@@ -52,9 +52,10 @@ def survived(deficits: Ints, fund: int) -> int:
 def scenario_totals(scenarios: pl.DataFrame, found: Stressed, fund: int | None) -> pl.DataFrame:
     """One row per scenario, in the order of `scenario_pnl`; columns as in `columns.SCENARIO_TOTALS`."""
     moves = scenarios.group_by("id", "column", "set", maintain_order=True).agg(
-        pl.when(pl.col("spot_move").n_unique() == 1).then(pl.col("spot_move").first()).alias("spot_move"),
-        pl.col("vol_rule").first().cast(pl.String),
-        pl.col("weight").max(),
+        spot_move_from=pl.col("spot_move").min(),
+        spot_move_to=pl.col("spot_move").max(),
+        vol_rule=pl.col("vol_rule").first().cast(pl.String),
+        weight=pl.col("weight").max(),
     )
     rows = [_row(found, column, fund) for column in range(len(found.pnl))]
     return pl.concat([moves.sort("column"), pl.DataFrame(_fitting(rows), schema=_TYPES)], how="horizontal")

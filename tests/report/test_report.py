@@ -185,35 +185,35 @@ def test_the_utilisation_curve_counts_accounts_and_their_margin() -> None:
     assert quantiles(accounts([None], [1.0], [4.0])) == {"50%": 0.25, "90%": 0.25, "99%": 0.25}
 
 
-def scenario(label: str, move: float | None, vol: str, *, uncovered: int = 0, group: str = "grid") -> dict[str, object]:
+def scenario(label: str, *moves: float, vol: str, uncovered: int = 0, group: str = "grid") -> dict[str, object]:
     return {
-        "id": label, "set": group, "spot_move": move, "vol_rule": vol, "pnl_minor": -uncovered,
-        "uncovered_minor": uncovered, "bankrupt": uncovered, "turned_liquidatable": uncovered,
-        "liquidatable_notional": float(uncovered),
+        "id": label, "set": group, "spot_move_from": min(moves), "spot_move_to": max(moves), "vol_rule": vol,
+        "pnl_minor": -uncovered, "losses_minor": -uncovered, "uncovered_minor": uncovered, "bankrupt": uncovered,
+        "turned_liquidatable": uncovered, "liquidatable_notional": float(uncovered),
     }  # fmt: skip
 
 
 def test_the_grid_takes_the_largest_set_and_the_worst_of_one_place() -> None:
     rows = [
-        scenario("0.9/up", -0.1, "up", uncovered=300),
-        scenario("0.9/up*1.5", -0.1, "up", uncovered=700),
-        scenario("1.1/none", 0.1, "none"),
-        scenario("other:0.5/none", -0.5, "none", uncovered=900, group="other"),
+        scenario("0.9/up", -0.1, vol="up", uncovered=300),
+        scenario("0.9/up*1.5", -0.1, vol="up", uncovered=700),
+        scenario("1.1/none", 0.1, vol="none"),
+        scenario("other:0.5/none", -0.5, vol="none", uncovered=900, group="other"),
     ]
     grid = stress_grid(pl.DataFrame(rows), 2)
     assert grid.select("move", "vol", "uncovered").rows() == [("-10%", "vol up", 7.0), ("+10%", "vol as it is", 0.0)]
 
 
-def test_scenarios_in_multiples_of_a_range_are_labelled_so() -> None:
-    rows = [scenario("-1/none", None, "none"), scenario("+0.5/none", None, "none")]
-    grid = stress_grid(pl.DataFrame(rows, schema_overrides={"spot_move": pl.Float64}), 0)
-    assert grid["move"].to_list() == ["-1 ranges", "+0.5 ranges"]
+def test_a_move_that_differs_by_underlying_is_given_from_least_to_greatest() -> None:
+    rows = [scenario("-1/none", -0.2, -0.15, vol="none"), scenario("+1/none", 0.2, 0.15, vol="none")]
+    grid = stress_grid(pl.DataFrame([*rows, scenario("0/none", 0.0, 0.0, vol="none")]), 0)
+    assert grid["move"].to_list() == ["-15%\nto -20%", "0%", "+15%\nto +20%"]
 
 
 def test_the_ladder_shows_calm_and_worst_vol_by_move() -> None:
-    rows = [scenario("0.9/up", -0.1, "up", uncovered=5), scenario("0.9/none", -0.1, "none", uncovered=3)]
-    ladder = liquidation_ladder(pl.DataFrame([*rows, scenario("x/none", None, "none", uncovered=9)]))
-    assert ladder.rows() == [(-0.1, 3.0, 5.0, 3, 5)]
+    rows = [scenario("0.9/up", -0.1, vol="up", uncovered=5), scenario("0.9/none", -0.1, vol="none", uncovered=3)]
+    ladder = liquidation_ladder(pl.DataFrame([*rows, scenario("x/none", 0.1, 0.3, vol="none", uncovered=9)]))
+    assert ladder.rows() == [(-0.1, 3.0, 5.0, 3, 5), (0.2, 9.0, 9.0, 9, 9)]
 
 
 @pytest.mark.parametrize(
