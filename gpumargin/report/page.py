@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jinja2
 import polars as pl
-from markupsafe import Markup
 
 from gpumargin.printable import clean
 from gpumargin.publish import write_file, write_table
@@ -108,7 +107,7 @@ def _template() -> jinja2.Template:
 
 def _shown(value: Any) -> Any:
     """What a page shows of a value; what the template itself made is left alone."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _drawings(run: RunData) -> Iterator[Drawing]:
