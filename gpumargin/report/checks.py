@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
+from gpumargin.digests import table_digest
 from gpumargin.report.data import RunData
 from gpumargin.totals import decimal_text, exact_sum
 
@@ -28,7 +30,8 @@ def checks_of(run: RunData) -> list[Check]:
     found = [_totals(run, money) for money in run.summary["by_accounting_asset"]]
     if run.solvency is not None:
         manifest = json.loads((run.folder / "solvency" / "manifest.json").read_text("utf-8"))
-        found += [_same_run(run.folder, manifest), *_committed(run, manifest["commitment"])]
+        found += [_same_run(run.folder, manifest), _unchanged(run.folder / "solvency", manifest)]
+        found += _committed(run, manifest["commitment"])
     return found
 
 
@@ -53,6 +56,14 @@ def _totals(run: RunData, money: str) -> Check:
 def _same_run(folder: Path, manifest: dict[str, Any]) -> Check:
     digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     return Check("the snapshot is of this run", digest == manifest["run_manifest_sha256"])
+
+
+def _unchanged(folder: Path, manifest: dict[str, Any]) -> Check:
+    figures = hashlib.sha256((folder / "solvency.json").read_bytes()).hexdigest()
+    tables = {name: table_digest(pq.read_table(folder / f"{name}.parquet")) for name in manifest["tables"]}
+    holds = figures == manifest["figures_sha256"]
+    holds &= tables == {name: found["sha256"] for name, found in manifest["tables"].items()}
+    return Check("figures and tables of the snapshot are as published", holds)
 
 
 def _committed(run: RunData, commitment: dict[str, Any]) -> list[Check]:

@@ -126,7 +126,7 @@ def _check(sources: Sources, label: str, margin_type: str, counted: Floats, gros
     if not abs(found - expected) <= _AGREEMENT * (float(gross.sum()) + 1):
         message = (
             f"GM202: collateral value for {margin_type} is {expected!r} by account and {found!r} by asset; "
-            "nothing was published"
+            "no snapshot was published"
         )
         raise InternalError(message)
     return {"by_asset": found, "by_account": expected}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,8 +58,8 @@ def write_snapshot(run: Path, book: Book, master: bytes) -> Path:
       The folder `RUN/solvency`.
 
     Raises:
-      InternalError: a sum does not agree with the run; nothing was published. ResourceError: it cannot be written, or
-        is there already.
+      InternalError: a sum does not agree with the run; no snapshot was published. ResourceError: it cannot be written,
+        or is there already.
     """
     sources = read_sources(run, book)
     made = _Made()
@@ -90,6 +91,7 @@ def _add_model(made: _Made, sources: Sources, label: str) -> None:
         accounts = stressed_accounts(sources, found, worst)
         made.add("stressed_accounts", money, accounts.with_columns(scenario=pl.lit(name), model=pl.lit(label)))
         figures["stress"] = _stress_figures(totals.row(worst, named=True), fund, sources.decimals[money])
+        figures["stress"]["accounts_left_out"] = found.left_out
     made.models[label] = figures
 
 
@@ -125,7 +127,7 @@ def _check_totals(sources: Sources, commitment: Commitment) -> None:
         found = {name: decimal_text(total, decimals) for name, total in own.items()}
         expected = sources.summary["by_accounting_asset"][money]["totals"]
         if found != expected:
-            message = f"GM202: the commitment sums to {found}, the run to {expected}; nothing was published"
+            message = f"GM202: the commitment sums to {found}, the run to {expected}; no snapshot was published"
             raise InternalError(message)
 
 
@@ -185,8 +187,11 @@ def _plain(table: pa.Table) -> pa.Table:
 
 def _publish(sources: Sources, made: _Made, commitment: Commitment) -> Path:
     tables = _tables(made, commitment.leaves)
+    figures = _figures(sources, made, sources.accounts.height - commitment.leaves.num_rows)
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
     manifest = {
         **_identity(sources),
+        "figures_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "commitment": dict(commitment.header),
         "tables": {
             name: {"rows": table.num_rows, "sha256": table_digest(table)}
@@ -194,9 +199,9 @@ def _publish(sources: Sources, made: _Made, commitment: Commitment) -> Path:
             if name != "leaves"
         },
     }
-    figures = _figures(sources, made, sources.accounts.height - commitment.leaves.num_rows)
     with RunFolder(sources.folder, FOLDER) as folder:
         for name, table in tables.items():
             folder.add_table(name, table)
-        folder.seal({"solvency.json": figures, "manifest.json": manifest})
+        folder.add_text("solvency.json", text)
+        folder.seal({"manifest.json": manifest})
         return folder.target

@@ -96,7 +96,7 @@ def read_sources(folder: Path, book: Book) -> Sources:
     if any(
         not keys[name].combine_chunks().cast(pa.string()).equals(own) for name, own in zip(_KEYS, known, strict=True)
     ):
-        message = f"GM202: the accounts of run {str(folder)!r} are not those of its book; nothing was published"
+        message = f"GM202: the accounts of run {str(folder)!r} are not those of its book; no snapshot was published"
         raise InternalError(message)
     decimals = asset_decimals(book)
     return Sources(

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from gpumargin.pack.columns import Floats, Ints, encoded, floats, positions_in
+from gpumargin.results import minor_units
 from gpumargin.solvency.sources import Sources
 from gpumargin.totals import exact_sum
 
@@ -61,6 +62,7 @@ class Stressed:
       turned_bankrupt: accounts whose equity turns negative.
       turned_liquidatable: accounts whose maintenance excess turns negative.
       notional: notional of positions of the latter, accounting asset.
+      left_out: accounts whose equity or P&L is not known in some scenario.
     """
 
     pnl: list[int]
@@ -69,6 +71,7 @@ class Stressed:
     turned_bankrupt: Ints
     turned_liquidatable: Ints
     notional: Floats
+    left_out: int = 0
 
     @staticmethod
     def empty(scenarios: int) -> Stressed:
@@ -183,20 +186,26 @@ def _account_sums(legs: Legs, of: slice, values: Floats) -> Floats:
 def stressed(sources: Sources, label: str, legs: Legs) -> Stressed:
     """Runs the accounts of one model through its scenarios, block by block.
 
-    Accounts whose numbers are not known are left out.
+    Accounts whose numbers are not known are left out and counted.
+
+    Raises:
+      InternalError: GM117, an amount does not fit int64.
     """
-    scale = 10.0 ** sources.decimals[sources.money(label)]
-    chosen = sources.included(label) & sources.accounts["equity_minor"].is_not_null().to_numpy()
+    decimals, included = sources.decimals[sources.money(label)], sources.included(label)
+    is_known = sources.accounts["equity_minor"].is_not_null().to_numpy()
     equity = sources.accounts["equity_minor"].fill_null(0).to_numpy()
     excess = sources.accounts["maintenance_excess"].to_numpy()
     found = Stressed.empty(legs.pnl.shape[1])
     gross = replace(legs, quantity=np.abs(legs.quantity))
     for block in _blocks(legs.starts):
-        gain = np.where(chosen[block, None], _account_sums(legs, block, legs.pnl), 0.0)
+        gain = _account_sums(legs, block, legs.pnl)
+        chosen = included[block] & is_known[block] & np.isfinite(gain).all(axis=1)
+        gain = np.where(chosen[:, None], gain, 0.0)
         notional = _account_sums(gross, block, legs.notional)
-        minor = np.floor(gain * scale).astype(np.int64)
-        after = np.where(chosen[block, None], equity[block, None] + minor, 0)
-        turns = (excess[block, None] >= 0) & (excess[block, None] + gain < 0) & chosen[block, None]
+        minor = np.asarray(minor_units(gain.ravel(), decimals, np.floor)).reshape(gain.shape)
+        after = np.where(chosen[:, None], equity[block, None] + minor, 0)
+        turns = (excess[block, None] >= 0) & (excess[block, None] + gain < 0) & chosen[:, None]
+        found.left_out += int((included[block] & ~chosen).sum())
         _add(found, block.start, minor, after)
         found.turned_bankrupt += ((after < 0) & (equity[block, None] >= 0)).sum(axis=0)
         found.turned_liquidatable += turns.sum(axis=0)
