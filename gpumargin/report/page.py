@@ -40,6 +40,7 @@ from gpumargin.report.tables import (
     totals_table,
 )
 
+_DEFICITS = 20
 _NO_SNAPSHOT = (
     "This run has no solvency snapshot, so the page has no stress, liquidation ladder, concentration and commitment; "
     "`gpumargin snapshot` makes a run with one."
@@ -158,11 +159,13 @@ def _stressed_sections(run: RunData, stressed: pl.DataFrame) -> Iterator[Section
     for label, own in _by_model(stressed):
         money = str(run.summary["models"][label]["accounting_asset"])
         scale = 10.0 ** run.decimals(money)
+        worst = run.solvency["by_model"][label]["stress"]["worst"]["scenario"] if run.solvency else ""
+        own = own.filter(pl.col("scenario") == worst).head(_DEFICITS)
         shown = own.with_columns(
             (pl.col(f"{name}_minor") / scale).alias(name) for name in ("equity", "stressed_equity")
         )
         keys = ("account_id", "pool", "status", "equity", "stressed_equity")
-        note = f"{label}, scenario {own['scenario'][0]}, amounts in {money}: the accounts that owe most after it."
+        note = f"{label}, scenario {worst}, amounts in {money}: the accounts that owe most after it."
         yield Section("Largest deficits in the worst scenario", frame_table(shown.select(keys)), note)
 
 

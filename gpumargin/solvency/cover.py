@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from gpumargin.solvency.sources import Sources
 from gpumargin.solvency.stress import Stressed
 from gpumargin.totals import exact_sum
 
-_WORST_ACCOUNTS = 20
+_LISTED = 1000
 _MOST = 2**63 - 1
 _TYPES = {
     "pnl_minor": pl.Int64,
@@ -101,8 +102,13 @@ def worst_scenario(found: Stressed) -> int:
     return max(range(len(uncovered)), key=lambda s: (uncovered[s], -found.losses[s], -s))
 
 
-def stressed_accounts(sources: Sources, found: Stressed, scenario: int) -> pl.DataFrame:
-    """The accounts that owe most after a scenario."""
-    account, deficit = (values[:_WORST_ACCOUNTS] for values in found.deficits_of(scenario))
-    own = sources.accounts[account].select(pl.col("account_id").cast(pl.String), "pool", "status", "equity_minor")
-    return own.with_columns(stressed_equity_minor=pl.Series(-deficit, dtype=pl.Int64))
+def stressed_accounts(sources: Sources, found: Stressed, ids: Sequence[str]) -> pl.DataFrame:
+    """The accounts whose equity is negative after each scenario, those that owe most first, at most `_LISTED` of each."""
+    frames = []
+    for scenario, name in enumerate(ids):
+        account, deficit = (values[:_LISTED] for values in found.deficits_of(scenario))
+        own = sources.accounts[account].select(pl.col("account_id").cast(pl.String), "pool", "status", "equity_minor")
+        frames.append(
+            own.with_columns(stressed_equity_minor=pl.Series(-deficit, dtype=pl.Int64), scenario=pl.lit(name))
+        )
+    return pl.concat(frames)

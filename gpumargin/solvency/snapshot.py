@@ -86,10 +86,9 @@ def _add_model(made: _Made, sources: Sources, label: str) -> None:
     if scenario_count(scenarios):
         found, fund = stressed(sources, label, legs), fund_total(sources, money)
         totals, worst = scenario_totals(scenarios, found, fund), worst_scenario(found)
-        name = str(totals["id"][worst])
         made.add("scenario_totals", money, totals.with_columns(model=pl.lit(label)))
-        accounts = stressed_accounts(sources, found, worst)
-        made.add("stressed_accounts", money, accounts.with_columns(scenario=pl.lit(name), model=pl.lit(label)))
+        accounts = stressed_accounts(sources, found, totals["id"].to_list())
+        made.add("stressed_accounts", money, accounts.with_columns(model=pl.lit(label)))
         figures["stress"] = _stress_figures(totals.row(worst, named=True), fund, sources.decimals[money])
         figures["stress"]["accounts_left_out"] = found.left_out
     made.models[label] = figures

@@ -115,10 +115,16 @@ def test_the_worst_scenario_is_told_with_exact_amounts(snapshot: Snapshot) -> No
     row = totals.sort("uncovered_minor", "losses_minor", descending=[True, False]).row(0, named=True)
     assert worst["scenario"] == row["id"]
     assert Fraction(worst["uncovered"]) == Fraction(row["uncovered_minor"], USDC)
+
+
+def test_the_accounts_behind_every_uncovered_amount_are_listed(snapshot: Snapshot) -> None:
     stressed = snapshot.table("stressed_accounts")
-    assert -stressed["stressed_equity_minor"].sum() == row["uncovered_minor"]
-    assert stressed["stressed_equity_minor"].is_sorted()
-    assert set(stressed["scenario"]) == {row["id"]}
+    for row in snapshot.table("scenario_totals").iter_rows(named=True):
+        own = stressed.filter(pl.col("scenario") == row["id"])
+        assert own.height == row["bankrupt"]
+        assert -own["stressed_equity_minor"].sum() == row["uncovered_minor"]
+        assert own["stressed_equity_minor"].is_sorted()
+        assert own.filter(pl.col("equity_minor") >= 0).height == row["turned_bankrupt"]
 
 
 def test_balances_are_split_into_what_is_held_and_owed_of_each_asset(snapshot: Snapshot) -> None:
