@@ -103,7 +103,7 @@ def worst_scenario(found: Stressed) -> int:
 
 
 def stressed_accounts(sources: Sources, found: Stressed, ids: Sequence[str]) -> pl.DataFrame:
-    """The accounts whose equity is negative after each scenario, those that owe most first, at most `_LISTED` of each."""
+    """The accounts whose equity is negative after each scenario, who owes most first, at most `_LISTED` of each."""
     frames = []
     for scenario, name in enumerate(ids):
         account, deficit = (values[:_LISTED] for values in found.deficits_of(scenario))
