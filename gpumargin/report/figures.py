@@ -43,6 +43,7 @@ _UNCOVERED = LinearSegmentedColormap.from_list("uncovered", ["#ffffff", "#d98880
 _LONGEST_LABEL = 30
 _NOISE = 1e-6  # share of what accounts lose below which P&L that sums to nothing gets no colour
 _WIDTH = 7.2
+_SHARED = "cross"
 _FEW_COLUMNS = 11  # labels of more columns are turned
 _MOST_COLUMNS = 20  # cells of more columns have no room for a text
 
@@ -185,10 +186,10 @@ def stress_figure(grid: pl.DataFrame, money: str, name: str, title: str) -> Draw
         svg, png = _files(figure)
     worst = grid.sort("uncovered", "losses", descending=[True, False]).row(0, named=True)
     at = worst["move"].replace("\n", " ")
-    text = (
-        f"Most is uncovered at spot {at}, {worst['vol']}: {short_amount(worst['uncovered'])} {money} "
-        f"in {worst['bankrupt']:,} accounts."
-    )
+    text = "Nothing is uncovered in any of these scenarios."
+    if worst["uncovered"]:
+        most_owed = f"{short_amount(worst['uncovered'])} {money} in {worst['bankrupt']:,} accounts"
+        text = f"Most is uncovered at spot {at}, {worst['vol']}: {most_owed}."
     caption = "Scenarios of the model, before its weights and offsets; an empty place is no scenario of the model."
     return Drawing(name, title, caption, text, grid, svg, png)
 
@@ -235,6 +236,12 @@ _MEASURED = {
 }
 
 
+def _account_labels(rows: pl.DataFrame) -> list[str]:
+    """Ids, with the pool where it is not the shared one."""
+    pairs = rows.select("id", "pool").iter_rows()
+    return [short_label(name if pool in ("", _SHARED) else f"{name} ({pool})") for name, pool in pairs]
+
+
 def concentration_figure(rows: pl.DataFrame, herfindahl: Mapping[str, float], money: str, name: str) -> Drawing:
     """Bars of the ten largest accounts, owners and instruments."""
     kinds = [kind for kind in _MEASURED if kind in set(rows["kind"])]
@@ -244,7 +251,7 @@ def concentration_figure(rows: pl.DataFrame, herfindahl: Mapping[str, float], mo
         for axis, kind in zip(axes, kinds, strict=True):
             own = rows.filter(pl.col("kind") == kind).head(10)
             axis.barh(range(own.height), own["share"].to_numpy(), color="#c9d8e8", edgecolor=_BLUE, linewidth=0.6)
-            axis.set_yticks(range(own.height), labels=[short_label(i) for i in own["id"]], fontsize=7.5)
+            axis.set_yticks(range(own.height), labels=_account_labels(own), fontsize=7.5)
             axis.invert_yaxis()
             axis.margins(x=0.25)
             for place, (share, amount) in enumerate(own.select("share", "amount").iter_rows()):
@@ -282,10 +289,10 @@ def ladder_figure(ladder: pl.DataFrame, money: str, name: str, title: str) -> Dr
         axes[1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         svg, png = _files(figure)
     last = ladder.sort("notional_worst_vol", descending=True).row(0, named=True)
-    text = (
-        f"At spot {last['spot_move']:+.1%} and the worst vol {last['accounts_worst_vol']:,} accounts with "
-        f"{short_amount(last['notional_worst_vol'])} {money} of positions turn liquidatable."
-    )
+    text = "No account turns liquidatable in any scenario."
+    if last["accounts_worst_vol"]:
+        turned = f"{last['accounts_worst_vol']:,} accounts with {short_amount(last['notional_worst_vol'])} {money}"
+        text = f"At spot {last['spot_move']:+.1%} and the worst vol {turned} of positions turn liquidatable."
     caption = (
         "Accounts that lose more than their maintenance excess, the requirement itself unmoved; notional of their "
         "positions, long and short added. Points are scenarios of the model, at the middle where underlyings move by "

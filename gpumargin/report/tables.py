@@ -53,7 +53,7 @@ def cell(value: object, digits: int = 2) -> str:
 def _digits(values: pl.Series) -> int:
     """Decimals of a column of floats: fewer, the larger its largest value."""
     largest = float(values.filter(values.is_finite()).abs().max() or 0.0) if values.dtype.is_float() else 0.0  # type: ignore[arg-type]
-    return 0 if largest >= 1e6 else 2 if largest >= 100 else 4
+    return 0 if largest >= 1e6 else 2 if largest >= 100 or largest == 0 else 4
 
 
 def frame_table(frame: pl.DataFrame, caption: str = "") -> TextTable:

@@ -26,6 +26,7 @@ APPROXIMATIONS = (
     "a balance that is no leg moves in proportion with the unit that its asset names; all others keep their value",
     "turning liquidatable: loss above the maintenance excess, the requirement itself unmoved",
     "no liquidation is simulated: positions and prices stay as the scenario has them",
+    "where a run has several models, each one's stress is by itself, and set against the whole of the funds",
 )
 _LEGS_AT_ONCE = 1 << 17
 

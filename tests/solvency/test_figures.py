@@ -213,6 +213,7 @@ def test_a_book_that_is_not_the_runs_is_refused(snapshot: Snapshot) -> None:
         write_snapshot(snapshot.run, other, MASTER)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_models_commits_once_and_stresses_each(tmp_path: Path) -> None:
     accounts = pl.DataFrame({"account_id": ["bob"], "pool": ["cross"], "model": ["derive-sm"], "owner_id": ["o"]})
     found = snapshot_of({**tiny_book(), "accounts": accounts}, tmp_path)
@@ -233,6 +234,7 @@ def test_accounts_counted_in_different_assets_have_columns_of_their_own(tmp_path
     assert (leaves.filter(pl.col("account_id") != "bob")["equity USD"] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_model_without_scenarios_has_no_stress(tmp_path: Path) -> None:
     book = read_book(**tiny_book())
     run = margin_to_folder(book, load_model("deribit-sm"), tmp_path, Options())
