@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -89,11 +88,7 @@ def asset_decimals(book: Book) -> defaultdict[str, int]:
 
 def balance_totals(book: Book) -> dict[str, str]:
     """Exact sum of the balances of every asset, rounded once to the asset's decimals, as decimal strings."""
-    return sums_by_asset(book.tables["balances"], asset_decimals(book))
-
-
-def sums_by_asset(balances: pa.Table, decimals: Mapping[str, int]) -> dict[str, str]:
-    """Exact sum of some balances of every asset among them, rounded once to its decimals, as decimal strings."""
+    balances, decimals = book.tables["balances"], asset_decimals(book)
     codes, assets = encoded(balances["asset"])
     amounts = flat(balances["amount"])
     order = np.argsort(codes, kind="stable")

@@ -16,7 +16,8 @@ from gpumargin.modelfile import DEFAULT, ModelFile
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin.runs import run_table
 from gpumargin.solvency.sources import Sources
-from gpumargin.totals import asset_decimals, sums_by_asset
+from gpumargin.tables import Book
+from gpumargin.totals import asset_decimals, balance_totals, decimal_text
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -26,11 +27,18 @@ _AGREEMENT = 1e-9
 
 def exact_totals(sources: Sources) -> dict[str, dict[str, str]]:
     """Sum of positive and of negative balances by asset, both positive, decimal strings with every digit."""
-    balances, decimals = sources.book.tables["balances"], asset_decimals(sources.book)
+    tables, decimals = sources.book.tables, asset_decimals(sources.book)
+    balances = tables["balances"]
     is_debt = pc.less(balances["amount"].cast(pa.float64()), 0)
-    held = sums_by_asset(balances.filter(pc.invert(is_debt)), decimals)
-    owed = sums_by_asset(balances.filter(is_debt), decimals)
-    return {asset: {"equity": held[asset], "debt": owed[asset].removeprefix("-")} for asset in sorted(held)}
+    held, owed = (
+        balance_totals(Book({**tables, "balances": balances.filter(chosen)}))
+        for chosen in (pc.invert(is_debt), is_debt)
+    )
+    nothing = {asset: decimal_text(0, decimals[asset]) for asset in sorted(held.keys() | owed.keys())}
+    return {
+        asset: {"equity": held.get(asset, zero), "debt": owed.get(asset, zero).removeprefix("-")}
+        for asset, zero in nothing.items()
+    }
 
 
 class Shares(NamedTuple):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gpumargin.digests import table_digest
 from gpumargin.errors import InternalError
-from gpumargin.publish import RunFolder
+from gpumargin.publish import StagedFolder
 from gpumargin.result_columns import described
 from gpumargin.solvency.assets import asset_totals, exact_totals
 from gpumargin.solvency.commitment import FOLDER, Commitment, commit, known_accounts
@@ -198,9 +198,9 @@ def _publish(sources: Sources, made: _Made, commitment: Commitment) -> Path:
             if name != "leaves"
         },
     }
-    with RunFolder(sources.folder, FOLDER) as folder:
+    with StagedFolder(sources.folder, FOLDER, mends=True) as folder:
         for name, table in tables.items():
             folder.add_table(name, table)
         folder.add_text("solvency.json", text)
-        folder.seal({"manifest.json": manifest})
-        return folder.target
+        folder.add_json("manifest.json", manifest)
+        return folder.reveal()
