@@ -119,6 +119,10 @@ _SCENARIO_TOTALS = {
     "turned_bankrupt": Meaning("count", "", "accounts whose equity turns negative"),
     "bankrupt": Meaning("count", "", "accounts whose equity is negative after the scenario"),
     "uncovered_minor": Meaning(_MINOR_MONEY, _LOSS, "negative equity after the scenario, all of it"),
+    "cover1_minor": Meaning(
+        _MINOR_MONEY, _LOSS, "negative equity of the owner, or account without one, that owes most"
+    ),
+    "cover2_minor": Meaning(_MINOR_MONEY, _LOSS, "the same of the two that owe most"),
     "turned_liquidatable": Meaning("count", "", "accounts that lose more than their maintenance excess"),
     "liquidatable_notional": Meaning(_MONEY, "", "notional of the positions of these accounts, long and short added"),
     "fund_after_minor": Meaning(_MINOR_MONEY, "", "what the insurance funds have left after paying what is uncovered"),

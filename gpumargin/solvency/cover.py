@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from gpumargin.errors import InternalError
 from gpumargin.pack.columns import Ints
+from gpumargin.solvency.default_fund import two_largest
 from gpumargin.solvency.sources import Sources
 from gpumargin.solvency.stress import Stressed
 from gpumargin.totals import exact_sum
@@ -22,6 +24,8 @@ _TYPES = {
     "turned_bankrupt": pl.Int64,
     "bankrupt": pl.Int64,
     "uncovered_minor": pl.Int64,
+    "cover1_minor": pl.Int64,
+    "cover2_minor": pl.Int64,
     "turned_liquidatable": pl.Int64,
     "liquidatable_notional": pl.Float64,
     "fund_after_minor": pl.Int64,
@@ -50,15 +54,22 @@ def survived(deficits: Ints, fund: int) -> int:
     return len(deficits)
 
 
-def scenario_totals(scenarios: pl.DataFrame, found: Stressed, fund: int | None) -> pl.DataFrame:
-    """One row per scenario, in the order of `scenario_pnl`; columns as in `columns.SCENARIO_TOTALS`."""
+def scenario_totals(scenarios: pl.DataFrame, found: Stressed, groups: Ints, fund: int | None) -> pl.DataFrame:
+    """One row per scenario, in the order of `scenario_pnl`.
+
+    Args:
+      scenarios: of the model.
+      found: sums over its accounts.
+      groups: `[A]` accounts that default together.
+      fund: minor units; None without funds.
+    """
     moves = scenarios.group_by("id", "column", "set", maintain_order=True).agg(
         spot_move_from=pl.col("spot_move").min(),
         spot_move_to=pl.col("spot_move").max(),
         vol_rule=pl.col("vol_rule").first().cast(pl.String),
         weight=pl.col("weight").max(),
     )
-    rows = [_row(found, column, fund) for column in range(len(found.pnl))]
+    rows = [_row(found, column, groups, fund) for column in range(len(found.pnl))]
     return pl.concat([moves.sort("column"), pl.DataFrame(_fitting(rows), schema=_TYPES)], how="horizontal")
 
 
@@ -78,15 +89,18 @@ def _fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(found: Stressed, scenario: int, fund: int | None) -> dict[str, Any]:
-    _, deficits = found.deficits_of(scenario)
+def _row(found: Stressed, scenario: int, groups: Ints, fund: int | None) -> dict[str, Any]:
+    accounts, deficits = found.deficits_of(scenario)
     uncovered = exact_sum(deficits)
+    cover1, cover2 = two_largest(deficits_by_group(groups[accounts], deficits)).tolist()
     row: dict[str, Any] = {
         "pnl_minor": found.pnl[scenario],
         "losses_minor": found.losses[scenario],
         "turned_bankrupt": int(found.turned_bankrupt[scenario]),
         "bankrupt": len(deficits),
         "uncovered_minor": uncovered,
+        "cover1_minor": cover1,
+        "cover2_minor": cover2,
         "turned_liquidatable": int(found.turned_liquidatable[scenario]),
         "liquidatable_notional": float(found.notional[scenario]),
     }
@@ -94,6 +108,14 @@ def _row(found: Stressed, scenario: int, fund: int | None) -> dict[str, Any]:
     beyond = None if fund is None else max(uncovered - fund, 0)
     cover = None if fund is None else survived(deficits, fund)
     return row | {"fund_after_minor": left, "beyond_fund_minor": beyond, "defaults_survived": cover}
+
+
+def deficits_by_group(group: Ints, deficits: Ints) -> Ints:
+    """Sums of deficits, one for each group among them."""
+    found, row = np.unique(group, return_inverse=True)
+    sums = np.zeros(len(found), np.int64)
+    np.add.at(sums, row, deficits)
+    return sums
 
 
 def worst_scenario(found: Stressed) -> int:

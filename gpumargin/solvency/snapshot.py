@@ -85,7 +85,7 @@ def _add_model(made: _Made, sources: Sources, label: str) -> None:
     figures: dict[str, Any] = {"accounting_asset": money, "collateral_value": checks, "stress": None}
     if scenario_count(scenarios):
         found, fund = stressed(sources, label, legs), fund_total(sources, money)
-        totals, worst = scenario_totals(scenarios, found, fund), worst_scenario(found)
+        totals, worst = scenario_totals(scenarios, found, sources.groups, fund), worst_scenario(found)
         made.add("scenario_totals", money, totals.with_columns(model=pl.lit(label)))
         accounts = stressed_accounts(sources, found, totals["id"].to_list())
         made.add("stressed_accounts", money, accounts.with_columns(model=pl.lit(label)))

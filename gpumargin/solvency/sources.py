@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
-from gpumargin.pack.accounts import Accounts, find_accounts
+from gpumargin.pack.accounts import Accounts, account_owners, find_accounts
 from gpumargin.pack.assets import asset_prices, collateral_prices
-from gpumargin.pack.columns import Bools
+from gpumargin.pack.columns import Bools, Ints
 from gpumargin.runs import run_json, run_table
 from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
@@ -53,6 +53,13 @@ class Sources:
     def labels(self) -> list[str]:
         """Models of the run, `name@date`."""
         return list(self.summary["models"])
+
+    @property
+    def groups(self) -> Ints:
+        """Accounts that default together, `[A]`: those of one owner; an account without one is by itself."""
+        owner, ids = account_owners(self.book.tables, self.index)
+        alone = np.arange(len(self.index))
+        return alone if owner is None or ids is None else np.where(owner < 0, len(ids) + alone, owner)
 
     def file(self, label: str) -> ModelFile:
         """A model as the run had it, overrides included."""

@@ -19,7 +19,8 @@ from gpumargin.prepare import Options
 from gpumargin.run import margin_to_folder
 from gpumargin.runs import run_table
 from gpumargin.solvency.concentration import herfindahl
-from gpumargin.solvency.cover import survived
+from gpumargin.solvency.cover import deficits_by_group, survived
+from gpumargin.solvency.default_fund import two_largest
 from gpumargin.solvency.snapshot import write_snapshot
 from gpumargin.tables import read_book
 from tests.books import tiny_book, with_cell
@@ -72,6 +73,9 @@ def test_every_scenario_total_is_what_adding_up_accounts_gives(snapshot: Snapsho
             a["equity_minor"] >= 0 for (a, _), e in zip(own, after, strict=True) if e < 0
         )
         assert row["uncovered_minor"] == pytest.approx(sum(deficits), abs=len(own))
+        assert (row["cover1_minor"], row["cover2_minor"]) == pytest.approx(
+            (sum(deficits[:1]), sum(deficits[:2])), abs=2
+        )
         assert row["fund_after_minor"] == max(fund - row["uncovered_minor"], 0)
         assert row["beyond_fund_minor"] == max(row["uncovered_minor"] - fund, 0)
         assert row["defaults_survived"] == survived(np.array(deficits, np.int64), fund)
@@ -107,6 +111,12 @@ def test_notional_of_an_account_that_turns_is_what_its_positions_are_worth(snaps
     positions = snapshot.book.frame("positions").select("account_id", "pool", "instrument_id", "quantity").iter_rows()
     expected = sum(abs(size) * worth[i] for account, pool, i, size in positions if (account, pool) in turned)
     assert row["liquidatable_notional"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_accounts_of_one_owner_default_together() -> None:
+    group, deficits = np.array([7, 3, 7, 9]), np.array([4, 6, 3, 5])
+    assert two_largest(deficits_by_group(group, deficits)).tolist() == [7, 13]
+    assert two_largest(deficits_by_group(group[:0], deficits[:0])).tolist() == [0, 0]
 
 
 def test_the_worst_scenario_is_told_with_exact_amounts(snapshot: Snapshot) -> None:
