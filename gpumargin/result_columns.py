@@ -109,6 +109,55 @@ _OWNERS = {
     "status": Meaning("", "", "the worst of its margin accounts"),
     "num_accounts": Meaning("count", "", "margin accounts of the owner"),
 }
+_MINOR_MONEY = f"minor units of {_MONEY}"
+_SCENARIO_TOTALS = {
+    **{name: _SCENARIOS[name] for name in ("id", "column", "set", "vol_rule", "weight", "model")},
+    "spot_move_from": Meaning("fraction", "signed", "relative move of spot, the least of the units"),
+    "spot_move_to": Meaning("fraction", "signed", "relative move of spot, the greatest of the units"),
+    "pnl_minor": Meaning(_MINOR_MONEY, "positive = gain", "P&L of all accounts"),
+    "losses_minor": Meaning(_MINOR_MONEY, "negative = loss", "P&L of the accounts that lose"),
+    "turned_bankrupt": Meaning("count", "", "accounts whose equity turns negative"),
+    "bankrupt": Meaning("count", "", "accounts whose equity is negative after the scenario"),
+    "uncovered_minor": Meaning(_MINOR_MONEY, _LOSS, "negative equity after the scenario, all of it"),
+    "cover1_minor": Meaning(
+        _MINOR_MONEY, _LOSS, "negative equity of the owner, or account without one, that owes most"
+    ),
+    "cover2_minor": Meaning(_MINOR_MONEY, _LOSS, "the same of the two that owe most"),
+    "turned_liquidatable": Meaning("count", "", "accounts that lose more than their maintenance excess"),
+    "liquidatable_notional": Meaning(_MONEY, "", "notional of the positions of these accounts, long and short added"),
+    "fund_after_minor": Meaning(_MINOR_MONEY, "", "what the insurance funds have left after paying what is uncovered"),
+    "beyond_fund_minor": Meaning(_MINOR_MONEY, _LOSS, "uncovered amount beyond the funds"),
+    "defaults_survived": Meaning("count", "", "how many of the largest deficits at once the funds cover"),
+}
+_CONCENTRATION = {
+    "kind": Meaning("", "", "account, owner or instrument"),
+    "accounting_asset": _OWNERS["accounting_asset"],
+    "rank": Meaning("", "", "place by amount, 1 = largest"),
+    "id": _ID,
+    "pool": _COMMON["pool"],
+    "amount": Meaning(_MONEY, "", "maintenance margin of an account or owner; notional held of an instrument"),
+    "share": Meaning("fraction", "", "share of the sum over all of the kind"),
+}
+_ASSET_TOTALS = {
+    "asset": _ID,
+    "model": _ACCOUNTS["model"],
+    "amount": Meaning("units of the asset", "", "sum of positive balances"),
+    "debt": Meaning("units of the asset", _LOSS, "sum of negative balances"),
+    "price": Meaning(f"{_MONEY} per unit", "", "price as collateral"),
+    "value": Meaning(_MONEY, "", "positive balances at full value"),
+    "debt_value": Meaning(_MONEY, _LOSS, "negative balances at full value"),
+}
+_STRESSED_ACCOUNTS = {
+    **{name: _ACCOUNTS[name] for name in ("account_id", "pool", "status", "model")},
+    "scenario": _SCENARIOS["id"],
+    "equity_minor": Meaning(_MINOR_MONEY, _SIGNED, "equity now, rounded down"),
+    "stressed_equity_minor": Meaning(_MINOR_MONEY, _SIGNED, "equity after the scenario"),
+}
+_LEAVES = {
+    **{name: _COMMON[name] for name in ("account_id", "pool")},
+    "digest": Meaning("", "", "SHA-256 of the leaf"),
+}
+_LEAF_AMOUNT = Meaning("minor units", "never negative", "amount of the accounting asset named, as committed")
 TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
@@ -117,14 +166,25 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "instruments": _INSTRUMENTS,
     "market_instruments": _MARKET_INSTRUMENTS,
     "scenarios": _SCENARIOS,
+    "scenario_totals": _SCENARIO_TOTALS,
+    "stressed_accounts": _STRESSED_ACCOUNTS,
+    "concentration": _CONCENTRATION,
+    "asset_totals": _ASSET_TOTALS,
+    "leaves": _LEAVES,
 }
 _COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
+_OTHERWISE = {
+    "leaves": _LEAF_AMOUNT,
+    "asset_totals": Meaning(_MONEY, _SIGNED, "positive balances after the haircuts of the margin type that it names"),
+}
 
 
 def _meaning(table: str, column: str) -> Meaning:
     known = TABLES[table].get(column)
     if known is not None:
         return known
+    if table in _OTHERWISE:
+        return _OTHERWISE[table]
     by_type = [meaning for suffix, meaning in _MARGIN_TYPE.items() if column.endswith(f"_{suffix}")]
     return by_type[0] if by_type else _COMPONENT
 

@@ -25,7 +25,8 @@ def exact_sum(values: np.ndarray) -> int:
     return int((values >> 32).sum()) * (1 << 32) + int((values & _LOW).sum())
 
 
-def _decimal(minor: int, decimals: int) -> str:
+def decimal_text(minor: int, decimals: int) -> str:
+    """Minor units as a decimal number, every digit kept."""
     with localcontext(prec=_DIGITS):
         return format(Decimal(minor).scaleb(-decimals), "f")
 
@@ -55,7 +56,7 @@ class AccountTotals:
         return {
             "accounts": self.accounts,
             "status": dict(self.status),
-            "totals": {n.removesuffix("_minor"): _decimal(self.minor[n], self.decimals) for n in names},
+            "totals": {n.removesuffix("_minor"): decimal_text(self.minor[n], self.decimals) for n in names},
         }
 
 
@@ -95,5 +96,5 @@ def balance_totals(book: Book) -> dict[str, str]:
     totals: dict[str, str] = {}
     for index, asset in enumerate(map(str, assets.to_pylist())):
         rows = pa.array(order[bounds[index] : bounds[index + 1]])
-        totals[asset] = _decimal(round(_exact(amounts.take(rows)) * 10 ** decimals[asset]), decimals[asset])
+        totals[asset] = decimal_text(round(_exact(amounts.take(rows)) * 10 ** decimals[asset]), decimals[asset])
     return dict(sorted(totals.items()))

@@ -38,6 +38,7 @@ LAYERS = {
     "gpumargin.errors": _at(0),
     "gpumargin.clock": _at(0),
     "gpumargin.sample": _at(0),
+    "gpumargin.printable": _at(0),
     "gpumargin.evaluate": _at(0),
     "gpumargin.expressions": _at(1),
     "gpumargin.schema": _at(0, "pyarrow"),
@@ -70,6 +71,8 @@ LAYERS = {
     "gpumargin.doctor": _at(4, "jax"),
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.prepare": _at(5, "numpy"),
+    "gpumargin.solvency": _at(5, "numpy", "polars", "pyarrow"),
+    "gpumargin.report": _at(6, "jinja2", "matplotlib", "numpy", "polars", "pyarrow"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.formulas": _at(6),
     "gpumargin.summary": _at(6, "pyarrow"),
@@ -264,7 +267,7 @@ def test_importing_everything_touches_no_device_and_changes_no_setting() -> None
     names = sorted(name for name in modules() if not name.endswith("__main__"))
     code = f"""
 import importlib, os, warnings
-import jax, numpy, polars, pyarrow, pydantic, rich, typer
+import jax, jinja2, matplotlib.figure, numpy, polars, pyarrow, pydantic, rich, typer
 from jax._src import xla_bridge
 settings, errors, environment = dict(jax.config.values), numpy.geterr(), dict(os.environ)
 filters = list(warnings.filters)

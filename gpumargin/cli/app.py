@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gpumargin import __version__
-from gpumargin.cli import check, compare, doctor, explain, generate, greeks, models, run, show
+from gpumargin.cli import check, compare, doctor, explain, generate, greeks, models, report, run, show, snapshot
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
@@ -54,6 +54,10 @@ app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
 app.command("compare")(verb(compare.compare))
+app.command("snapshot")(verb(snapshot.snapshot))
+app.command("prove")(verb(snapshot.prove))
+app.command("verify-proof")(verb(snapshot.verify_proof))
+app.command("report")(verb(report.report))
 app.command("doctor")(verb(doctor.doctor))
 
 

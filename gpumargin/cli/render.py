@@ -6,24 +6,18 @@ import csv
 import io
 import json
 import math
-import re
 import sys
-import unicodedata
 from datetime import date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from gpumargin.printable import clean as clean
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
     from rich.console import Console
 
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, device strings
-    r"|\x1b[ -/]*[0-~]?"
-)
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _FORMULA = tuple("=+-@\t\r\0")
 STATUS_STYLES = {
     "healthy": "green",
@@ -41,12 +35,6 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     ARROW = "arrow"
-
-
-def clean(value: object) -> str:
-    """Text without escape sequences, control characters and marks that change the direction of reading."""
-    text = _ESCAPES.sub("", str(value))
-    return text if text.isprintable() else "".join(c for c in text if unicodedata.category(c) not in _HIDDEN)
 
 
 def console(*, is_error: bool = False) -> Console:

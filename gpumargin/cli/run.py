@@ -74,7 +74,7 @@ def run(
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
     options = Options(as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()))
     folder = _margin(book, load_model(model).replace(overrides), out, options)
-    _report(folder, form)
+    report_run(folder, form)
     if fail_on_insolvent and _alarms(folder):
         raise typer.Exit(1)
 
@@ -88,7 +88,7 @@ def demo(*, out: OutOption = DEFAULT_RUNS) -> None:
 
     book = sample_path()
     folder = _margin(book, load_model(DEMO_MODEL), out, Options(book_path=str(book)))
-    _report(folder, Format.TABLE)
+    report_run(folder, Format.TABLE)
     _suggest(folder)
 
 
@@ -107,7 +107,7 @@ def _margin(book: Path, model: MarginModel, out: Path, options: Options) -> Path
         return margin_to_folder(tables, model, out, options, clock=clock)
 
 
-def _report(folder: Path, form: Format) -> None:
+def report_run(folder: Path, form: Format) -> None:
     """The summary to stderr, the run's place to stdout."""
     import polars as pl
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from gpumargin.cli.outcome import set_debug, verb
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
 from gpumargin.failures import Failure, failure_frame
+from gpumargin.solvency.proof import FORMAT, account_name, blinded, leaf
 from tests.books import tiny_book, with_cell, write_book
 from tests.cli.conftest import MODEL, ROOT, process
 
@@ -26,7 +27,23 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Call
 
-VERBS = ("demo", "generate", "import", "check", "greeks", "run", "show", "top", "explain", "models", "doctor")
+VERBS = (
+    "demo",
+    "generate",
+    "import",
+    "check",
+    "greeks",
+    "run",
+    "show",
+    "top",
+    "explain",
+    "models",
+    "snapshot",
+    "prove",
+    "verify-proof",
+    "report",
+    "doctor",
+)
 # typer itself loads pydantic (since 0.29); what counts for us is that a help text builds no model of ours with it.
 HEAVY = ("jax", "polars", "pyarrow", "numpy", "gpumargin.modelfile", "gpumargin.tables")
 PROBE = """
@@ -69,6 +86,15 @@ def test_help_loads_nothing_heavy(verb_name: str) -> None:
 
 def test_check_never_loads_jax(book: Path) -> None:
     assert "jax" not in _loaded_by("check", str(book))
+
+
+def test_a_proof_is_checked_without_anything_heavy(tmp_path: Path) -> None:
+    only = leaf(blinded(account_name("a", "cross"), bytes(16)), [5])
+    account = {"account_id": "a", "pool": "cross", "salt": "00" * 16, "leaf": 0, "amounts": ["5"]}
+    commitment = {"columns": ["equity USD"], "leaves": 1, "root": only.digest.hex(), "sums": ["5"]}
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps({"format": FORMAT, "account": account, "path": [], "commitment": commitment}))
+    assert _loaded_by("verify-proof", str(file)) == []
 
 
 def test_models_never_loads_jax() -> None:

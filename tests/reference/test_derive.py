@@ -14,6 +14,8 @@ from gpumargin_kernels.svi import SviSlice, svi_vol
 from tests.reference import pm2_books
 from tests.reference.folders import NOT_YET, found_files, read_cases
 from tests.reference.pm1_books import results_of
+from tests.reference.test_commitment import HANDLED as COMMITMENTS
+from tests.reference.test_default_fund import HANDLED as FUNDS
 from tests.reference.test_greeks import HANDLED as GREEKS
 from tests.reference.test_lending import HANDLED as LENDING
 from tests.reference.test_portfolio_margins import HANDLED as PORTFOLIOS
@@ -73,7 +75,7 @@ def cases(*names: str) -> list[Any]:
 
 
 def test_every_case_file_is_handled_or_stands_in_the_list() -> None:
-    handled = HANDLED | GREEKS | GRIDS | LENDING | PORTFOLIOS | RATES | SENSITIVITIES
+    handled = HANDLED | COMMITMENTS | FUNDS | GREEKS | GRIDS | LENDING | PORTFOLIOS | RATES | SENSITIVITIES
     unknown = [name for name in found_files() if name not in handled and name not in NOT_YET]
     assert not unknown, f"nothing handles {unknown}"
     assert not handled & set(NOT_YET)
