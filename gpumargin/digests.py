@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,15 @@ class ColumnDigest:
         for (name, index), running in sorted(self._running.items(), key=lambda item: item[0]):
             whole.update(f"{name}:{index}:{running.hexdigest()}\n".encode())
         return whole.hexdigest()
+
+
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """One hash for several by name; of one alone it is that one."""
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(
+        "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items())).encode()
+    ).hexdigest()
 
 
 def table_digest(table: pa.Table) -> str:

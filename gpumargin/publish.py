@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,15 +76,20 @@ class RunFolder:
 
     Args:
       out: folder that holds runs; made if absent.
-      run_id: name of the new run, which must not exist.
+
+    Attributes:
+      scratch: folder for what is needed while the run is made; whoever needs it makes it, leaving removes it.
     """
 
-    def __init__(self, out: Path, run_id: str) -> None:
-        self.target = out / run_id
-        self._staging = out / f".staging-{run_id}"
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._staging = out / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+        self.scratch = self._staging.with_name(f"{self._staging.name}-scratch")
         self._parts: dict[str, int] = {}
+        self._is_new = False
 
     def __enter__(self) -> Self:
+        self._is_new = not self._out.exists()
         try:
             self._staging.mkdir(parents=True)
         except OSError as error:
@@ -93,7 +100,11 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
         shutil.rmtree(self._staging, ignore_errors=True)
+        if self._is_new and kind is not None:
+            with suppress(OSError):  # another run is in it by now
+                self._out.rmdir()
         if isinstance(error, OSError):
             message = f"cannot write {str(self._staging)!r}: {error.strerror}; nothing was published"
             raise ResourceError(message) from error
@@ -114,8 +125,13 @@ class RunFolder:
         """Writes a text file."""
         _write_text(self._staging / name, text)
 
-    def publish(self, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
+    def publish(self, run_id: str, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
         """Makes the run visible: manifest last, one rename, then the pointer to the newest run.
+
+        Args:
+          run_id: name of the new run, which must not exist.
+          summary: content of `summary.json`.
+          manifest: content of `manifest.json`.
 
         Returns:
           The run's folder.
@@ -125,13 +141,13 @@ class RunFolder:
         for name in self._parts:
             _synced(self._staging / name)
         _synced(self._staging)
-        self._staging.rename(self.target)
-        out = self.target.parent
-        pointer = out / f".{_POINTER}-{os.getpid()}"
-        _write_text(pointer, self.target.name + "\n")
-        pointer.replace(out / _POINTER)
-        _synced(out)
-        return self.target
+        target = self._out / run_id
+        self._staging.rename(target)
+        pointer = self._out / f".{_POINTER}-{os.getpid()}"
+        _write_text(pointer, f"{run_id}\n")
+        pointer.replace(self._out / _POINTER)
+        _synced(self._out)
+        return target
 
 
 def resolve_run(path: Path) -> Path:

@@ -50,10 +50,10 @@ def _float_sums(codes: np.ndarray, amounts: pa.Array) -> list[tuple[int, Fractio
     groups, group = np.unique(codes[is_counted] * np.int64(_EXPONENTS) + exponents + _LEAST, return_inverse=True)
     order = np.argsort(group.astype(np.uint16 if len(groups) < 1 << 16 else np.int64), kind="stable")
     starts = np.searchsorted(group[order], np.arange(len(groups)))
-    high, low = (np.add.reduceat(part, starts) if len(starts) else part for part in _halves(whole[order]))
+    sums = [(np.add.reduceat(half, starts) if len(starts) else half).tolist() for half in _halves(whole[order])]
     return [
-        (key // _EXPONENTS, Fraction((h << 32) + l) * Fraction(2) ** (key % _EXPONENTS - _LEAST - _MANTISSA))
-        for key, h, l in zip(groups.tolist(), high.tolist(), low.tolist(), strict=True)
+        (key // _EXPONENTS, Fraction((high << 32) + low) * Fraction(2) ** (key % _EXPONENTS - _LEAST - _MANTISSA))
+        for key, high, low in zip(groups.tolist(), *sums, strict=True)
     ]
 
 

@@ -81,11 +81,11 @@ def _ids(column: pa.ChunkedArray | pa.Array) -> pl.Series:
 
 
 class Cut(NamedTuple):
-    """Rows of a table that fall into one part; `index` `[n]` says which ones, None = all."""
+    """Rows of a table that fall into one part; `rows` `[n]` says which ones, None = all."""
 
     part: int
     table: pa.Table
-    index: np.ndarray | None
+    rows: np.ndarray | None
 
 
 def cut(table: pa.Table, ranges: Ranges) -> Iterator[Cut]:

@@ -20,10 +20,6 @@ from gpumargin.tables.parts import Part, Raw, known_names, load_part, refuse_gia
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-    from gpumargin.schema import Table
-
 ACCOUNT = "account_id"
 Id = str | int
 
@@ -66,11 +62,11 @@ def _account_range(group: pq.RowGroupMetaData) -> tuple[Id | None, Id | None]:
 
 def schema_part(part: Part) -> Part:
     """The same file without its rows: what is wrong with its columns shows all the same."""
-    return Part(part.table, part.file, partial(_empty, part.path, TABLES[part.table]), part.path)
+    return Part(part.table, part.file, partial(_empty, part), part.path)
 
 
-def _empty(path: Path, spec: Table) -> Raw:
-    schema = pq.read_schema(path)
+def _empty(part: Part) -> Raw:
+    schema, spec = pq.read_schema(part.path), TABLES[part.table]
     names = tuple(schema.names)
     return Raw(names, schema.empty_table().select(known_names(names, spec)))
 
@@ -112,7 +108,7 @@ def _columns(group: RowGroup, names: list[str]) -> pa.Table:
 
 
 def _is_text(dtype: pa.DataType) -> bool:
-    return pat.is_string(dtype) or (pat.is_dictionary(dtype) and pat.is_string(dtype.value_type))
+    return bool(pat.is_string(dtype.value_type if pat.is_dictionary(dtype) else dtype))
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:

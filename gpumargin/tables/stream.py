@@ -13,8 +13,8 @@ import pyarrow.types as pat
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Book, Source, read_book, read_forms, table_forms
 from gpumargin.tables.canonical import canonical_column, with_one_dictionary
-from gpumargin.tables.feed import Feed, Room
-from gpumargin.tables.ranges import Ranges, account_ranges
+from gpumargin.tables.feed import Feed, Piece, Room
+from gpumargin.tables.ranges import account_ranges
 from gpumargin.tables.rowgroups import RowGroup, read_column, row_groups, schema_part
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class BookFiles:
         for number in range(len(ranges)):
             yield self._part({name: feed.part(number) for name, feed in feeds.items()})
 
-    def _part(self, pieces: Mapping[str, list]) -> Book:
+    def _part(self, pieces: Mapping[str, list[Piece]]) -> Book:
         tables = {name: table for name, table in self.market.tables.items() if name not in self.groups}
         sources = {name: self.market.sources[name] for name in tables}
         for name, found in pieces.items():
