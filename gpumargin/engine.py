@@ -27,6 +27,7 @@ DEFAULT_MEMORY_BUDGET = 4 << 30
 _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging copies included (measured)
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
 _MOST_PADDING = 1.5  # a part may take so many times its own slots before it gets a program of its own
+_FEW_SLOTS = 1 << 18  # that many take no time worth a compilation
 _BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
 _SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
 
@@ -136,11 +137,12 @@ class Engine:
 
     def _known(self, plan: Plan) -> Plan:
         """The plan in a shape that books before it had, if one holds its parts without much padding."""
+        most = max(_FEW_SLOTS, _MOST_PADDING * _slots(plan.shape))
         for shape in self._shapes:
-            if _holds(shape, plan.shape) and _slots(shape) <= _MOST_PADDING * _slots(plan.shape):
+            if _holds(shape, plan.shape) and _slots(shape) <= most:
                 return replace(plan, shape=shape)
         shape = _joined(self._shapes[-1], plan.shape) if self._shapes else plan.shape
-        if _slots(shape) > _MOST_PADDING * _slots(plan.shape):
+        if _slots(shape) > most:
             shape = _joined(plan.shape, plan.shape)
         self._shapes.append(shape)
         return replace(plan, shape=shape)

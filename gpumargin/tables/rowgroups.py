@@ -14,7 +14,6 @@ import pyarrow.types as pat
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Source, typed_table
-from gpumargin.tables.canonical import with_one_dictionary
 from gpumargin.tables.defaults import fill_constants
 from gpumargin.tables.parts import Part, Raw, known_names, load_part, refuse_giant
 
@@ -87,7 +86,7 @@ def read_group(group: RowGroup, like: pa.Table) -> tuple[pa.Table, Source]:
     table = None if raw is None else typed_table(spec, part, raw, failures)
     if failures or table is None:
         raise input_error(failure_frame(failures))
-    filled = fill_constants(spec, with_one_dictionary(table))
+    filled = fill_constants(spec, table)
     columns = {field.name: _column(filled, field) for field in like.schema}
     return pa.table(columns), Source(part.file, group.rows, group.first)
 

@@ -143,11 +143,12 @@ class BookFiles:
             has_column = wanted is not None and wanted in like.column_names
             words = _used_words(groups, wanted) if has_column and wanted else None
             tables[name] = _stand_in(like, wanted, words) if self.num_rows(name) else like
-        return Book(tables)
+        return Book(tables, {name: self.market.sources[name] for name in tables if name not in self.groups})
 
 
 def _joined(like: pa.Table, tables: list[pa.Table]) -> pa.Table:
-    return with_one_dictionary(pa.concat_tables(tables)) if tables else like
+    """One table with one dictionary per column; the words of a dictionary that Parquet hands out are distinct."""
+    return pa.concat_tables(tables).unify_dictionaries() if tables else like
 
 
 def _used_words(groups: list[RowGroup], column: str) -> pa.Array:
