@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, cast
 
@@ -13,9 +13,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpumargin.device import ACCOUNT_AXIS, DeviceChoice, account_mesh, choose_devices, chunk_rows, contract_chunk
 from gpumargin.errors import ResourceError
-from gpumargin.pack.buckets import ROW_STEP, Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
+from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
+from gpumargin.pack.shapes import KnownShapes
 from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.scenario import ContractRisk
@@ -26,8 +27,6 @@ MIN_ACCOUNTS_PER_SHARD = 1 << 10
 DEFAULT_MEMORY_BUDGET = 4 << 30
 _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging copies included (measured)
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
-_MOST_PADDING = 1.5  # a part may take so many times its own slots before it gets a program of its own
-_FEW_SLOTS = 1 << 18  # that many take no time worth a compilation
 _BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
 _SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
 
@@ -102,7 +101,7 @@ class Engine:
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
             self.table = self._price(contracts)
             self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
-        self._shapes: list[Shape] = []
+        self._shapes = KnownShapes()
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
@@ -128,24 +127,12 @@ class Engine:
         done = 0
         while done < len(book):
             try:
-                for result in self._run_plan(book, self._known(make_plan(book, size, len(self.devices), first=done))):
+                for result in self._run_plan(book, self._shapes.plan(make_plan(book, size, len(self.devices), first=done))):
                     yield result
                     done = result.first_account + len(result.result.accounts.equity)
             except jax.errors.JaxRuntimeError as error:
                 in_use = -(-(len(book) - done) // len(self.devices))
                 size = _smaller(min(size, in_use), error)
-
-    def _known(self, plan: Plan) -> Plan:
-        """The plan in a shape that books before it had, if one holds its parts without much padding."""
-        most = max(_FEW_SLOTS, _MOST_PADDING * _slots(plan.shape))
-        for shape in self._shapes:
-            if _holds(shape, plan.shape) and _slots(shape) <= most:
-                return replace(plan, shape=shape)
-        shape = _joined(self._shapes[-1], plan.shape) if self._shapes else plan.shape
-        if _slots(shape) > most:
-            shape = _joined(plan.shape, plan.shape)
-        self._shapes.append(shape)
-        return replace(plan, shape=shape)
 
     def _run_plan(self, book: LegBook, plan: Plan) -> Iterator[EngineResult]:
         """Results of a plan; the next part is packed and started while one computes."""
@@ -202,38 +189,6 @@ def _trimmed(host: PartResult, index: int, shard: Shard) -> PartResult:
         rows(host.unit_unrealised_pnl, shard.unit_rows),
         rows(host.accounts, shard.accounts),
     )
-
-
-def _levels(shape: Shape) -> list[dict[int, int]]:
-    """Rows by width of every level of a shape."""
-    return [dict(level) for level in (shape.legs, shape.cash_legs, shape.unit_slots, shape.balances)]
-
-
-def _slots(shape: Shape) -> int:
-    """Slots of legs and cash legs that a part of a shape has, padding included."""
-    return sum(width * rows for level in _levels(shape)[:2] for width, rows in level.items())
-
-
-def _holds(shape: Shape, wanted: Shape) -> bool:
-    """Whether what fits into one shape fits into the other too."""
-    pairs = zip(_levels(shape), _levels(wanted), strict=True)
-    has_rows = all(rows <= have.get(width, 0) for have, want in pairs for width, rows in want.items())
-    return has_rows and shape.unit_rows >= wanted.unit_rows and shape.accounts >= wanted.accounts
-
-
-def _joined(a: Shape, b: Shape) -> Shape:
-    """A shape that holds both, with room to spare: parts of a book that come one by one differ a little."""
-
-    def level(one: dict[int, int], other: dict[int, int]) -> tuple[tuple[int, int], ...]:
-        return tuple((w, _spare(max(one.get(w, 0), other.get(w, 0)))) for w in sorted({*one, *other}))
-
-    legs, cash_legs, unit_slots, balances = map(level, _levels(a), _levels(b))
-    unit_rows, accounts = _spare(max(a.unit_rows, b.unit_rows)), _spare(max(a.accounts, b.accounts))
-    return Shape(legs, cash_legs, unit_slots, balances, unit_rows, accounts)
-
-
-def _spare(rows: int) -> int:
-    return -(-rows * 17 // (16 * ROW_STEP)) * ROW_STEP
 
 
 def accounts_per_shard(book: LegBook, margin_types: int, memory_budget: int, devices: int) -> int:
