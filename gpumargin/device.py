@@ -15,6 +15,8 @@ ACCOUNT_AXIS = "accounts"
 # Rows of one bucket handled together. On a CPU a chunk's accumulators must stay in the first-level cache; 64 rows of 33
 # float64 columns are 17 kB (32 and 128 rows are 5 to 20 % slower, measured). A GPU takes all rows at once.
 _CHUNK_ROWS = {"cpu": 64}
+# Rows that the native loop sums before XLA goes on with them: their sums must stay in the second-level cache.
+NATIVE_CHUNK_ROWS = 512
 # Contracts priced together. What the formulas of one contract share must stay in the second-level cache: 128 to 1,024
 # contracts of 25 float64 scenarios are equally fast, and 256 leave little padding behind a small listing (measured).
 _CONTRACT_CHUNK = {"cpu": 256}

@@ -11,17 +11,28 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gpumargin.device import ACCOUNT_AXIS, DeviceChoice, account_mesh, choose_devices, chunk_rows, contract_chunk
+from gpumargin import native
+from gpumargin.device import (
+    ACCOUNT_AXIS,
+    NATIVE_CHUNK_ROWS,
+    DeviceChoice,
+    account_mesh,
+    choose_devices,
+    chunk_rows,
+    contract_chunk,
+)
 from gpumargin.errors import ResourceError
 from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
 from gpumargin.pack.shapes import KnownShapes
-from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
+from gpumargin_kernels.margin import ContractTable, PartResult, Summer, contract_stage, part_margin
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.scenario import ContractRisk
+from gpumargin_kernels.tally import leg_summer
 
 DType = Literal["float64", "float32"]
+LegLoopChoice = Literal["auto", "xla"]
 MAX_ACCOUNTS_PER_SHARD = 1 << 18
 MIN_ACCOUNTS_PER_SHARD = 1 << 10
 DEFAULT_MEMORY_BUDGET = 4 << 30
@@ -58,6 +69,30 @@ class Settings:
     device: DeviceChoice = "auto"
     dtype: DType = "float64"
     memory_budget: int = DEFAULT_MEMORY_BUDGET
+    leg_loop: LegLoopChoice = "auto"
+
+
+class LegLoop(NamedTuple):
+    """How legs are summed on a device.
+
+    Attributes:
+      name: `native` or `xla`.
+      summer: see `gpumargin_kernels.tally.leg_summer`.
+      chunk: rows handled together; None = all of a bucket.
+    """
+
+    name: str
+    summer: Summer
+    chunk: int | None
+
+
+def leg_loop(device: jax.Device, choice: LegLoopChoice) -> LegLoop:
+    """The leg loop of a device: on a CPU the native one where it is installed, everywhere else XLA's; same bits."""
+    if choice == "auto" and device.platform == "cpu" and native.is_available():
+        from gpumargin.native.sums import native_leg_summer  # its compiler is optional
+
+        return LegLoop("native", native_leg_summer, NATIVE_CHUNK_ROWS)
+    return LegLoop("xla", leg_summer, chunk_rows(device))
 
 
 def _cast(tree: Any, dtype: DType) -> Any:
@@ -100,7 +135,8 @@ class Engine:
             self._market, self._assets, self._model = jax.device_put(_cast(held, settings.dtype), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
             self.table = self._price(contracts)
-            self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
+            self.leg_loop = leg_loop(self.devices[0], settings.leg_loop)
+            self._program = _part_program(self._mesh, self.leg_loop)
         self._shapes = KnownShapes()
 
     def _price(self, contracts: ContractSet) -> ContractTable:
@@ -164,9 +200,9 @@ def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..
 
 
 @cache
-def _part_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., PartResult]:
+def _part_program(mesh: jax.sharding.Mesh, loop: LegLoop) -> Callable[..., PartResult]:
     """The compiled part program of a mesh; one per process, so that a second run finds its compilations."""
-    local = partial(_local, partial(part_margin, chunk=chunk))
+    local = partial(_local, partial(part_margin, chunk=loop.chunk, summer=loop.summer))
     specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
     return cast("Callable[..., PartResult]", jax.jit(sharded))

@@ -59,7 +59,7 @@ def programs() -> int:
     """Compiled variants of the engine's two programs so far."""
     first, mesh = choose_devices("auto")[0], device.account_mesh(choose_devices("auto"))
     contract = engine._contract_program(mesh, device.contract_chunk(first))
-    part = engine._part_program(mesh, device.chunk_rows(first))
+    part = engine._part_program(mesh, engine.leg_loop(first, "auto"))
     return int(contract._cache_size() + part._cache_size())  # type: ignore[attr-defined]
 
 

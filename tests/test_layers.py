@@ -46,6 +46,7 @@ LAYERS = {
     "gpumargin.modelfile": _at(2, "pydantic"),
     "gpumargin.model_problems": _at(1),
     "gpumargin.device": _at(1, "jax"),
+    "gpumargin.native": _at(1, "jax", "llvmlite", "numpy"),
     "gpumargin.pack": _at(1, "numpy", "pyarrow"),
     "gpumargin.publish": _at(1, "pyarrow"),
     "gpumargin.synth": _at(1, "numpy", "polars", "pyarrow"),

@@ -242,14 +242,14 @@ def test_widths_are_powers_of_two_that_just_hold_the_run() -> None:
 
 @given(st.integers(1, 10_000_000))
 def test_bucket_sizes_hold_the_rows_in_whole_steps_without_much_waste(rows: int) -> None:
-    size = buckets._rounded(rows)
+    size = buckets.rounded(rows)
     assert size >= rows
     assert size % ROW_STEP == 0
     assert size <= max(rows * GROWTH, rows + ROW_STEP)
 
 
 def test_bucket_sizes_are_few_and_never_fall() -> None:
-    sizes = [buckets._rounded(rows) for rows in range(1, 100_000, 37)]
+    sizes = [buckets.rounded(rows) for rows in range(1, 100_000, 37)]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) < 60
 

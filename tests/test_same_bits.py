@@ -103,6 +103,7 @@ def test_chunk_size_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "chunk_rows", lambda _: rows)
+    monkeypatch.setattr(engine, "NATIVE_CHUNK_ROWS", rows)
     assert hashes(margin(book, model)) == expected
 
 

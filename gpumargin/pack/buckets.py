@@ -16,7 +16,8 @@ from gpumargin_kernels import records
 
 MIN_WIDTH = 2  # slots of the narrowest bucket; widths double from there
 ROW_STEP = 64  # rows of a bucket are a multiple of it, so that chunks of rows come out even
-GROWTH = 1.125  # bucket sizes step by this ratio, so that books of similar size share a compiled program
+GRID = 15  # bucket sizes have at most so many steps of a power of two: books of similar size share a compiled program
+GROWTH = 1.125  # so do lists of contracts, whose sizes step by this ratio
 
 
 class Shape(NamedTuple):
@@ -53,12 +54,12 @@ def bucket_widths(lengths: Ints) -> Ints:
     return np.asarray(np.maximum(MIN_WIDTH, 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)), np.int64)
 
 
-def _rounded(rows: int) -> int:
-    """The next size of the geometric grid that holds `rows`."""
-    size = ROW_STEP
-    while size < rows:
-        size = ROW_STEP * max(size // ROW_STEP + 1, int(size * GROWTH) // ROW_STEP)
-    return size
+def rounded(rows: int) -> int:
+    """The next size of the geometric grid that holds `rows`: 8 to 15 times a power of two, so that chunks divide it."""
+    step = ROW_STEP
+    while GRID * step < rows:
+        step *= 2
+    return step * max(1, -(-rows // step))
 
 
 def even_rows(rows: int, chunk: int | None, devices: int) -> int:
@@ -76,7 +77,7 @@ def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[in
     widths = bucket_widths(np.diff(starts))
     classes = np.unique(widths) if len(widths) else np.array([MIN_WIDTH])
     most = [max(int((widths[a:b] == width).sum()) for a, b in ranges) for width in classes]
-    return tuple((int(width), _rounded(rows)) for width, rows in zip(classes, most, strict=True))
+    return tuple((int(width), rounded(rows)) for width, rows in zip(classes, most, strict=True))
 
 
 def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: int = 0) -> Plan:
@@ -94,8 +95,8 @@ def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: in
         cash_legs=_bucket_shape(book.cash_start, rows),
         unit_slots=_bucket_shape(book.unit_start, accounts),
         balances=_bucket_shape(book.balance_start, accounts),
-        unit_rows=_rounded(max(b - a for a, b in rows)),
-        accounts=_rounded(max(b - a for a, b in accounts)),
+        unit_rows=rounded(max(b - a for a, b in rows)),
+        accounts=rounded(max(b - a for a, b in accounts)),
     )
     shards = [Shard(a, b - a, c, d - c) for (a, b), (c, d) in zip(accounts, rows, strict=True)]
     return Plan(shape, tuple(tuple(shards[i : i + devices]) for i in range(0, len(shards), devices)))

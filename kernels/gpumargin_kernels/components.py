@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from gpumargin_kernels._least import least_column
 from gpumargin_kernels.charge import charge_amount, charge_tallies
 from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.expression import evaluate
@@ -117,8 +118,8 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     """Largest loss over a scenario set; negative if every scenario gains. The first of equals is the worst."""
     columns = model.columns(component.choice("scenarios"))
     pnl = _processed(component, model, row, row.sums[0] * row.weight[:, columns])
-    worst = jnp.argmin(pnl, axis=1).astype(jnp.int32)
-    return Charge(-jnp.min(pnl, axis=1), worst + columns.start, pnl)
+    least, worst = least_column(pnl)
+    return Charge(-least, worst + columns.start, pnl)
 
 
 def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
@@ -131,7 +132,7 @@ def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
         total = sum(pnl[:, int(column)] for column in component.choice("members"))  # type: ignore[attr-defined]
         return Charge(-total / members.shape[0])
     del model
-    worst = jnp.argmin(pnl, axis=1)
+    _, worst = least_column(pnl)
     pair = members[worst]
     rows = jnp.arange(pnl.shape[0])
     return Charge(-(pnl[rows, worst] + pnl[rows, pair]) / 2)

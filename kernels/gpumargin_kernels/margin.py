@@ -5,6 +5,7 @@ leg_stage        run the legs of every unit row through the tallies             
 account_stage    units to accounts, collateral, health                               A accounts
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -30,8 +31,10 @@ from gpumargin_kernels.model import Model
 from gpumargin_kernels.payoff import with_payoffs
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
-from gpumargin_kernels.tally import leg_sums
+from gpumargin_kernels.tally import LegSummer, leg_summer
 from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, requirements
+
+Summer = Callable[[tuple[Tally, ...], Contracts, Array], LegSummer]
 
 
 class ContractTable(NamedTuple):
@@ -146,15 +149,25 @@ def _charges(
     return charges
 
 
+def _flat(table: ContractTable) -> tuple[Tally, ...]:
+    """All that is added up over legs: the totals first, then component by component."""
+    return (table.totals, *(tally for tallies in table.tallies.values() for tally in tallies))
+
+
 def _unit_rows(
-    table: ContractTable, market: UnitMarket, assets: Assets, model: Model, zero: Array, legs: Legs
+    table: ContractTable,
+    market: UnitMarket,
+    assets: Assets,
+    model: Model,
+    zero: Array,
+    sums_over: LegSummer,
+    legs: Legs,
 ) -> UnitRows:
     """The leg stage for one chunk of unit rows, `[R]`."""
     names = list(table.tallies)
-    flat = (table.totals, *(tally for name in names for tally in table.tallies[name]))
-    known = with_payoffs(legs, table.contracts, flat, zero)
+    known = with_payoffs(legs, table.contracts, _flat(table), zero)
     # The barrier keeps every bucket's sums out of the arithmetic that follows, so that all buckets contract alike.
-    totals, *rest = barrier(leg_sums(flat, table.contracts, known, zero))
+    totals, *rest = barrier(sums_over(known))
     queue = iter(rest)
     sums = {name: tuple(next(queue) for _ in table.tallies[name]) for name in names}
     charges = _charges(model, sums, legs.unit, market, assets, zero + 1)
@@ -183,6 +196,7 @@ def leg_stage(
     zero: Array,
     *,
     chunk: int | None,
+    summer: Summer = leg_summer,
 ) -> UnitRows:
     """Every component and margin type of every unit row.
 
@@ -194,11 +208,13 @@ def leg_stage(
       legs: buckets of `[R_b, L_b]`.
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: rows handled together; None = all rows of a bucket (GPU). Every R_b must be a multiple.
+      summer: what sums over legs; others than `leg_summer` must give its bits.
 
     Returns:
       `UnitRows`, `[R]` in the order of `legs.place`.
     """
-    function = partial(_unit_rows, table, market, assets, model, zero)
+    sums_over = summer(_flat(table), table.contracts, zero)
+    function = partial(_unit_rows, table, market, assets, model, zero, sums_over)
     return in_row_order([in_chunks(function, bucket, chunk) for bucket in legs.buckets], legs.place)
 
 
@@ -211,6 +227,7 @@ def part_margin(
     zero: Array,
     *,
     chunk: int | None,
+    summer: Summer = leg_summer,
 ) -> PartResult:
     """Margin and health of every account of one part of the book.
 
@@ -222,11 +239,12 @@ def part_margin(
       book: whole accounts in padded buckets.
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: see `leg_stage`.
+      summer: see `leg_stage`.
 
     Returns:
       `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
     """
-    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk)
+    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, summer=summer)
     pnl = in_row_order(
         [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
         book.cash_legs.place,

@@ -109,7 +109,10 @@ class Tally:
 
 
 class Legs(NamedTuple):
-    """One bucket of unit rows, padded to a common number of slots; padding has quantity 0 on the padding contract."""
+    """One bucket of unit rows, padded to a common number of slots.
+
+    Padding stands behind a row's legs and has quantity 0 on a padding contract, whose groups are negative.
+    """
 
     unit: Leaf  # [R] int32
     contract: Leaf  # [R, L] int32
@@ -149,7 +152,7 @@ class Buckets(NamedTuple, Generic[Bucket]):
     """Rows sorted into buckets by width, and where each row went."""
 
     buckets: tuple[Bucket, ...]
-    place: Leaf  # [rows] int32 index into the buckets laid end to end
+    place: Leaf | None  # [rows] int32 index into the buckets laid end to end; None = that is how rows are numbered
 
 
 class Book(NamedTuple):

@@ -6,7 +6,8 @@ row's total and start again. Nothing is scattered, so the order of every additio
 same bits for any bucket width, chunk size or number of devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -22,10 +23,11 @@ PLAIN_UNROLL = 8
 GROUPED_UNROLL = 4
 
 
+LegSummer = Callable[[Legs], tuple[Array, ...]]
 Sums = dict[str, Array]  # by what of a leg multiplies the columns, [R, K] each
 
 
-class _Lane(NamedTuple):
+class Lane(NamedTuple):
     """Tallies that are summed the same way, side by side."""
 
     level: Level
@@ -55,7 +57,8 @@ class _Slots(NamedTuple):
     closes: dict[str, Array]  # level -> [R, L] bool, True on the last leg of a group
 
 
-_QUANTITIES: dict[str, Callable[[Array], Array]] = {
+# What of a leg multiplies the columns of a word; any other word is an input of the leg itself.
+QUANTITIES: dict[str, Callable[[Array], Array]] = {
     "net": lambda quantity: quantity,
     "gross": jnp.abs,
     "long": lambda quantity: jnp.maximum(quantity, 0),
@@ -64,15 +67,16 @@ _QUANTITIES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def _lanes(tallies: tuple[Tally, ...]) -> tuple[_Lane, ...]:
+def lanes_of(tallies: tuple[Tally, ...]) -> tuple[Lane, ...]:
+    """Tallies by level; the loop carries one set of sums for each."""
     levels = list(dict.fromkeys(t.level for t in tallies))
     return tuple(_lane(level, tuple(t for t in tallies if t.level == level)) for level in levels)
 
 
-def _lane(level: Level, tallies: tuple[Tally, ...]) -> _Lane:
+def _lane(level: Level, tallies: tuple[Tally, ...]) -> Lane:
     words = sorted({word for t in tallies for word in t.columns})
     columns = {word: jnp.concatenate([t.columns[word] for t in tallies if word in t.columns], axis=1) for word in words}
-    return _Lane(level, tallies, columns, jnp.concatenate([t.terms for t in tallies], axis=1))
+    return Lane(level, tallies, columns, jnp.concatenate([t.terms for t in tallies], axis=1))
 
 
 def _split(block: Array, widths: list[int]) -> list[Array]:
@@ -80,7 +84,7 @@ def _split(block: Array, widths: list[int]) -> list[Array]:
     return [block[:, end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
-def _by_tally(lane: _Lane, sums: Sums) -> list[Sums]:
+def _by_tally(lane: Lane, sums: Sums) -> list[Sums]:
     """Each tally's own part of a lane's sums."""
     parts: list[Sums] = [{} for _ in lane.tallies]
     for word, block in sums.items():
@@ -91,34 +95,34 @@ def _by_tally(lane: _Lane, sums: Sums) -> list[Sums]:
     return parts
 
 
-def _closed(lane: _Lane, sums: Sums, terms: Array, one: Array) -> Array:
-    """What the closing groups of a lane add to the row's total, `[R, J]`."""
+def group_totals(lane: Lane, sums: Sums, terms: Array, one: Array) -> Array:
+    """What closing groups add to a row's total, `[R, J]`; of sums by word `[R, K]`, terms `[R, T]`, `one` `[]`."""
     own_terms = _split(terms, [t.terms.shape[1] for t in lane.tallies])
     parts = zip(lane.tallies, _by_tally(lane, sums), own_terms, strict=True)
     return jnp.concatenate([t.close(s, x, one) for t, s, x in parts if t.close is not None], axis=1)
 
 
-def _total_widths(lane: _Lane) -> list[int]:
+def total_widths(lane: Lane) -> list[int]:
     """Columns that each tally of a lane with groups adds to a row's total."""
     one = lane.terms.dtype.type(1) if lane.terms.shape[1] else next(iter(lane.columns.values())).dtype.type(1)
     shapes = [jax.eval_shape(t.close, t.columns, t.terms, one) for t in lane.tallies if t.close is not None]
     return [shape.shape[1] for shape in shapes]
 
 
-def _weighted(lane: _Lane, slot: _Slots, word: str, one: Array) -> Array:
+def _weighted(lane: Lane, slot: _Slots, word: str, one: Array) -> Array:
     """One slot's contribution to the sums of one word, `[R, K]`."""
-    own = _QUANTITIES[word](slot.quantity) if word in _QUANTITIES else slot.inputs[word]
+    own = QUANTITIES[word](slot.quantity) if word in QUANTITIES else slot.inputs[word]
     return own[:, None] * lane.columns[word][slot.contract] * one
 
 
-def _add_slot(lane: _Lane, carry: tuple[Sums, Array], slot: _Slots, start: _Start) -> tuple[Sums, Array]:
+def _add_slot(lane: Lane, carry: tuple[Sums, Array], slot: _Slots, start: _Start) -> tuple[Sums, Array]:
     """Group sums and row total of a lane after one more slot; `slot` fields are `[R]`."""
     group, total = carry
     group = {word: sums + _weighted(lane, slot, word, start.one) for word, sums in group.items()}
     if lane.level == "unit":
         return group, total
     closes = slot.closes[lane.level][:, None]
-    closed = _closed(lane, group, lane.terms[slot.contract], start.one) * start.one
+    closed = group_totals(lane, group, lane.terms[slot.contract], start.one) * start.one
     emptied = {word: jnp.where(closes, start.zero, sums) for word, sums in group.items()}
     return emptied, total + jnp.where(closes, closed, 0)
 
@@ -130,36 +134,64 @@ def closing(groups: Array, contract: Array) -> Array:
     return jnp.concatenate([group[:, 1:] != group[:, :-1], is_last], axis=1)
 
 
-def _empty(lane: _Lane, rows: int, zero: Array) -> tuple[Sums, Array]:
+def _empty(lane: Lane, rows: int, zero: Array) -> tuple[Sums, Array]:
     """Sums and total of a lane before its first slot."""
-    totals = 0 if lane.level == "unit" else sum(_total_widths(lane))
+    totals = 0 if lane.level == "unit" else sum(total_widths(lane))
     sums = {word: jnp.broadcast_to(zero, (rows, block.shape[1])) for word, block in lane.columns.items()}
     return sums, jnp.broadcast_to(zero, (rows, totals))
 
 
-def _results(lane: _Lane, carry: tuple[Sums, Array]) -> list[Array]:
-    """What each tally of a lane asked for, `[R, J]` each."""
-    sums, total = carry
-    if lane.level != "unit":
-        return _split(total, _total_widths(lane))
-    return [jnp.concatenate([part[word] for word in sorted(part)], axis=1) for part in _by_tally(lane, sums)]
+def in_tally_order(
+    tallies: tuple[Tally, ...], lanes: tuple[Lane, ...], found: Sequence[Sums | Array]
+) -> tuple[Array, ...]:
+    """What each tally asked for, `[R, J]` each.
+
+    Args:
+      tallies: in the order wanted.
+      lanes: of these tallies.
+      found: of each lane the sums by word at unit level, else the total of its rows.
+    """
+    by_tally = {
+        id(tally): block
+        for lane, results in zip(lanes, found, strict=True)
+        for tally, block in zip(lane.tallies, _results(lane, results), strict=True)
+    }
+    return tuple(by_tally[id(tally)] for tally in tallies)
+
+
+def _results(lane: Lane, found: Sums | Array) -> list[Array]:
+    if isinstance(found, dict):
+        return [jnp.concatenate([part[word] for word in sorted(part)], axis=1) for part in _by_tally(lane, found)]
+    return _split(found, total_widths(lane))
 
 
 def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero: Array) -> tuple[Array, ...]:
-    """Sums of every tally over the legs of each row.
+    """Sums of every tally over the legs of each row: `leg_summer` for a single use."""
+    return leg_summer(tallies, contracts, zero)(legs)
+
+
+def leg_summer(tallies: tuple[Tally, ...], contracts: Contracts, zero: Array) -> LegSummer:
+    """What sums every tally over the legs of rows.
+
+    The tables that legs are looked up in are laid out here, once, and not for every chunk of rows.
 
     Args:
       tallies: what to add up.
       contracts: `[M]`; only the groups are read.
-      legs: `[R, L]` in canonical order; L is a power of two.
       zero: `[]`, 0 at run time. A literal would let XLA fold the first addition and fuse other products, which
         changes the last bits of rows that fit one loop step (measured).
 
     Returns:
-      One `[R, J]` per tally; rows of padding give what closing empty groups gives, 0. At unit level J counts the
-      columns in the alphabetical order of their words (see `Tally`).
+      A function of legs `[R, L]` in canonical order, L a power of two. It gives one `[R, J]` per tally; rows of padding
+      give what closing empty groups gives, 0. At unit level J counts the columns in the alphabetical order of their
+      words (see `Tally`).
     """
-    lanes = _lanes(tallies)
+    return partial(_sums, tallies, lanes_of(tallies), contracts, zero)
+
+
+def _sums(
+    tallies: tuple[Tally, ...], lanes: tuple[Lane, ...], contracts: Contracts, zero: Array, legs: Legs
+) -> tuple[Array, ...]:
     rows, width = legs.contract.shape
     unroll = PLAIN_UNROLL if all(lane.level == "unit" for lane in lanes) else GROUPED_UNROLL
     step = min(unroll, max(width // 2, 1))  # two trips at least: XLA inlines a loop of one into what follows
@@ -178,10 +210,6 @@ def leg_sums(tallies: tuple[Tally, ...], contracts: Contracts, legs: Legs, zero:
             carries = tuple(_add_slot(lane, carry, slot, start) for lane, carry in zip(lanes, carries, strict=True))
         return carries
 
-    totals = repeat(width // step, add_step, tuple(_empty(lane, rows, zero) for lane in lanes))
-    by_tally = {
-        id(tally): block
-        for lane, carry in zip(lanes, totals, strict=True)
-        for tally, block in zip(lane.tallies, _results(lane, carry), strict=True)
-    }
-    return tuple(by_tally[id(tally)] for tally in tallies)
+    carries = repeat(width // step, add_step, tuple(_empty(lane, rows, zero) for lane in lanes))
+    pairs = zip(lanes, carries, strict=True)
+    return in_tally_order(tallies, lanes, [sums if lane.level == "unit" else total for lane, (sums, total) in pairs])

@@ -1,0 +1,11 @@
+"""The leg loop compiled by LLVM for the processor at hand: the CPU's fast path, with the bits of the XLA path.
+
+Whoever lacks llvmlite, or margins by a rule that has no translation, gets the XLA path and the same answers.
+"""
+
+from importlib.util import find_spec
+
+
+def is_available() -> bool:
+    """Whether the compiler is installed."""
+    return find_spec("llvmlite") is not None

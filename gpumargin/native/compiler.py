@@ -1,0 +1,74 @@
+"""LLVM as a compiler in this process: a module's text to machine code for the processor at hand."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import jax
+from llvmlite import binding, ir
+
+from gpumargin.native.handler import add_handler
+from gpumargin.native.loop import Loop
+from gpumargin.native.plan import Plan
+
+# Machine code lives as long as the process: XLA holds its address.
+_engines: dict[str, Any] = {}
+_lock = Lock()
+
+
+@cache
+def _machine() -> Any:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_default_triple()
+    features = binding.get_host_cpu_features().flatten()
+    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
+
+
+def _text(plan: Plan) -> str:
+    """The module with the loop and its handler, `loop` and `handler`."""
+    module = ir.Module("leg_loop")
+    module.triple = binding.get_default_triple()
+    loop = Loop(module, plan, "loop")
+    add_handler(module, loop.function, "handler", arguments=2 + len(plan.inputs) + 3)
+    return str(module)
+
+
+def _compiled(text: str) -> Any:
+    module = binding.parse_assembly(text)
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    builder = binding.create_pass_builder(_machine(), options)
+    builder.getModulePassManager().run(module, builder)
+    engine = binding.create_mcjit_compiler(module, _machine())
+    engine.finalize_object()
+    return engine
+
+
+def _capsule(address: int) -> Any:
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    return new(address, None, None)
+
+
+def registered(plan: Plan) -> str:
+    """Compiles a plan's loop, registers it with XLA and returns the name under which programs call it.
+
+    The name is made of the loop's text, so that a program from JAX's compile cache finds the loop it was made with.
+
+    Raises:
+      UnsupportedError: something in the plan has no translation.
+    """
+    text = _text(plan)
+    name = f"gpumargin_leg_loop_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    with _lock:
+        if name in _engines:
+            return name
+        engine = _compiled(text)
+        jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("handler")), platform="cpu")
+        _engines[name] = engine
+    return name

@@ -1,0 +1,87 @@
+"""A loop as a function that XLA calls: the C interface of its foreign functions, decoded in LLVM.
+
+The records are those of `xla/ffi/api/c_api.h`, which jaxlib ships; offsets are in bytes on a 64-bit machine. XLA calls
+a handler in two ways: to ask for its interface version, by an extension record of type 1, and to run it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import jax
+from llvmlite import ir
+
+INT, LONG, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
+
+# XLA_FFI_CallFrame: the extension, and the arrays of argument and result buffers.
+_EXTENSION, _ARGUMENTS, _RESULTS = 8, 72, 112
+# XLA_FFI_Metadata_Extension: its type and the metadata; in them the version.
+_TYPE, _METADATA, _MAJOR, _MINOR = 8, 24, 24, 28
+_IS_METADATA = 1
+# XLA_FFI_Buffer.
+_DATA, _DIMENSIONS = 24, 40
+
+
+@cache
+def interface_version() -> tuple[int, int]:
+    """Version of the interface that the installed jaxlib speaks, from the header that it ships."""
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    text = header.read_text("utf-8")
+    found = [re.search(rf"#define XLA_FFI_API_{part}\s+(\d+)", text) for part in ("MAJOR", "MINOR")]
+    major, minor = (int(match[1]) if match else 0 for match in found)
+    return major, minor
+
+
+class _Frame:
+    """Reads fields of records at byte offsets."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.builder = builder
+
+    def address(self, base: ir.Value, offset: int) -> ir.Value:
+        """Address of a field."""
+        return self.builder.gep(base, [ir.Constant(LONG, offset)], source_etype=ir.IntType(8))
+
+    def field(self, base: ir.Value, offset: int, kind: ir.Type = POINTER) -> ir.Value:
+        """Value of a field."""
+        return self.builder.load(self.address(base, offset), typ=kind)
+
+    def buffers(self, frame: ir.Value, offset: int, count: int) -> list[ir.Value]:
+        """Buffer records of the arguments or the results."""
+        first = self.field(frame, offset)
+        return [self.field(first, 8 * i) for i in range(count)]
+
+
+def add_handler(module: ir.Module, loop: ir.Function, name: str, *, arguments: int) -> None:
+    """Adds the handler `name` of a loop that takes the rows and width of its first argument, its data and a result's.
+
+    Args:
+      module: that holds the loop.
+      loop: see `loop.Loop`.
+      name: of the handler.
+      arguments: number of XLA's arguments.
+    """
+    function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    frame, read = function.args[0], _Frame(builder)
+    nothing = ir.Constant(POINTER, None)
+    asks, looks, runs = (function.append_basic_block(label) for label in ("asks", "looks", "runs"))
+    extension = read.field(frame, _EXTENSION)
+    builder.cbranch(builder.icmp_unsigned("==", extension, nothing), runs, looks)
+    builder.position_at_end(looks)
+    kind = read.field(extension, _TYPE, INT)
+    builder.cbranch(builder.icmp_unsigned("==", kind, ir.Constant(INT, _IS_METADATA)), asks, runs)
+    builder.position_at_end(asks)
+    metadata = read.field(extension, _METADATA)
+    for offset, number in zip((_MAJOR, _MINOR), interface_version(), strict=True):
+        builder.store(ir.Constant(INT, number), read.address(metadata, offset))
+    builder.ret(nothing)
+    builder.position_at_end(runs)
+    given = read.buffers(frame, _ARGUMENTS, arguments)
+    shape = read.field(given[0], _DIMENSIONS)
+    rows, width = (read.field(shape, 8 * i, LONG) for i in range(2))
+    data = [read.field(buffer, _DATA) for buffer in (*given, *read.buffers(frame, _RESULTS, 1))]
+    builder.call(loop, [rows, width, *data])
+    builder.ret(nothing)

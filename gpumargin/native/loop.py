@@ -1,0 +1,247 @@
+"""The leg loop as LLVM instructions: row by row, leg by leg, closing groups where they end.
+
+It does what `gpumargin_kernels.tally` does for a chunk of rows, and gives the same bits: the same products and sums in
+the same order, never contracted. It is faster because a group is closed once, where it ends, and because the sums of a
+row stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
+from gpumargin.native.lowering import Target, lowered
+from gpumargin.native.plan import LanePlan, Place, Plan
+
+LONG, INT = ir.IntType(64), ir.IntType(32)
+POINTER = ir.PointerType()
+GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
+# Numbers between the columns of the results: columns a power of two apart would share their places in the cache.
+COLUMN_GAP = 8
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Pointers that the loop reads and writes, each `[rows, width]` or by contract."""
+
+    contract: ir.Value
+    quantity: ir.Value
+    inputs: dict[str, ir.Value]
+    table: ir.Value
+    groups: dict[str, ir.Value]
+    results: ir.Value
+    stride: ir.Value  # from one column of the results to the next
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A lane's plan and its registers: the sums of the open group by word, and the total of the row."""
+
+    plan: LanePlan
+    sums: dict[str, tuple[ir.Value, ...]]
+    total: tuple[ir.Value, ...]
+
+
+class Loop:
+    """Writes one loop function into a module.
+
+    Args:
+      module: gets the function `void name(rows, width, contract, quantity, inputs..., expiry, strike, table, results)`.
+      plan: what it sums.
+      name: of the function.
+    """
+
+    def __init__(self, module: ir.Module, plan: Plan, name: str) -> None:
+        self.plan = plan
+        self.element: ir.Type = ir.DoubleType() if plan.itemsize == 8 else ir.FloatType()
+        count = 2 + len(plan.inputs) + len(GROUPED_LEVELS) + 2
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, LONG, *[POINTER] * count]), name)
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self._write()
+
+    def _write(self) -> None:
+        rows, width, contract, quantity, *rest = self.function.args
+        inputs, (expiry, strike, table, results) = rest[:-4], rest[-4:]
+        named = dict(zip(self.plan.inputs, inputs, strict=True))
+        stride = self.builder.add(rows, ir.Constant(LONG, COLUMN_GAP))
+        memory = _Memory(contract, quantity, named, table, {"expiry": expiry, "strike": strike}, results, stride)
+        registers = [self._lane(plan) for plan in self.plan.lanes]
+        with self._counted(rows) as (row, _):
+            self._row(memory, registers, row, width)
+        self.builder.ret_void()
+
+    # Registers: stack slots that LLVM keeps in vector registers.
+
+    def _slots(self, width: int) -> tuple[ir.Value, ...]:
+        kind = block_type(width, self.element, self.plan.itemsize)
+        count = padded(width, self.plan.itemsize) // lanes(width, self.plan.itemsize) if width else 0
+        return tuple(self.builder.alloca(kind) for _ in range(count))
+
+    def _lane(self, plan: LanePlan) -> _Lane:
+        total = self._slots(plan.results[0].width) if plan.close is not None else ()
+        return _Lane(plan, {word: self._slots(place.width) for word, place in plan.words}, total)
+
+    def _clear(self, slots: tuple[ir.Value, ...], width: int) -> None:
+        kind = block_type(width, self.element, self.plan.itemsize)
+        zero = ir.Constant(kind, 0.0 if kind == self.element else None)
+        for slot in slots:
+            self.builder.store(zero, slot)
+
+    def _held(self, slots: tuple[ir.Value, ...], width: int) -> Block:
+        kind = block_type(width, self.element, self.plan.itemsize)
+        return Block(width, tuple(self.builder.load(slot, typ=kind) for slot in slots))
+
+    def _add(self, slots: tuple[ir.Value, ...], more: Block) -> None:
+        for slot, part in zip(slots, more.parts, strict=True):
+            self.builder.store(self.builder.fadd(self.builder.load(slot, typ=part.type), part), slot)
+
+    # Memory.
+
+    def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.builder.load(self.builder.gep(base, [index], source_etype=kind), align=_size(kind), typ=kind)
+
+    def _columns(self, row: ir.Value, place: Place) -> Block:
+        """Columns of a row of the table."""
+        if not place.width:
+            return Block(0, ())
+        kind = block_type(place.width, self.element, self.plan.itemsize)
+        return Block(place.width, tuple(self._vector(row, place, i, kind) for i in self._starts(place)))
+
+    def _starts(self, place: Place) -> range:
+        size = self.plan.itemsize
+        return range(place.start, place.start + padded(place.width, size), lanes(place.width, size))
+
+    def _vector(self, row: ir.Value, place: Place, start: int, kind: ir.Type) -> ir.Value:
+        del place
+        pointer = self.builder.gep(row, [ir.Constant(LONG, start)], source_etype=self.element)
+        return self.builder.load(pointer, align=self.plan.itemsize, typ=kind)
+
+    def _store(self, memory: _Memory, row: ir.Value, place: Place, block: Block) -> None:
+        """A row's results, each into its own column of memory: what follows goes through columns, many rows at once."""
+        builder = self.builder
+        for i in range(place.width):
+            start = builder.mul(memory.stride, ir.Constant(LONG, place.start + i))
+            pointer = builder.gep(memory.results, [builder.add(start, row)], source_etype=self.element)
+            builder.store(scalar(builder, block, i), pointer, align=self.plan.itemsize)
+
+    # Control.
+
+    @contextmanager
+    def _counted(self, count: ir.Value) -> Iterator[tuple[ir.Value, ir.Block]]:
+        """A loop over 0 to `count`; yields the index and the block to leave for."""
+        builder = self.builder
+        index = builder.alloca(LONG)
+        builder.store(ir.Constant(LONG, 0), index)
+        head, body, end = (self.function.append_basic_block(name) for name in ("head", "body", "end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        here = builder.load(index, typ=LONG)
+        builder.cbranch(builder.icmp_unsigned("<", here, count), body, end)
+        builder.position_at_end(body)
+        yield here, end
+        builder.store(builder.add(here, ir.Constant(LONG, 1)), index)
+        builder.branch(head)
+        builder.position_at_end(end)
+
+    def _row(self, memory: _Memory, registers: list[_Lane], row: ir.Value, width: ir.Value) -> None:
+        for lane in registers:
+            for word, place in lane.plan.words:
+                self._clear(lane.sums[word], place.width)
+            self._clear(lane.total, lane.plan.results[0].width)
+        first = self.builder.mul(row, width)
+        with self._counted(width) as (slot, end):
+            self._leg(memory, registers, first, slot, width, end)
+        for lane in registers:
+            held = [lane.sums[word] for word, _ in lane.plan.words] if lane.plan.close is None else [lane.total]
+            for place, slots in zip(lane.plan.results, held, strict=True):
+                self._store(memory, row, place, self._held(slots, place.width))
+
+    def _leg(
+        self,
+        memory: _Memory,
+        registers: list[_Lane],
+        first: ir.Value,
+        slot: ir.Value,
+        width: ir.Value,
+        end: ir.Block,
+    ) -> None:
+        """One leg: into every sum, then the levels that it closes; padding ends the row."""
+        builder = self.builder
+        place = builder.add(first, slot)
+        contract = builder.sext(self._at(memory.contract, place, INT), LONG)
+        expiry = self._at(memory.groups["expiry"], contract, INT)
+        held = self.function.append_basic_block("leg")
+        builder.cbranch(builder.icmp_signed("<", expiry, ir.Constant(INT, 0)), end, held)
+        builder.position_at_end(held)
+        start = builder.mul(contract, ir.Constant(LONG, self.plan.table_width))
+        table = builder.gep(memory.table, [start], source_etype=self.element)
+        owned = self._multipliers(memory, place)
+        for lane in registers:
+            for word, columns in lane.plan.words:
+                self._add(lane.sums[word], self._product(owned[word], self._columns(table, columns)))
+        closers = [lane for lane in registers if lane.plan.close is not None]
+        for level in dict.fromkeys(lane.plan.level for lane in closers):
+            own = [lane for lane in closers if lane.plan.level == level]
+            self._closing(memory, level, own, place, slot, width, contract, table)
+
+    def _multipliers(self, memory: _Memory, place: ir.Value) -> dict[str, Block]:
+        """What of the leg multiplies the columns of each word."""
+        quantity = Block(1, (self._at(memory.quantity, place, self.element),))
+        owned = {word: lowered(traced, self._target(), [quantity])[0] for word, traced in self.plan.multipliers}
+        return owned | {word: Block(1, (self._at(x, place, self.element),)) for word, x in memory.inputs.items()}
+
+    def _product(self, own: Block, columns: Block) -> Block:
+        wide = widened(self.builder, own, columns.width, self.plan.itemsize)
+        pairs = zip(wide.parts, columns.parts, strict=True)
+        return Block(columns.width, tuple(self.builder.fmul(x, y) for x, y in pairs))
+
+    def _target(self) -> Target:
+        return Target(self.builder, self.element, self.plan.itemsize)
+
+    def _closing(
+        self,
+        memory: _Memory,
+        level: str,
+        own: list[_Lane],
+        place: ir.Value,
+        slot: ir.Value,
+        width: ir.Value,
+        contract: ir.Value,
+        table: ir.Value,
+    ) -> None:
+        """Closes the lanes of a level if the leg is the last of its group."""
+        if level not in GROUPED_LEVELS:  # every position is a group
+            self._close(own, table)
+            return
+        builder = self.builder
+        following = builder.add(slot, ir.Constant(LONG, 1))
+        is_last = builder.icmp_unsigned("==", following, width)
+        next_place = builder.select(is_last, place, builder.add(place, ir.Constant(LONG, 1)))
+        next_contract = builder.sext(self._at(memory.contract, next_place, INT), LONG)
+        group, next_group = (self._at(memory.groups[level], c, INT) for c in (contract, next_contract))
+        ends = builder.or_(is_last, builder.icmp_signed("!=", group, next_group))
+        closes, after = (self.function.append_basic_block(name) for name in ("closes", "after"))
+        builder.cbranch(ends, closes, after)
+        builder.position_at_end(closes)
+        self._close(own, table)
+        builder.branch(after)
+        builder.position_at_end(after)
+
+    def _close(self, own: list[_Lane], table: ir.Value) -> None:
+        for lane in own:
+            assert lane.plan.close is not None  # noqa: S101  lanes at unit level have nothing to close
+            sums = [self._held(lane.sums[word], place.width) for word, place in lane.plan.words]
+            one = Block(1, (ir.Constant(self.element, 1.0),))
+            (found,) = lowered(lane.plan.close, self._target(), [*sums, self._columns(table, lane.plan.terms), one])
+            self._add(lane.total, found)
+            for word, place in lane.plan.words:
+                self._clear(lane.sums[word], place.width)
+
+
+def _size(kind: ir.Type) -> int:
+    """Bytes of a plain number, its alignment."""
+    return {LONG: 8, INT: 4, ir.DoubleType(): 8, ir.FloatType(): 4}[kind]

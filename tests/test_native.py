@@ -1,0 +1,189 @@
+"""The native leg loop: the bits of the XLA path, model by model and operation by operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpumargin import native
+from gpumargin.catalogue import load_model, model_dates
+from gpumargin.clock import Clock
+from gpumargin.engine import Settings
+from gpumargin.native.lowering import UnsupportedError
+from gpumargin.native.plan import plan_of
+from gpumargin.native.sums import native_leg_summer
+from gpumargin.prepare import Options, prepare
+from gpumargin.tables import read_book
+from gpumargin_kernels import records
+from gpumargin_kernels.tally import lanes_of, leg_summer
+from tests.whole_book import accepted, whole_book
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from jax import Array
+
+    from tests.whole_book import Tables
+
+# What a run spends its time on goes natively; tables of brackets by position stay with XLA.
+BRACKETED = {"binance-pm", "hyperliquid", "okx-pm"}
+SAMPLE = {"derive-pm2", "span", "synthetix-v3"}
+MODELS = [pytest.param(m, marks=[] if m in SAMPLE else pytest.mark.slow) for m in model_dates()]
+EXPIRIES, CONTRACTS, WIDTH = 4, 40, 16
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    return whole_book(tmp_path_factory.mktemp("native") / "book", accounts=400)
+
+
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name: str, dtype: Any) -> None:
+    model = load_model(name)
+    own = read_book(**accepted(book, model.file))
+
+    def results(leg_loop: Any) -> tuple[str, list[np.ndarray]]:
+        (work,) = prepare(own, model, Options(settings=Settings(dtype=dtype, leg_loop=leg_loop)), Clock())
+        leaves = [leaf for part in work.engine.run(work.legs) for leaf in jax.tree.leaves(part.result)]
+        return work.engine.leg_loop.name, leaves
+
+    (name_native, found), (name_xla, expected) = results("auto"), results("xla")
+    assert (name_native, name_xla) == ("native", "xla")
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine.view(f"V{mine.itemsize}"), theirs.view(f"V{theirs.itemsize}"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_models_but_those_with_tables_of_brackets_by_position_go_natively(book: Tables, name: str) -> None:
+    model = load_model(name)
+    (work,) = prepare(read_book(**accepted(book, model.file)), model, Options(), Clock())
+    table = work.engine.table
+    tallies = (table.totals, *(tally for found in table.tallies.values() for tally in found))
+    if name in BRACKETED:
+        with pytest.raises(UnsupportedError):
+            _compiled(tallies)
+    else:
+        _compiled(tallies)
+
+
+def _compiled(tallies: tuple[records.Tally, ...]) -> str:
+    from gpumargin.native.compiler import registered
+
+    return registered(plan_of(lanes_of(tallies), np.dtype("float64")))
+
+
+def contracts() -> records.Contracts:
+    """Contracts in groups, and one of padding."""
+    blank = dict.fromkeys(records.Contracts._fields, np.zeros(1))
+    strike = np.append(np.arange(CONTRACTS) // 2, -1).astype(np.int32)
+    expiry = np.append(np.arange(CONTRACTS) * EXPIRIES // CONTRACTS, -1).astype(np.int32)
+    return records.Contracts(**blank | {"expiry_group": expiry, "strike_group": strike, "inputs": {}})
+
+
+def legs(rng: np.random.Generator, rows: int = 64) -> records.Legs:
+    """Rows of 0 to `WIDTH` legs in canonical order; zeros and negative zeros among the quantities."""
+    contract = np.full((rows, WIDTH), CONTRACTS, np.int32)
+    quantity = np.zeros((rows, WIDTH))
+    for row in range(rows):
+        count = int(rng.integers(0, WIDTH + 1))
+        contract[row, :count] = np.sort(rng.choice(CONTRACTS, count, replace=False))
+        quantity[row, :count] = rng.choice([-1.5, 0.0, -0.0, 0.7, 3.0], count)
+    return records.Legs(np.zeros(rows, np.int32), contract, quantity, {"own": np.where(quantity > 0, quantity, 0.25)})
+
+
+def table(rng: np.random.Generator, width: int) -> np.ndarray:
+    block = rng.standard_normal((CONTRACTS + 1, width)) * 10.0 ** rng.integers(-6, 7, (CONTRACTS + 1, width))
+    block[-1] = 0
+    return block
+
+
+# Functions of the group's sums, of two terms of its contract, and of the run-time one.
+CLOSES: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "arithmetic": lambda x, t, one: (x - t[:, :1]) / (2 + jnp.abs(x)) * one + -x,
+    "least and largest": lambda x, t, one: jnp.maximum(jnp.minimum(x, t[:, :1]), x[:, 1:2]) * one,
+    "choice": lambda x, t, one: jnp.where(x > t[:, :1], x, jnp.where(x <= 0, t[:, 1:], jnp.nan)) * one,
+    "roots and steps": lambda x, t, one: jnp.floor(jnp.sqrt(jnp.abs(x))) + jnp.ceil(x + t[:, :1]) * one,
+    "sign": lambda x, t, one: jnp.sign(x) * jnp.abs(t[:, 1:]) * one,
+    "folded": lambda x, t, one: jnp.min(x, axis=1, keepdims=True) - jnp.max(x, axis=1, keepdims=True) * one + t,
+    "side by side": lambda x, t, one: jnp.concatenate([x[:, 2:5], t * one, x[:, :1]], axis=1),
+    "logic": lambda x, t, one: jnp.where((x > 0) & ~(t[:, :1] != 0) | (x == 0), t[:, 1:], x) * one,
+    "constants": lambda x, t, one: x * jnp.array([[float(i) for i in range(x.shape[1])]], x.dtype) * one + t[:, :1],
+    "untranslated": lambda x, t, one: jnp.expm1(-jnp.abs(x)) * one + t[:, :1],
+}
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Closes a group by one of `CLOSES`."""
+
+    name: str
+
+    def __call__(self, sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
+        return CLOSES[self.name](sums["net"], terms, one)
+
+
+@pytest.mark.parametrize("width", [5, 8, 27])
+@pytest.mark.parametrize("close", [name for name in CLOSES if name != "untranslated"])
+def test_an_operation_of_a_closing_function_rounds_as_xla_rounds_it(close: str, width: int) -> None:
+    rng = np.random.default_rng(width)
+    tallies = (closed_by(close, rng, width, "expiry"), closed_by(close, rng, width, "strike"))
+    _compiled(tallies)
+    _assert_same(tallies, legs(rng))
+
+
+def closed_by(close: str, rng: np.random.Generator, width: int, level: records.Level) -> records.Tally:
+    return records.Tally(columns={"net": table(rng, width)}, terms=table(rng, 2), level=level, close=Closed(close))
+
+
+def test_every_word_and_level_together_have_the_bits_of_the_xla_path() -> None:
+    rng = np.random.default_rng(2)
+    words = ("net", "gross", "long", "short", "count", "own")
+    unit = records.Tally(columns={word: table(rng, 1 + i) for i, word in enumerate(words)}, terms=table(rng, 0))
+    summed = {word: table(rng, 3) for word in words}
+    position = records.Tally(columns=summed, terms=table(rng, 1), level="position", close=_all_words)
+    _assert_same((unit, position), legs(rng))
+
+
+def _all_words(sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
+    return sum((jnp.maximum(block, terms) for block in sums.values()), 0 * terms) * one
+
+
+def _assert_same(tallies: tuple[records.Tally, ...], own: records.Legs) -> None:
+    def run(summer: Any) -> Any:
+        def program(tallies: Any, contracts: Any, zero: Any, legs: Any) -> Any:
+            return summer(tallies, contracts, zero)(legs)
+
+        return jax.jit(program)(tallies, contracts(), np.zeros(()), own)
+
+    for mine, theirs in zip(run(native_leg_summer), run(leg_summer), strict=True):
+        np.testing.assert_array_equal(np.asarray(mine).view(np.int64), np.asarray(theirs).view(np.int64))
+
+
+def test_a_function_without_translation_takes_the_xla_path() -> None:
+    rng = np.random.default_rng(3)
+    tally = closed_by("untranslated", rng, 3, "expiry")
+    with pytest.raises(UnsupportedError, match="expm1"):
+        _compiled((tally,))
+    _assert_same((tally,), legs(rng))
+
+
+def test_where_the_compiler_is_absent_the_xla_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpumargin import engine
+
+    monkeypatch.setattr(native, "is_available", lambda: False)
+    assert engine.leg_loop(jax.devices("cpu")[0], "auto").name == "xla"
+
+
+def test_the_interface_version_is_that_of_the_installed_jaxlib() -> None:
+    from gpumargin.native.handler import interface_version
+
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    assert f"#define XLA_FFI_API_MINOR {interface_version()[1]}" in header.read_text("utf-8")
