@@ -163,7 +163,8 @@ class Engine:
         done = 0
         while done < len(book):
             try:
-                for result in self._run_plan(book, self._shapes.plan(make_plan(book, size, len(self.devices), first=done))):
+                plan = self._shapes.plan(make_plan(book, size, len(self.devices), first=done))
+                for result in self._run_plan(book, plan):
                     yield result
                     done = result.first_account + len(result.result.accounts.equity)
             except jax.errors.JaxRuntimeError as error:

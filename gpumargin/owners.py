@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.errors import InternalError
+from gpumargin.merging import Merging
 from gpumargin.pack.columns import Ints, encoded, flat
 from gpumargin.results import minor_units
 from gpumargin_kernels.health import STATUSES
@@ -23,10 +26,15 @@ class OwnerTotals:
 
     Attributes:
       decimals: of the accounting asset.
+      scratch: folder for sums that memory has no room for; whoever made it removes it.
     """
 
     decimals: int
-    _parts: list[pa.Table] = field(default_factory=list)
+    scratch: Path
+    _sums: Merging = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sums = Merging(_by_owner, self.scratch)
 
     def add(self, accounts: pa.Table, owner: np.ndarray, ids: pa.Array) -> None:
         """Takes the next accounts.
@@ -49,7 +57,7 @@ class OwnerTotals:
                 np.add.at(sums, of_account, part)
         held = np.flatnonzero(num_accounts)
         taken = {name: values[held] for name, values in columns.items()}
-        self._parts.append(pa.table({"owner_id": ids.take(pa.array(held)), **taken}))
+        self._sums.add(pa.table({"owner_id": ids.take(pa.array(held)), **taken}))
 
     def _minor(self, accounts: pa.Table, name: str) -> Ints:
         column = f"{name}_minor"
@@ -59,9 +67,12 @@ class OwnerTotals:
             found = minor_units(np.asarray(flat(accounts[name])), self.decimals, np.floor)
         return np.asarray(pc.fill_null(found, 0))
 
-    def table(self, money: str) -> pa.Table:
-        """One row per owner that has accounts; sums are null where the number of an account is not known."""
-        sums = self._by_owner()
+    def tables(self, money: str) -> Iterator[pa.Table]:
+        """One row per owner that has accounts, ascending; sums are null where the number of an account is not known."""
+        for sums in self._sums.tables():
+            yield self._table(sums, money)
+
+    def _table(self, sums: pa.Table, money: str) -> pa.Table:
         status = np.asarray(flat(sums["status"]))
         columns = {
             "owner_id": flat(sums["owner_id"]),
@@ -76,15 +87,6 @@ class OwnerTotals:
             columns[f"{name}_minor"] = pa.array(self._sum(sums, name), mask=is_unknown)
         return pa.table(columns)
 
-    def _by_owner(self) -> pa.Table:
-        """A row for each owner, ascending, of those of the parts."""
-        rows = pa.concat_tables(self._parts)
-        if len(self._parts) > 1:
-            how = [(name, "max" if name == "status" else "sum") for name in rows.column_names[1:]]
-            summed = rows.group_by("owner_id").aggregate(how)
-            rows = summed.rename_columns(rows.column_names)
-        return rows.sort_by("owner_id")
-
     def _sum(self, sums: pa.Table, name: str) -> Ints:
         high, low = (np.asarray(flat(sums[f"{name}_{half}"])) for half in ("high", "low"))
         carried = high + (low >> _HALF)
@@ -96,6 +98,13 @@ class OwnerTotals:
             raise InternalError(message)
         total: Ints = (carried << _HALF) + (low & ((1 << _HALF) - 1))
         return total
+
+
+def _by_owner(rows: pa.Table) -> pa.Table:
+    """A row for each owner, ascending."""
+    how = [(name, "max" if name == "status" else "sum") for name in rows.column_names[1:]]
+    summed = rows.group_by("owner_id").aggregate(how).rename_columns(rows.column_names)
+    return summed.sort_by("owner_id")
 
 
 def _status_codes(accounts: pa.Table) -> Ints:

@@ -7,7 +7,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -67,10 +67,14 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:
-    # Numbers of results rarely repeat: a dictionary of them takes time and saves nothing.
-    words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    pq.write_table(table, path, compression="zstd", use_dictionary=words, write_page_checksum=True)
+    pq.write_table(table, path, **_writing(table.schema))
     _synced(path)
+
+
+def _writing(schema: pa.Schema) -> dict[str, Any]:
+    """Options of Parquet. Numbers of results rarely repeat: a dictionary of them takes time and saves nothing."""
+    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    return {"compression": "zstd", "use_dictionary": words, "write_page_checksum": True}
 
 
 class RunFolder:
@@ -122,6 +126,18 @@ class RunFolder:
     def add_table(self, name: str, table: pa.Table) -> None:
         """Writes a whole small table: `NAME.parquet`."""
         _write_parquet(self._staging / f"{name}.parquet", table)
+
+    def add_rows(self, name: str, tables: Iterator[pa.Table]) -> None:
+        """Writes `NAME.parquet` from tables that follow one another; nothing where there are none."""
+        first = next(tables, None)
+        if first is None:
+            return
+        path = self._staging / f"{name}.parquet"
+        with pq.ParquetWriter(path, first.schema, **_writing(first.schema)) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
+        _synced(path)
 
     def add_text(self, name: str, text: str) -> None:
         """Writes a text file."""

@@ -73,7 +73,7 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
             check_part(work.legs, work.contracts, part)
             tables = _part_tables(work, part, wanted)
         with progress.clock.stage("totals"):
-            _add(work, part, tables, progress)
+            _add(work, part, tables, progress, scratch)
         with progress.clock.stage("write"):
             for name, table in tables.items():
                 keep(name, table)
@@ -93,22 +93,23 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
     market.finish()
 
 
-def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress) -> None:
+def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress, scratch: Path) -> None:
     """Adds the results of some accounts to totals and hashes."""
     accounts, legs = tables["accounts"], work.legs
     progress.totals.setdefault(work.money, AccountTotals(work.naming.decimals)).add(accounts)
     if legs.owner is not None and legs.owner_ids is not None:
         owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
-        known = progress.owners.setdefault(work.money, OwnerTotals(work.naming.decimals))
+        known = progress.owners.setdefault(work.money, OwnerTotals(work.naming.decimals, scratch))
         known.add(accounts, owner, legs.owner_ids)
     for name, table in tables.items():
         progress.add(name, work.model.label, table)
 
 
-def owner_tables(progress: Progress) -> dict[str, pa.Table]:
-    """Sums by owner, if the book names owners; a row for each owner and accounting asset."""
-    made = [described(totals.table(money), "owners", money) for money, totals in progress.owners.items()]
-    return {"owners": pa.concat_tables([table.replace_schema_metadata() for table in made])} if made else {}
+def owner_tables(progress: Progress) -> Iterator[pa.Table]:
+    """Sums by owner, if the book names owners: rows for each owner and accounting asset, asset by asset."""
+    for money, totals in progress.owners.items():
+        for table in totals.tables(money):
+            yield described(table, "owners", money).replace_schema_metadata()
 
 
 def whole_tables(market: Market) -> dict[str, pa.Table]:
@@ -161,9 +162,11 @@ def margin(
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
         margin_parts(source, market, progress, Path(scratch), keep)
+        for table in owner_tables(progress):
+            keep("owners", table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables={**joined, **whole_tables(market), **owner_tables(progress)},
+        tables=joined | whole_tables(market),
         summary=summary_of(source, market, progress),
         manifest=manifest_of(identity_of(source, market, progress), progress),
         book=book,
@@ -193,8 +196,9 @@ def margin_to_folder(
     market = Market(source.head, model, options, progress.clock)
     with RunFolder(out) as folder:
         margin_parts(source, market, progress, folder.scratch, folder.add_part)
-        for name, table in (whole_tables(market) | owner_tables(progress)).items():
+        for name, table in whole_tables(market).items():
             folder.add_table(name, table)
+        folder.add_rows("owners", owner_tables(progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)

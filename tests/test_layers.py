@@ -53,6 +53,7 @@ LAYERS = {
     "gpumargin.tables": _at(2, "numpy", "polars", "pyarrow"),
     "gpumargin.sums": _at(2, "numpy", "pyarrow"),
     "gpumargin.lanes": _at(0),
+    "gpumargin.merging": _at(0, "numpy", "pyarrow"),
     "gpumargin.digests": _at(2, "numpy", "pyarrow"),
     "gpumargin.bind": _at(3, "numpy"),
     "gpumargin.catalogue": _at(3, "pydantic"),
