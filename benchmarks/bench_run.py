@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "kernels")]
+
 MODEL = "derive-pm1"
 INPUTS = ("positions", "balances", "accounts")
 RESULTS = ("accounts", "units")
@@ -81,7 +83,7 @@ def measured(book: Path, budget: float, repeats: int) -> dict[str, Any]:
 
 def _child(what: str, book: Path, out: Path, budget: float) -> dict[str, Any]:
     command = [sys.executable, __file__, "--budget", str(budget), "--child", what, str(book), str(out)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -147,7 +149,7 @@ def _peak() -> int:
 
 
 def _add(name: str, case: str, content: dict[str, Any]) -> None:
-    from harness import machine, save
+    from benchmarks.harness import machine, save
 
     path = Path(__file__).parent / "results" / f"{name}.json"
     cases = json.loads(path.read_text("utf-8"))["cases"] if path.exists() else {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,3 +223,43 @@ def test_rows_that_wait_on_disk_are_removed_whatever_ends_the_run(
         streamed(book, tmp_path / "runs")
     assert watch.seen
     assert not (tmp_path / "runs").exists()
+
+
+# --- Memory.
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from gpumargin.cli.process import prepare_process
+prepare_process()
+import jax
+jax.devices()
+from gpumargin.catalogue import load_model
+from gpumargin.engine import Settings
+from gpumargin.prepare import Options
+from gpumargin.run import margin_folder
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+book, small, out, budget = sys.argv[1:]
+options = Options(settings=Settings(memory_budget=int(budget)))
+margin_folder(Path(small), load_model("derive-pm1"), Path(out), options)
+before = peak()
+margin_folder(Path(book), load_model("derive-pm1"), Path(out), options)
+print(peak() - before)
+"""
+
+
+def growth(book: Path, small: Path, out: Path, budget: int) -> int:
+    """Bytes by which a run of a book raises the peak of a process that has run a small part of it."""
+    command = [sys.executable, "-c", MEASURED, str(book), str(small), str(out), str(budget)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_shuffled", [False, True], ids=["in order", "shuffled"])
+def test_memory_stays_within_the_budget_whatever_the_size_of_the_book(tmp_path: Path, *, is_shuffled: bool) -> None:
+    budget, sizes = 256 << 20, {"small": 40_000, "large": 400_000}
+    for name, accounts in sizes.items():
+        made = {"positions_per_account": 9, "underlyings": 2, "seed": 5, "shuffle": is_shuffled}
+        generate_book(tmp_path / name, accounts=accounts, **made)
+    assert growth(tmp_path / "large", tmp_path / "small", tmp_path / "runs", budget) < 1.1 * budget
