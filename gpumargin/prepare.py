@@ -168,6 +168,9 @@ class Market:
     Attributes:
       models: every model that accounts may name, by that name; None = the default.
       priced: those that accounts do name, by label, in the order in which they turned up.
+
+    Raises:
+      InputError: GM101, ids are words in one table and integers in another; GM108, no instant of valuation.
     """
 
     def __init__(self, head: Book, model: MarginModel, options: Options, clock: Clock) -> None:
@@ -182,6 +185,8 @@ class Market:
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
             self.checks = BookChecks(head, as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            if not self.checks.has_domains:  # accounts cannot even be told apart
+                raise input_error(self.checks.finished())
         self.filling = self._filled()
 
     @property

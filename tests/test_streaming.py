@@ -161,6 +161,16 @@ def test_a_book_in_parts_is_refused_for_the_reasons_of_the_whole_book(
     assert found.sort(found.columns).equals(refusal(book, tmp_path / "runs", 4 << 30).sort(found.columns))
 
 
+def test_ids_of_two_types_are_refused_before_any_part_is_read(folder: Path, tmp_path: Path) -> None:
+    def mixed(name: str, frame: pl.DataFrame, to: Path) -> None:
+        (with_integer_ids if name == "balances" else in_row_groups(300))(name, frame, to)
+
+    book = rewritten(folder, tmp_path / "book", mixed)
+    found = refusal(book, tmp_path / "runs", SMALL)
+    assert set(found["code"]) == {"GM101"}
+    assert found.equals(refusal(book, tmp_path / "runs", 4 << 30))
+
+
 def test_a_ledger_that_disagrees_is_found_after_the_last_part(folder: Path, tmp_path: Path) -> None:
     book = rewritten(folder, tmp_path / "book", in_row_groups(250))
     pl.DataFrame({"asset": ["USDC"], "total": [1.0]}).write_parquet(book / "ledger.parquet")

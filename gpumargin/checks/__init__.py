@@ -56,6 +56,7 @@ class BookChecks:
 
     Attributes:
       sums: of the balances of the parts so far.
+      has_domains: whether columns that name the same things are of one type; if not, nothing else is looked at.
     """
 
     def __init__(self, head: Book, **options: Unpack[CheckOptions]) -> None:
@@ -63,8 +64,8 @@ class BookChecks:
         self._found = Gathered(options.get("max_examples", EXAMPLES))
         self._facts = Facts(head)
         self._found.add(head, domain_findings(self._facts), rank=0)
-        self._has_domains = not self._found
-        if self._has_domains:
+        self.has_domains = not self._found
+        if self.has_domains:
             self._market(head, options)
 
     def __bool__(self) -> bool:
@@ -98,7 +99,7 @@ class BookChecks:
         Args:
           book: the whole market, and every row of these accounts.
         """
-        if not self._has_domains:
+        if not self.has_domains:
             return
         facts = Facts(book)
         self._rules(facts, [name for name in book.tables if name in CUT_TABLES])
@@ -110,7 +111,7 @@ class BookChecks:
 
     def finished(self) -> pl.DataFrame:
         """All failures, after the last part; empty for a valid book."""
-        if self._has_domains:
+        if self.has_domains:
             self._found.add(self._facts.book, ledger_findings(self._facts, self.sums.by_asset), rank=6)
         return failure_frame(self._found.failures())
 
