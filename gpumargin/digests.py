@@ -3,62 +3,122 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import flat
+
+class _Numbers:
+    """Running hash of a column of numbers: values and places of nulls; what stands under a null does not matter."""
+
+    def __init__(self) -> None:
+        self._values, self._nulls, self._rows = hashlib.sha256(), hashlib.sha256(), 0
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        for chunk in column.chunks:
+            if chunk.null_count:
+                self._nulls.update(np.flatnonzero(np.asarray(chunk.is_null())) + self._rows)
+                chunk = pc.fill_null(chunk, pa.scalar(0).cast(chunk.type))
+            self._values.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)))
+            self._rows += len(chunk)
+
+    def hexdigest(self) -> str:
+        return f"{self._rows}:{self._values.hexdigest()}:{self._nulls.hexdigest()}"
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """Values without dictionary; timestamps as integers."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return flat(column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column)
+class _Texts:
+    """Running hash of a column of texts as runs of equal ones: length (-1 = null), characters, and how often."""
+
+    def __init__(self) -> None:
+        self._lengths, self._characters, self._counts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self._last: tuple[str | None, int] | None = None  # the run that the next rows may go on with
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        for chunk in column.chunks:
+            if len(chunk):
+                self._add(chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode())
+
+    def _add(self, chunk: pa.DictionaryArray) -> None:
+        codes = np.asarray(chunk.indices.fill_null(-1))
+        heads = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+        counts = np.diff(np.append(heads, len(codes)))
+        texts = chunk.dictionary.take(pa.array(codes[heads], mask=codes[heads] < 0)).cast(pa.string())
+        if self._last is not None:
+            text, count = self._last
+            if text == texts[0].as_py():
+                counts[0] += count
+            else:
+                self._take(pa.array([text], pa.string()), np.array([count]))
+        self._take(texts[:-1], counts[:-1])
+        self._last = (texts[-1].as_py(), int(counts[-1]))
+
+    def _take(self, texts: pa.StringArray, counts: np.ndarray) -> None:
+        self._lengths.update(np.asarray(pc.fill_null(pc.binary_length(texts), -1)))
+        self._characters.update(_characters(pc.fill_null(texts, "") if texts.null_count else texts))
+        self._counts.update(np.ascontiguousarray(counts, np.int64))
+
+    def hexdigest(self) -> str:
+        done = _Texts()
+        hashes = (self._lengths, self._characters, self._counts)
+        done._lengths, done._characters, done._counts = (each.copy() for each in hashes)
+        if self._last is not None:
+            done._take(pa.array([self._last[0]], pa.string()), np.array([self._last[1]]))
+        return ":".join(each.hexdigest() for each in (done._lengths, done._characters, done._counts))
 
 
-def _text(array: pa.Array) -> memoryview:
+def _characters(array: pa.Array) -> memoryview:
     """The characters of a string array, one value after the other."""
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
-    return memoryview(b"") if data is None else memoryview(data)[int(ends[0]) : int(ends[-1])]
+    return memoryview(b"") if data is None or not len(array) else memoryview(data)[int(ends[0]) : int(ends[-1])]
 
 
-def _values(array: pa.Array) -> tuple[bytes | memoryview, ...]:
-    """Values as bytes; what stands under a null does not matter."""
-    if pa.types.is_string(array.type):
-        filled = pc.fill_null(array, "")
-        return np.asarray(pc.binary_length(filled)).tobytes(), _text(filled)
-    if pa.types.is_fixed_size_list(array.type):
-        return (np.asarray(array.flatten()).tobytes(),)
-    if pa.types.is_decimal(array.type):
-        return _values(array.cast(pa.string()))
-    filled = pc.fill_null(array, pa.scalar(0).cast(array.type))
-    return (filled.to_numpy(zero_copy_only=False).tobytes(),)
+def _hashable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts with or without dictionary, or values of eight bytes or fewer."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_fixed_size_list(column.type):
+        return pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+    if pa.types.is_dictionary(column.type) and not pa.types.is_string(column.type.value_type):
+        return column.cast(column.type.value_type)
+    return column
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(dtype) or pa.types.is_string(dtype))
 
 
 class ColumnDigest:
     """Hash of a table that arrives in parts."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, int], Any] = {}
+        self._running: dict[str, _Numbers | _Texts] = {}
 
     def add(self, table: pa.Table) -> None:
         """Takes the next rows of the table."""
         for name in table.column_names:
-            array = _plain(table[name])
-            nulls = array.is_null().to_numpy(zero_copy_only=False).tobytes()
-            for index, piece in enumerate((nulls, *_values(array))):
-                self._running.setdefault((name, index), hashlib.sha256()).update(piece)
+            column = _hashable(table[name])
+            if name not in self._running:
+                self._running[name] = _Texts() if _is_text(column.type) else _Numbers()
+            self._running[name].add(column)
 
     def hexdigest(self) -> str:
         """Hash over all columns, by name."""
-        whole = hashlib.sha256()
-        for (name, index), running in sorted(self._running.items(), key=lambda item: item[0]):
-            whole.update(f"{name}:{index}:{running.hexdigest()}\n".encode())
-        return whole.hexdigest()
+        lines = (f"{name}:{running.hexdigest()}\n" for name, running in sorted(self._running.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """One hash for several by name; of one alone it is that one."""
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(
+        "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items())).encode()
+    ).hexdigest()
 
 
 def table_digest(table: pa.Table) -> str:

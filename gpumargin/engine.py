@@ -24,6 +24,7 @@ from gpumargin.errors import ResourceError
 from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
+from gpumargin.pack.shapes import KnownShapes
 from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.scenario import ContractRisk
@@ -135,6 +136,7 @@ class Engine:
             self.table = self._price(contracts)
             self.leg_loop = leg_loop(self.devices[0], settings.leg_loop)
             self._program = _part_program(self._mesh, self.leg_loop)
+        self._shapes = KnownShapes()
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
@@ -160,7 +162,8 @@ class Engine:
         done = 0
         while done < len(book):
             try:
-                for result in self._run_plan(book, make_plan(book, size, len(self.devices), first=done)):
+                plan = self._shapes.plan(make_plan(book, size, len(self.devices), first=done))
+                for result in self._run_plan(book, plan):
                     yield result
                     done = result.first_account + len(result.result.accounts.equity)
             except jax.errors.JaxRuntimeError as error:

@@ -11,22 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 from gpumargin import __version__
-from gpumargin.digests import table_digest
-from gpumargin.tables import Book
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "pyarrow", "polars")
-
-
-def input_digests(book: Book) -> dict[str, dict[str, Any]]:
-    """Rows, files and hash of the values of every table, in row order."""
-    return {
-        name: {
-            "rows": table.num_rows,
-            "files": {source.file: source.rows for source in book.sources[name]},
-            "sha256": table_digest(table),
-        }
-        for name, table in sorted(book.tables.items())
-    }
 
 
 def versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ _UNPRICED = {"premium": "upfront"}
 
 
 def require_usable(model: MarginModel, book: Book) -> None:
-    """Checks that a model can margin a book.
+    """Checks that a model can margin a book, whatever its accounts hold.
 
     Raises:
       InputError: GM114 a correlation matrix that is none; GM105 an asset the model needs has no price; GM101 an
@@ -35,7 +35,6 @@ def require_usable(model: MarginModel, book: Book) -> None:
         *_assets(model, book),
         *_required(model, book),
         *_features(book, model.file.term_inputs()),
-        *_categories(model, book),
     ]
     if failures:
         raise input_error(failure_frame(failures))
@@ -64,10 +63,10 @@ def _statable(book: Book, money: str) -> Iterator[Failure]:
 
 
 def require_margined(model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
-    """Checks that a model margins every contract that its accounts hold, and knows every number that they set.
+    """Checks that a model margins every contract that its accounts hold, and knows every category and number of theirs.
 
     Raises:
-      InputError: GM112, one row per contract and per number that it does not.
+      InputError: GM112, one row per contract, category and number that it does not.
     """
     kind_of = texts(book.tables["instruments"], "kind").astype(str)
     ids = flat(book.tables["instruments"]["instrument_id"])
@@ -77,7 +76,7 @@ def require_margined(model: MarginModel, book: Book, accounts: Accounts, include
     is_foreign = ~np.isin(kind_of, model.file.kinds)[positions_in(values, ids)][codes]
     rows = np.flatnonzero(is_foreign & included[accounts.of_positions])
     failures = [_foreign(model, book, int(row), str(values[codes[row]])) for row in rows[:_EXAMPLES]]
-    failures += _settings(model, book, accounts, included)
+    failures += [*_categories(model, book), *_settings(model, book, accounts, included)]
     if failures:
         raise input_error(failure_frame(failures))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.errors import InternalError
+from gpumargin.merging import Merging
 from gpumargin.pack.columns import Ints, encoded, flat
 from gpumargin.results import minor_units
 from gpumargin_kernels.health import STATUSES
@@ -22,36 +25,39 @@ class OwnerTotals:
     """Sums by owner over accounts that arrive in parts, in one accounting asset.
 
     Attributes:
-      ids: owners, `[O]`.
       decimals: of the accounting asset.
+      scratch: folder for sums that memory has no room for; whoever made it removes it.
     """
 
-    ids: pa.Array
     decimals: int
-    accounts: Ints = field(init=False)
-    status: Ints = field(init=False)  # the worst, index into `STATUSES`
-    _high: dict[str, Ints] = field(init=False)
-    _low: dict[str, Ints] = field(init=False)
+    scratch: Path
+    _sums: Merging = field(init=False)
 
     def __post_init__(self) -> None:
-        self.accounts, self.status = self._zeros(), self._zeros()
-        self._high = {name: self._zeros() for name in _SUMMED}
-        self._low = {name: self._zeros() for name in _SUMMED}
+        self._sums = Merging(_by_owner, self.scratch)
 
-    def _zeros(self) -> Ints:
-        return np.zeros(len(self.ids), np.int64)
+    def add(self, accounts: pa.Table, owner: np.ndarray, ids: pa.Array) -> None:
+        """Takes the next accounts.
 
-    def add(self, accounts: pa.Table, owner: np.ndarray) -> None:
-        """Takes the next accounts and the index of each one's owner, -1 for none."""
+        Args:
+          accounts: rows of the result table.
+          owner: `[rows]` index of each one's owner in `ids`, -1 for none.
+          ids: owners.
+        """
         has_owner = owner >= 0
-        of_account = owner[has_owner]
-        np.add.at(self.accounts, of_account, 1)
-        np.maximum.at(self.status, of_account, _status_codes(accounts)[has_owner])
+        of_account, count = owner[has_owner], len(ids)
+        num_accounts, status = np.bincount(of_account, minlength=count), np.zeros(count, np.int64)
+        np.maximum.at(status, of_account, _status_codes(accounts)[has_owner])
+        columns = {"num_accounts": num_accounts, "status": status}
         for name in _SUMMED:
             # halves of the numbers, so that no sum of them overflows
             values = self._minor(accounts, name)[has_owner]
-            np.add.at(self._high[name], of_account, values >> _HALF)
-            np.add.at(self._low[name], of_account, values & ((1 << _HALF) - 1))
+            for half, part in (("high", values >> _HALF), ("low", values & ((1 << _HALF) - 1))):
+                columns[f"{name}_{half}"] = sums = np.zeros(count, np.int64)
+                np.add.at(sums, of_account, part)
+        held = np.flatnonzero(num_accounts)
+        taken = {name: values[held] for name, values in columns.items()}
+        self._sums.add(pa.table({"owner_id": ids.take(pa.array(held)), **taken}))
 
     def _minor(self, accounts: pa.Table, name: str) -> Ints:
         column = f"{name}_minor"
@@ -61,32 +67,44 @@ class OwnerTotals:
             found = minor_units(np.asarray(flat(accounts[name])), self.decimals, np.floor)
         return np.asarray(pc.fill_null(found, 0))
 
-    def table(self, money: str) -> pa.Table:
-        """One row per owner that has accounts; sums are null where the number of an account is not known."""
-        held = np.flatnonzero(self.accounts)
-        is_unknown = self.status[held] == STATUSES.index("unknown")
+    def tables(self, money: str) -> Iterator[pa.Table]:
+        """One row per owner that has accounts, ascending; sums are null where the number of an account is not known."""
+        for sums in self._sums.tables():
+            yield self._table(sums, money)
+
+    def _table(self, sums: pa.Table, money: str) -> pa.Table:
+        status = np.asarray(flat(sums["status"]))
         columns = {
-            "owner_id": self.ids.take(pa.array(held)),
-            "accounting_asset": pa.array([money] * len(held), pa.string()).dictionary_encode(),
+            "owner_id": flat(sums["owner_id"]),
+            "accounting_asset": pa.array([money] * len(status), pa.string()).dictionary_encode(),
             "status": pa.DictionaryArray.from_arrays(
-                pa.array(self.status[held].astype(np.int32)), pa.array(STATUSES, pa.string())
+                pa.array(status.astype(np.int32)), pa.array(STATUSES, pa.string())
             ),
-            "num_accounts": pa.array(self.accounts[held]),
+            "num_accounts": flat(sums["num_accounts"]),
         }
+        is_unknown = status == STATUSES.index("unknown")
         for name in _SUMMED:
-            columns[f"{name}_minor"] = pa.array(self._sum(name)[held], mask=is_unknown)
+            columns[f"{name}_minor"] = pa.array(self._sum(sums, name), mask=is_unknown)
         return pa.table(columns)
 
-    def _sum(self, name: str) -> Ints:
-        carried = self._high[name] + (self._low[name] >> _HALF)
+    def _sum(self, sums: pa.Table, name: str) -> Ints:
+        high, low = (np.asarray(flat(sums[f"{name}_{half}"])) for half in ("high", "low"))
+        carried = high + (low >> _HALF)
         if np.any(np.abs(carried) >= 1 << (_HALF - 1)):
             message = (
                 f"GM117: {name} of an owner does not fit int64 at {self.decimals} decimals of the accounting asset; "
                 "give the asset fewer decimals in the assets table"
             )
             raise InternalError(message)
-        total: Ints = (carried << _HALF) + (self._low[name] & ((1 << _HALF) - 1))
+        total: Ints = (carried << _HALF) + (low & ((1 << _HALF) - 1))
         return total
+
+
+def _by_owner(rows: pa.Table) -> pa.Table:
+    """A row for each owner, ascending."""
+    how = [(name, "max" if name == "status" else "sum") for name in rows.column_names[1:]]
+    summed = rows.group_by("owner_id").aggregate(how).rename_columns(rows.column_names)
+    return summed.sort_by("owner_id")
 
 
 def _status_codes(accounts: pa.Table) -> Ints:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import polars as pl
 
 from gpumargin.bind import bind
 from gpumargin.bind.account import category_codes
 from gpumargin.catalogue import MarginModel, load_model
-from gpumargin.checks import require_valid, resolve_as_of
+from gpumargin.checks import BookChecks, resolve_as_of
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
+from gpumargin.errors import InputError
+from gpumargin.failures import input_error
 from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_margined, require_usable
 from gpumargin.modelfile import ModelFile, account_settings, asset_columns
@@ -26,6 +29,8 @@ from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
 
 DEFAULT_TABLES = ("accounts", "units")
+_EXAMPLES = 20
+_KIND = ("code", "table", "column", "remedy")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Pass:
-    """One model over the accounts that it margins."""
+    """One model over the accounts that it margins, of a book or of a part of one."""
 
     model: MarginModel
     contracts: ContractSet
@@ -62,13 +67,24 @@ class Pass:
         return self.model.file.accounting_asset
 
 
-def _as_of_microseconds(instant: datetime) -> int:
-    return round(instant.timestamp() * 1_000_000)
+@dataclass(frozen=True)
+class Priced:
+    """One model on a market: all that does not depend on accounts."""
+
+    model: MarginModel
+    contracts: ContractSet
+    engine: Engine
+    naming: Naming
+
+    @property
+    def money(self) -> str:
+        """The accounting asset."""
+        return self.model.file.accounting_asset
 
 
-def _models(book: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+def _models(head: Book, default: MarginModel) -> dict[str | None, MarginModel]:
     """The model of each name that a book's accounts give, and of accounts that name none."""
-    table = book.tables.get("accounts")
+    table = head.tables.get("accounts")
     named: dict[str | None, MarginModel] = {None: default}
     for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
         model = load_model(str(name))
@@ -79,8 +95,10 @@ def _models(book: Book, default: MarginModel) -> dict[str | None, MarginModel]:
 
 def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) -> list[tuple[MarginModel, Bools]]:
     """Every model with the accounts that it margins, without models that have none."""
+    if len(models) == 1:
+        return [(models[None], np.ones(len(accounts), bool))] if len(accounts) else []
     of_account = np.full(len(accounts), None, object)
-    if len(models) > 1:
+    if "accounts" in book.tables:
         of_account[accounts.of_accounts] = texts(book.tables["accounts"], "model")
     chosen: dict[str, tuple[MarginModel, Bools]] = {}
     for name, model in models.items():
@@ -89,21 +107,18 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
     return [(model, included) for model, included in chosen.values() if included.any()]
 
 
-@dataclass(frozen=True)
-class _Market:
-    """What every pass of a run shares."""
+def market_contracts(head: Book, file: ModelFile, instant: datetime, filling: Filling) -> ContractSet:
+    """The contracts that a model margins, with the forwards and vols that were filled.
 
-    book: Book
-    accounts: Accounts
-    instant: datetime
-    filling: Filling
-
-
-def _contracts(market: _Market, file: ModelFile) -> ContractSet:
-    """The contracts that a model margins, with the forwards and vols that were filled."""
+    Args:
+      head: the market of a book, checked.
+      file: the model.
+      instant: of valuation, with a zone.
+      filling: what its options lacked.
+    """
     contracts = contract_set(
-        market.book.tables,
-        _as_of_microseconds(market.instant),
+        head.tables,
+        round(instant.timestamp() * 1_000_000),
         kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
@@ -112,16 +127,22 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
         asset_columns=asset_columns(file),
         settles=file.pnl_settles,
     )
-    filled = market.filling.filled
-    return contracts if filled is None else with_filled(contracts, filled)
+    return contracts if filling.filled is None else with_filled(contracts, filling.filled)
 
 
-def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Settings) -> Pass:
-    file, tables = model.file, market.book.tables
-    contracts = _contracts(market, file)
-    legs = leg_book(
-        tables,
-        market.accounts,
+def priced(head: Book, model: MarginModel, contracts: ContractSet, settings: Settings) -> Priced:
+    """A model bound to a market, its contract stage computed."""
+    file = model.file
+    bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
+    naming = Naming.of(file, model.label, contracts, asset_decimals(head)[file.accounting_asset])
+    return Priced(model, contracts, Engine(bound, contracts, settings), naming)
+
+
+def model_legs(book: Book, accounts: Accounts, contracts: ContractSet, file: ModelFile, included: Bools) -> LegBook:
+    """Legs and balances of the accounts that a model margins, with all that it names of them."""
+    return leg_book(
+        book.tables,
+        accounts,
         contracts,
         included=included,
         keep_empty=file.unsettled_without_position,
@@ -131,10 +152,119 @@ def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Se
         settable=file.settable,
         account_settings=account_settings(file),
     )
-    bound = bind(file, contracts.units, contracts.asset_ids, contracts.base_contract >= 0)
-    decimals = asset_decimals(market.book)[file.accounting_asset]
-    naming = Naming.of(file, model.label, contracts, decimals)
-    return Pass(model, contracts, legs, Engine(bound, contracts, settings), naming, market.filling)
+
+
+class Market:
+    """What every part of a book shares: made and checked once, before any account is looked at.
+
+    Whatever is wrong is held back until `finish`, so that all parts get checked; nothing is packed any more by then.
+
+    Args:
+      head: all of the market, and at least a row for every instrument and every model in use (`tables.Parts.head`).
+      model: of accounts whose row names no other.
+      options: as-of, device, precision.
+      clock: for the stages `check`, `fill` and `pack`.
+
+    Attributes:
+      models: every model that accounts may name, by that name; None = the default.
+      priced: those that accounts do name, by label, in the order in which they turned up.
+
+    Raises:
+      InputError: GM101, ids are words in one table and integers in another; GM108, no instant of valuation.
+    """
+
+    def __init__(self, head: Book, model: MarginModel, options: Options, clock: Clock) -> None:
+        self.head, self.options, self._clock = head, options, clock
+        self.priced: dict[str, Priced] = {}
+        self._misfits: list[InputError] = []
+        self._unfilled: InputError | None = None
+        with clock.stage("check"):
+            self.instant = resolve_as_of(head, options.as_of)
+            self.models = _models(head, model)
+            files = [each.file for each in self.models.values()]
+            self._vol_limit = max(file.vol_limit for file in files)
+            tenor = max(file.tenor_limit_years for file in files)
+            self.checks = BookChecks(head, as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            if not self.checks.has_domains:  # accounts cannot even be told apart
+                raise input_error(self.checks.finished())
+        self.filling = self._filled()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong so far."""
+        return bool(self.checks) and not self._misfits and self._unfilled is None
+
+    def _filled(self) -> Filling:
+        nothing = Filling(None, {})
+        if not self.checks:
+            return nothing
+        with self._clock.stage("fill"):
+            try:
+                device = self.options.settings.device
+                return fill_market(self.head, self.instant, device=device, vol_limit=self._vol_limit)
+            except InputError as error:
+                self._unfilled = error
+                return nothing
+
+    def passes(self, book: Book) -> list[Pass]:
+        """A part of the book checked and packed for every model that its accounts name; nothing once it is not sound.
+
+        Args:
+          book: the whole market, and every row of some accounts; or the whole book.
+        """
+        with self._clock.stage("check"):
+            self.checks.part(book)
+            if not self.checks:
+                return []
+            accounts = find_accounts(book.tables)
+            cuts = _cut(book, self.models, accounts)
+            for model, included in cuts:
+                self._check_model(model, book, accounts, included)
+        if not self.is_sound:
+            return []
+        with self._clock.stage("pack"):
+            return [self._pass(book, model, accounts, included) for model, included in cuts]
+
+    def _check_model(self, model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
+        try:
+            if model.label not in self.priced:
+                require_usable(model, self.head)
+            require_margined(model, book, accounts, included)
+        except InputError as error:
+            self._misfits.append(error)
+
+    def _pass(self, book: Book, model: MarginModel, accounts: Accounts, included: Bools) -> Pass:
+        if model.label not in self.priced:
+            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
+            self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
+        known = self.priced[model.label]
+        legs = model_legs(book, accounts, known.contracts, model.file, included)
+        return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling)
+
+    def finish(self) -> None:
+        """Takes the verdict, after the last part.
+
+        Raises:
+          InputError: the book breaks the input contract, has what a model does not margin, or lacks what it needs and
+            what cannot be filled.
+        """
+        with self._clock.stage("check"):
+            failures = self.checks.finished()
+        if not failures.is_empty():
+            raise input_error(failures)
+        if self._misfits:
+            raise _joined(self._misfits)
+        if self._unfilled is not None:
+            raise self._unfilled
+
+
+def _joined(errors: list[InputError]) -> InputError:
+    """One error for what several parts of a book showed, the first rows of each kind."""
+    if len(errors) == 1:
+        return errors[0]
+    failures = pl.concat([error.failures for error in errors]).unique(maintain_order=True)
+    by_kind = failures.sort("file", "row", maintain_order=True).group_by(_KIND, maintain_order=True)
+    return input_error(by_kind.head(_EXAMPLES).select(failures.columns))
 
 
 def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> list[Pass]:
@@ -144,23 +274,7 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
       InputError: the book breaks the input contract, or lacks what a model needs and what cannot be filled; no account
         has been margined.
     """
-    with clock.stage("check"):
-        instant = resolve_as_of(book, options.as_of)
-        models = _models(book, model)
-        vol_limit = max(each.file.vol_limit for each in models.values())
-        require_valid(
-            book,
-            as_of=options.as_of,
-            vol_limit=vol_limit,
-            tenor_limit_years=max(each.file.tenor_limit_years for each in models.values()),
-        )
-        accounts = find_accounts(book.tables)
-        parts = _cut(book, models, accounts)
-        for each, included in parts:
-            require_usable(each, book)
-            require_margined(each, book, accounts, included)
-    with clock.stage("fill"):
-        filling = fill_market(book, instant, device=options.settings.device, vol_limit=vol_limit)
-    with clock.stage("pack"):
-        market = _Market(book, accounts, instant, filling)
-        return [_prepared(market, each, included, options.settings) for each, included in parts]
+    market = Market(book, model, options, clock)
+    passes = market.passes(book)
+    market.finish()
+    return passes

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -84,28 +86,24 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, path, **_writing(table.schema))
     _synced(path)
 
 
-class StagedFolder:
-    """A folder in the making; `with` removes the staging folder if it does not get published.
+def _writing(schema: pa.Schema) -> dict[str, Any]:
+    """Options of Parquet. Numbers of results rarely repeat: a dictionary of them takes time and saves nothing."""
+    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    return {"compression": "zstd", "use_dictionary": words, "write_page_checksum": True}
 
-    Args:
-      out: folder that it is to stand in; made if absent.
-      name: its name there, which must not be taken.
-      mends: whether staging that an interrupted process has left behind is removed first.
-    """
 
-    def __init__(self, out: Path, name: str, *, mends: bool = False) -> None:
-        self.target = out / name
-        self._staging = out / f".staging-{name}"
-        self._mends = mends
+class _Staging:
+    """A folder in the making; `with` makes it and removes it if it has not been renamed by then."""
+
+    def __init__(self, staging: Path) -> None:
+        self._staging = staging
 
     def __enter__(self) -> Self:
         try:
-            if self._mends:
-                shutil.rmtree(self._staging, ignore_errors=True)
             self._staging.mkdir(parents=True)
         except OSError as error:
             message = f"cannot make the folder {str(self._staging)!r}: {error.strerror}"
@@ -132,6 +130,26 @@ class StagedFolder:
         """Writes a JSON file."""
         self.add_text(name, _json(content))
 
+
+class StagedFolder(_Staging):
+    """A folder in the making; `with` removes the staging folder if it does not get published.
+
+    Args:
+      out: folder that it is to stand in; made if absent.
+      name: its name there, which must not be taken.
+      mends: whether staging that an interrupted process has left behind is removed first.
+    """
+
+    def __init__(self, out: Path, name: str, *, mends: bool = False) -> None:
+        super().__init__(out / f".staging-{name}")
+        self.target = out / name
+        self._mends = mends
+
+    def __enter__(self) -> Self:
+        if self._mends:
+            shutil.rmtree(self._staging, ignore_errors=True)
+        return super().__enter__()
+
     def reveal(self) -> Path:
         """Makes the folder visible, whole, by one rename.
 
@@ -144,17 +162,37 @@ class StagedFolder:
         return self.target
 
 
-class RunFolder(StagedFolder):
+class RunFolder(_Staging):
     """A run in the making; `with` removes the staging folder if the run does not get published.
 
     Args:
       out: folder that holds runs; made if absent.
-      run_id: name of the new run, which must not exist.
+
+    Attributes:
+      scratch: folder for what is needed while the run is made; whoever needs it makes it, leaving removes it.
     """
 
-    def __init__(self, out: Path, run_id: str) -> None:
-        super().__init__(out, run_id)
+    def __init__(self, out: Path) -> None:
+        super().__init__(out / f".staging-{os.getpid()}-{secrets.token_hex(4)}")
+        self._out = out
+        self.scratch = self._staging.with_name(f"{self._staging.name}-scratch")
         self._parts: dict[str, int] = {}
+        self._is_new = False
+
+    def __enter__(self) -> Self:
+        self._is_new = not self._out.exists()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            if self._is_new and kind is not None:
+                with suppress(OSError):  # another run is in it by now
+                    self._out.rmdir()
 
     def add_part(self, name: str, table: pa.Table) -> None:
         """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ..."""
@@ -164,8 +202,25 @@ class RunFolder(StagedFolder):
         folder.mkdir(exist_ok=True)
         _write_parquet(folder / f"part-{index:05d}.parquet", table)
 
-    def publish(self, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
+    def add_rows(self, name: str, tables: Iterator[pa.Table]) -> None:
+        """Writes `NAME.parquet` from tables that follow one another; nothing where there are none."""
+        first = next(tables, None)
+        if first is None:
+            return
+        path = self._staging / f"{name}.parquet"
+        with pq.ParquetWriter(path, first.schema, **_writing(first.schema)) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
+        _synced(path)
+
+    def publish(self, run_id: str, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
         """Makes the run visible: manifest last, one rename, then the pointer to the newest run.
+
+        Args:
+          run_id: name of the new run, which must not exist.
+          summary: content of `summary.json`.
+          manifest: content of `manifest.json`.
 
         Returns:
           The run's folder.
@@ -174,13 +229,17 @@ class RunFolder(StagedFolder):
         self.add_json("manifest.json", manifest)
         for name in self._parts:
             _synced(self._staging / name)
-        self.reveal()
-        out = self.target.parent
-        pointer = out / f".{_POINTER}-{os.getpid()}"
-        _write_text(pointer, self.target.name + "\n")
-        pointer.replace(out / _POINTER)
-        _synced(out)
-        return self.target
+        _synced(self._staging)
+        target = self._out / run_id
+        if target.exists():
+            message = f"a run {str(target)!r} is there already; nothing was published"
+            raise ResourceError(message)
+        self._staging.rename(target)
+        pointer = self._out / f".{_POINTER}-{os.getpid()}"
+        _write_text(pointer, f"{run_id}\n")
+        pointer.replace(self._out / _POINTER)
+        _synced(self._out)
+        return target
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,87 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
-from gpumargin.digests import ColumnDigest
-from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
+from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
+from gpumargin.lanes import ahead, lane
 from gpumargin.owners import OwnerTotals
-from gpumargin.prepare import DEFAULT_TABLES, Options, Pass, prepare
+from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass
 from gpumargin.publish import RunFolder
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
 from gpumargin.summary import Progress, identity_of, manifest_of, summary_of
-from gpumargin.tables import Book
+from gpumargin.tables import Book, Parts, WholeBook, open_book
 from gpumargin.totals import AccountTotals
 
-PART_TABLES = ("accounts", "units", "positions")
+Keep = Callable[[str, pa.Table], None]
 
 
-def _part_tables(work: Pass, wanted: tuple[str, ...], progress: Progress) -> Iterator[dict[str, pa.Table]]:
-    """Result tables of one model, part by part, checked and described."""
-    makers = {
-        "accounts": lambda part: accounts_table(work.legs, part, work.naming),
-        "units": lambda part: units_table(work.legs, part, work.naming),
-        "positions": lambda part: positions_table(work.legs, part, work.contracts, work.engine.contract_risk()),
+def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
+    """Result tables of some accounts, described."""
+    makers: dict[str, Callable[[], pa.Table]] = {
+        "accounts": lambda: accounts_table(work.legs, part, work.naming),
+        "units": lambda: units_table(work.legs, part, work.naming),
+        "positions": lambda: positions_table(work.legs, part, work.contracts, work.engine.contract_risk()),
     }
-    results = work.engine.run(work.legs)
+    return {name: described(make(), name, work.money) for name, make in makers.items() if name in wanted}
+
+
+def _packed(source: Parts, market: Market, progress: Progress, scratch: Path) -> Iterator[list[Pass]]:
+    """Every part of a book, read, hashed, checked and packed."""
+    books = source.parts(progress.read, scratch)
     while True:
-        with progress.clock.stage("margin"):
-            part = next(results, None)
-        if part is None:
+        with progress.clock.stage("read"):
+            book = next(books, None)
+        if book is None:
             return
+        yield market.passes(book)
+        del book
+
+
+def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Path, keep: Keep) -> None:
+    """Margins a book part by part; while one is computed, the next is packed and the results before it are kept.
+
+    Args:
+      source: the book.
+      market: made of the book's head.
+      progress: gathers totals and hashes.
+      scratch: folder for rows that wait for their part.
+      keep: takes every result table of every part, in order.
+
+    Raises:
+      InputError: the book breaks the input contract; parts may have been kept before that was seen.
+      InternalError: an identity does not hold.
+    """
+    wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
+
+    def finish(work: Pass, part: EngineResult) -> None:
         with progress.clock.stage("tables"):
             check_part(work.legs, work.contracts, part)
-            made = {name: makers[name](part) for name in PART_TABLES if name in wanted}
-            yield {name: described(table, name, work.money) for name, table in made.items()}
+            tables = _part_tables(work, part, wanted)
+        with progress.clock.stage("totals"):
+            _add(work, part, tables, progress, scratch)
+        with progress.clock.stage("write"):
+            for name, table in tables.items():
+                keep(name, table)
+
+    with closing(ahead(_packed(source, market, progress, scratch))) as packed, lane() as behind:
+        for passes in packed:
+            for work in passes:
+                done, results = 0, work.engine.run(work.legs)
+                while True:
+                    with progress.clock.stage("margin"):
+                        part = next(results, None)
+                    if part is None:
+                        break
+                    behind.do(finish, work, part)
+                    done += len(part.result.accounts.equity)
+                check_rows(done, len(work.legs))
+    market.finish()
 
 
-def parts(passes: list[Pass], wanted: tuple[str, ...], progress: Progress) -> Iterator[dict[str, pa.Table]]:
-    """Result tables of all accounts, part by part, while `progress` gathers totals and hashes."""
-    for work in passes:
-        totals = progress.totals.setdefault(work.money, AccountTotals(work.naming.decimals))
-        before = totals.accounts
-        for tables in _part_tables(work, ("accounts", *wanted), progress):
-            with progress.clock.stage("totals"):
-                _add_owners(work, tables["accounts"], totals.accounts - before, progress)
-                totals.add(tables["accounts"])
-                for name, table in tables.items():
-                    progress.digests.setdefault(name, ColumnDigest()).add(table)
-                    progress.rows[name] = progress.rows.get(name, 0) + table.num_rows
-            yield tables
-        check_rows(totals.accounts - before, len(work.legs))
+def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress, scratch: Path) -> None:
+    """Adds the results of some accounts to totals and hashes."""
+    accounts, legs = tables["accounts"], work.legs
+    progress.totals.setdefault(work.money, AccountTotals(work.naming.decimals)).add(accounts)
+    if legs.owner is not None and legs.owner_ids is not None:
+        owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
+        known = progress.owners.setdefault(work.money, OwnerTotals(work.naming.decimals, scratch))
+        known.add(accounts, owner, legs.owner_ids)
+    for name, table in tables.items():
+        progress.add(name, work.model.label, table)
 
 
-def _add_owners(work: Pass, accounts: pa.Table, first: int, progress: Progress) -> None:
-    """Adds a part's accounts, the first of which is `first` of its model's, to the sums of their owners."""
-    legs = work.legs
-    if legs.owner is None or legs.owner_ids is None:
-        return
-    known = progress.owners.setdefault(work.money, OwnerTotals(legs.owner_ids, work.naming.decimals))
-    known.add(accounts, legs.owner[first : first + accounts.num_rows])
+def owner_tables(progress: Progress) -> Iterator[pa.Table]:
+    """Sums by owner, if the book names owners: rows for each owner and accounting asset, asset by asset."""
+    for money, totals in progress.owners.items():
+        for table in totals.tables(money):
+            yield described(table, "owners", money).replace_schema_metadata()
 
 
-def owner_tables(progress: Progress) -> dict[str, pa.Table]:
-    """Sums by owner, if the book names owners; a row for each owner and accounting asset."""
-    made = [described(totals.table(money), "owners", money) for money, totals in progress.owners.items()]
-    return {"owners": pa.concat_tables([table.replace_schema_metadata() for table in made])} if made else {}
-
-
-def whole_tables(passes: list[Pass]) -> dict[str, pa.Table]:
+def whole_tables(market: Market) -> dict[str, pa.Table]:
     """The small tables: instruments and scenarios, of every model."""
-    several = len(passes) > 1
+    several = len(market.priced) > 1
     tables: dict[str, pa.Table] = {}
-    for work in passes:
+    for work in market.priced.values():
         suffix = f"-{work.model.label}" if several else ""
         instruments = instruments_table(work.contracts, work.engine.contract_risk())
         tables[f"instruments{suffix}"] = described(instruments, "instruments", work.money)
@@ -122,28 +156,30 @@ def margin(
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
     options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables))
-    progress = Progress()
-    passes = prepare(book, chosen, options, progress.clock)
+    source, progress = WholeBook(book), Progress()
+    market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
-    for made in parts(passes, options.tables, progress):
-        for name, table in made.items():
-            collected.setdefault(name, []).append(table)
+    with TemporaryDirectory(prefix="gpumargin-") as scratch:
+        keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
+        margin_parts(source, market, progress, Path(scratch), keep)
+        for table in owner_tables(progress):
+            keep("owners", table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables={**joined, **whole_tables(passes), **owner_tables(progress)},
-        summary=summary_of(book, passes, options, progress),
-        manifest=manifest_of(identity_of(book, passes, options), progress),
+        tables=joined | whole_tables(market),
+        summary=summary_of(source, market, progress),
+        manifest=manifest_of(identity_of(source, market, progress), progress),
         book=book,
     )
 
 
 def margin_to_folder(
-    book: Book, model: MarginModel, out: Path, options: Options, *, clock: Clock | None = None
+    book: Book | Parts, model: MarginModel, out: Path, options: Options, *, clock: Clock | None = None
 ) -> Path:
-    """Margin of a whole book, written part by part; memory does not grow with the results.
+    """Margin of a whole book, written part by part; memory grows neither with the results nor with the parts.
 
     Args:
-      book: from `read_book`.
+      book: from `read_book` or `open_book`.
       model: for accounts whose row names no other.
       out: folder of runs.
       options: as-of, device, tables, where the book came from.
@@ -155,15 +191,35 @@ def margin_to_folder(
     Raises:
       InputError, ResourceError: nothing was published.
     """
+    source: Parts = WholeBook(book) if isinstance(book, Book) else book
     progress = Progress(clock or Clock())
-    passes = prepare(book, model, options, progress.clock)
-    with progress.clock.stage("hash"):
-        identity = identity_of(book, passes, options)
-    with RunFolder(out, new_run_id(identity)) as folder:
-        for tables in parts(passes, options.tables, progress):
-            with progress.clock.stage("write"):
-                for name, table in tables.items():
-                    folder.add_part(name, table)
-        for name, table in (whole_tables(passes) | owner_tables(progress)).items():
+    market = Market(source.head, model, options, progress.clock)
+    with RunFolder(out) as folder:
+        margin_parts(source, market, progress, folder.scratch, folder.add_part)
+        for name, table in whole_tables(market).items():
             folder.add_table(name, table)
-        return folder.publish(summary_of(book, passes, options, progress), manifest_of(identity, progress))
+        folder.add_rows("owners", owner_tables(progress))
+        identity = identity_of(source, market, progress)
+        summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
+        return folder.publish(new_run_id(identity), summary, manifest)
+
+
+def margin_folder(path: Path, model: MarginModel, out: Path, options: Options) -> Path:
+    """Margin of a book in a folder, read part by part where it is large beside the memory budget.
+
+    Args:
+      path: folder of the book.
+      model: as in `margin_to_folder`.
+      out: likewise.
+      options: likewise.
+
+    Returns:
+      The folder of the published run.
+
+    Raises:
+      InputError, ResourceError: nothing was published.
+    """
+    clock = Clock()
+    with clock.stage("read"):
+        source = open_book(path, memory=options.settings.memory_budget)
+    return margin_to_folder(source, model, out, options, clock=clock)

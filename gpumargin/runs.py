@@ -87,13 +87,13 @@ class Run:
 
     def write(self, out: str | Path) -> Path:
         """Publishes the run as a folder under `out` and returns it."""
-        with RunFolder(Path(out), new_run_id(self.manifest)) as folder:
+        with RunFolder(Path(out)) as folder:
             for name, table in self.tables.items():
                 if name in _IN_PARTS:
                     folder.add_part(name, table)
                 else:
                     folder.add_table(name, table)
-            return folder.publish(self.summary, self.manifest)
+            return folder.publish(new_run_id(self.manifest), self.summary, self.manifest)
 
 
 def open_run(path: str | Path) -> Path:

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.checks import resolve_as_of
 from gpumargin.clock import Clock
-from gpumargin.digests import ColumnDigest
+from gpumargin.digests import ColumnDigest, combined_digest
+from gpumargin.engine import Engine
 from gpumargin.grades import estimated_numbers
-from gpumargin.identity import input_digests, versions
+from gpumargin.identity import versions
 from gpumargin.owners import OwnerTotals
-from gpumargin.prepare import Options, Pass
-from gpumargin.tables import Book
-from gpumargin.totals import AccountTotals, balance_totals
+from gpumargin.prepare import Market
+from gpumargin.tables import Book, Parts
+from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
 
 
 @dataclass
 class Progress:
-    """What a run has gathered so far."""
+    """What a run has gathered so far.
+
+    Attributes:
+      inputs: hash of every table of the book.
+      results: hash of every result table by table and model, so that models may take turns.
+      accounts: margin accounts by model.
+    """
 
     clock: Clock = field(default_factory=Clock)
+    inputs: dict[str, ColumnDigest] = field(default_factory=dict)
     totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
     owners: dict[str, OwnerTotals] = field(default_factory=dict)  # by accounting asset
-    digests: dict[str, ColumnDigest] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    results: dict[tuple[str, str], ColumnDigest] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
+    accounts: Counter[str] = field(default_factory=Counter)
+
+    def read(self, name: str, table: pa.Table) -> None:
+        """Takes the next rows of a table of the book."""
+        with self.clock.stage("hash"):
+            self.inputs.setdefault(name, ColumnDigest()).add(table)
+
+    def add(self, name: str, model: str, table: pa.Table) -> None:
+        """Takes the next rows of a result table of one model."""
+        self.results.setdefault((name, model), ColumnDigest()).add(table)
+        self.rows[name] += table.num_rows
+        if name == "accounts":
+            self.accounts[model] += table.num_rows
 
 
 def _mark_times(book: Book) -> dict[str, str | None]:
@@ -39,45 +61,64 @@ def _mark_times(book: Book) -> dict[str, str | None]:
     return {name: ends[end].isoformat() if ends[end] else None for name, end in (("oldest", "min"), ("newest", "max"))}  # type: ignore[union-attr]
 
 
-def summary_of(book: Book, passes: list[Pass], options: Options, progress: Progress) -> dict[str, Any]:
+def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, Any]:
     """The figures of a run: `summary.json`."""
     return {
-        "as_of": resolve_as_of(book, options.as_of).isoformat(),
-        "marks": _mark_times(book),
+        "as_of": market.instant.isoformat(),
+        "marks": _mark_times(market.head),
         "models": {
-            work.model.label: {
-                "accounts": len(work.legs),
+            label: {
+                "accounts": progress.accounts[label],
                 "accounting_asset": work.money,
                 "source": work.model.file.source,
                 "estimated": estimated_numbers(work.model),
                 "overrides": dict(work.model.overrides),
             }
-            for work in passes
+            for label, work in market.priced.items()
         },
         "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
-        "balances": balance_totals(book),
-        "rows": {"read": {n: t.num_rows for n, t in book.tables.items()}, "quarantined": 0, "written": progress.rows},
-        "filled": passes[0].filling.summary,
-        "device": [str(device) for device in passes[0].engine.devices],
-        "dtype": options.settings.dtype,
-        "seconds": {name: round(value, 4) for name, value in progress.clock.seconds.items()},
+        "balances": balance_totals(market.checks.sums.by_asset, asset_decimals(market.head)),
+        "rows": {"read": _rows(source), "quarantined": 0, "written": dict(progress.rows)},
+        "filled": market.filling.summary,
+        "device": [str(device) for device in _engine(market).devices],
+        "dtype": market.options.settings.dtype,
+        "seconds": _seconds(progress.clock),
     }
 
 
-def identity_of(book: Book, passes: list[Pass], options: Options) -> dict[str, Any]:
-    """What decides the numbers of a run: inputs, models, versions, precision. Hashes the whole book."""
+def _seconds(clock: Clock) -> dict[str, float]:
+    return {name: round(seconds, 4) for name, seconds in (clock.seconds | {"total": clock.total()}).items()}
+
+
+def _engine(market: Market) -> Engine:
+    return next(iter(market.priced.values())).engine
+
+
+def _rows(source: Parts) -> dict[str, int]:
+    return {name: sum(files.values()) for name, files in source.files.items()}
+
+
+def identity_of(source: Parts, market: Market, progress: Progress) -> dict[str, Any]:
+    """What decides the numbers of a run: inputs, models, versions, precision; known once every part was read."""
+    models = [work.model for work in market.priced.values()]
     return {
-        "book": options.book_path,
-        "as_of": resolve_as_of(book, options.as_of).isoformat(),
-        "models": {work.model.label: dict(work.model.raw) for work in passes},
-        "overrides": {work.model.label: dict(work.model.overrides) for work in passes if work.model.overrides},
-        "dtype": options.settings.dtype,
-        "platform": passes[0].engine.devices[0].platform,
+        "book": market.options.book_path,
+        "as_of": market.instant.isoformat(),
+        "models": {model.label: dict(model.raw) for model in models},
+        "overrides": {model.label: dict(model.overrides) for model in models if model.overrides},
+        "dtype": market.options.settings.dtype,
+        "platform": _engine(market).devices[0].platform,
         "versions": versions(),
-        "inputs": input_digests(book),
+        "inputs": {
+            name: {"rows": sum(files.values()), "files": dict(files), "sha256": progress.inputs[name].hexdigest()}
+            for name, files in sorted(source.files.items())
+        },
     }
 
 
 def manifest_of(identity: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The identity of a run and the hashes of its result: `manifest.json`."""
-    return identity | {"results": {name: digest.hexdigest() for name, digest in sorted(progress.digests.items())}}
+    found: dict[str, dict[str, str]] = {}
+    for (name, model), digest in sorted(progress.results.items()):
+        found.setdefault(name, {})[model] = digest.hexdigest()
+    return identity | {"results": {name: combined_digest(of_model) for name, of_model in found.items()}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -12,17 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import encoded, flat, floats, texts
+from gpumargin.pack.columns import flat, floats, texts
+from gpumargin.sums import exact_sum
 from gpumargin.tables import Book
 
 _DIGITS = 100  # more than any total has: decimal arithmetic must not round it
-_LOW = np.int64(0xFFFFFFFF)
 _MINOR = ("equity_minor", "initial_margin_minor", "maintenance_margin_minor")
-
-
-def exact_sum(values: np.ndarray) -> int:
-    """Sum of int64 values as a Python integer, whatever its size (numpy would wrap around)."""
-    return int((values >> 32).sum()) * (1 << 32) + int((values & _LOW).sum())
 
 
 def decimal_text(minor: int, decimals: int) -> str:
@@ -60,22 +56,6 @@ class AccountTotals:
         }
 
 
-def _exact_floats(values: np.ndarray) -> Fraction:
-    """Sum of finite float64 values without rounding: whole mantissas, added up exponent by exponent."""
-    mantissas, exponents = np.frexp(values)
-    whole = (mantissas * 2.0**53).astype(np.int64)
-    sums = {int(e): exact_sum(whole[exponents == e]) for e in np.unique(exponents)}
-    return sum((Fraction(total) * Fraction(2) ** (e - 53) for e, total in sums.items()), Fraction())
-
-
-def _exact(array: pa.Array) -> Fraction:
-    if pa.types.is_floating(array.type):
-        return _exact_floats(np.asarray(array.drop_null().cast(pa.float64())))
-    wide = array.cast(pa.decimal256(76, array.type.scale if pa.types.is_decimal(array.type) else 0))
-    total = pc.sum(wide).as_py()
-    return Fraction(total or 0)
-
-
 def asset_decimals(book: Book) -> defaultdict[str, int]:
     """Decimals of an asset's minor unit: as the assets table says, else 2 for USD and 8 for all others."""
     found: defaultdict[str, int] = defaultdict(lambda: 8, USD=2)
@@ -86,15 +66,10 @@ def asset_decimals(book: Book) -> defaultdict[str, int]:
     return found
 
 
-def balance_totals(book: Book) -> dict[str, str]:
+def balance_totals(sums: Mapping[str | int, Fraction], decimals: Mapping[str, int]) -> dict[str, str]:
     """Exact sum of the balances of every asset, rounded once to the asset's decimals, as decimal strings."""
-    balances, decimals = book.tables["balances"], asset_decimals(book)
-    codes, assets = encoded(balances["asset"])
-    amounts = flat(balances["amount"])
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(assets) + 1))
     totals: dict[str, str] = {}
-    for index, asset in enumerate(map(str, assets.to_pylist())):
-        rows = pa.array(order[bounds[index] : bounds[index + 1]])
-        totals[asset] = decimal_text(round(_exact(amounts.take(rows)) * 10 ** decimals[asset]), decimals[asset])
+    for asset, total in sums.items():
+        digits = decimals[str(asset)]
+        totals[str(asset)] = decimal_text(round(total * 10**digits), digits)
     return dict(sorted(totals.items()))

@@ -13,18 +13,20 @@ from gpumargin.checks.findings import Finding, shown
 from gpumargin.schema import MAX_ID_LENGTH, TABLES, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from gpumargin.checks.facts import Facts
 
 HIDDEN_CHARACTERS = r"[\p{Cc}\x{061C}\x{200B}-\x{200F}\x{2028}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]"
 """Controls, zero-width and text-direction characters: two ids that look alike may differ in them alone."""
 
+_FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 
-def cell_findings(facts: Facts) -> Iterator[Finding]:
+
+def cell_findings(facts: Facts, tables: Iterable[str]) -> Iterator[Finding]:
     """Nulls, numbers that are not finite or out of range, unknown words and unsafe ids, column by column."""
-    for name, table in facts.book.tables.items():
-        for column in table.column_names:
+    for name in tables:
+        for column in facts.book.tables[name].column_names:
             spec = TABLES[name].by_name[column]
             found = (rule(facts, name, spec) for rule in _RULES)
             yield from (finding for finding in found if finding is not None and len(finding.rows))
@@ -90,7 +92,7 @@ def _unsafe_id(facts: Facts, table: str, column: Column) -> Finding | None:
         return None
     coded = facts.coded(table, column.name)
     length = pc.utf8_length(coded.words).to_numpy(zero_copy_only=False)
-    is_hidden = pc.match_substring_regex(coded.words, HIDDEN_CHARACTERS).to_numpy(zero_copy_only=False)
+    is_hidden = _is_hidden(coded.words)
     rows = coded.rows_with((length == 0) | (length > MAX_ID_LENGTH) | is_hidden)
     return Finding(
         code="GM118",
@@ -100,6 +102,16 @@ def _unsafe_id(facts: Facts, table: str, column: Column) -> Finding | None:
         message=_unsafe_message(facts, table, column, rows),
         remedy="give a plain id; the same everywhere it is used",
     )
+
+
+def _is_hidden(words: pa.StringArray) -> np.ndarray:
+    """`[n]` bool: words with a hidden character; where all bytes are printable ASCII, as in most books, none is."""
+    data = words.buffers()[2]
+    characters = np.frombuffer(data if data is not None else b"", np.uint8)
+    if len(characters) == 0 or (characters.min() >= _FIRST_PRINTABLE and characters.max() <= _LAST_PRINTABLE):
+        return np.zeros(len(words), bool)
+    found: np.ndarray = pc.match_substring_regex(words, HIDDEN_CHARACTERS).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _unsafe_message(facts: Facts, table: str, column: Column, rows: np.ndarray) -> Callable[[int], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,20 +46,72 @@ def shown(value: object) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+@dataclass
+class Group:
+    """What findings of one rule come to: how many rows, and the first of them as failures."""
+
+    total: int
+    examples: list[Failure]
+
+
+@dataclass
+class Gathered:
+    """Findings on a book that arrives in parts, the same as if it had come whole.
+
+    Attributes:
+      max_examples: failures kept of each code, table and column (None = all of them).
+    """
+
+    max_examples: int | None
+    _groups: dict[tuple[object, ...], Group] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything was found."""
+        return bool(self._groups)
+
+    def add(self, book: Book, findings: Iterable[Finding], *, rank: int) -> None:
+        """Takes what rules of one rank found in a part; ranks are reported in ascending order."""
+        for finding in findings:
+            rows = len(finding.rows) if self.max_examples is None else self.max_examples
+            key = (rank, finding.table, finding.column, finding.code, finding.remedy)
+            group = self._groups.setdefault(key, Group(0, []))
+            group.total += len(finding.rows)
+            group.examples = _first([*group.examples, *_examples(book, finding, limit=rows)], rows)
+
+    def failures(self) -> list[Failure]:
+        """Failure rows of everything found, the first of several with their number in its message."""
+        shown: Counter[tuple[str, str, str]] = Counter()
+        failures: list[Failure] = []
+        for _, group in sorted(self._groups.items(), key=lambda item: item[0][0]):  # type: ignore[arg-type, return-value]
+            first = group.examples[0]
+            key = (first.code, first.table, first.column)
+            left = len(group.examples) if self.max_examples is None else self.max_examples - shown[key]
+            rows = _counted(group)[:left]
+            shown[key] += len(rows)
+            failures += rows
+        return failures
+
+
+def _first(failures: list[Failure], limit: int) -> list[Failure]:
+    """The first failures by file and row; files of a table are read in the order of their names."""
+    return sorted(failures, key=lambda failure: (failure.file, -1 if failure.row is None else failure.row))[:limit]
+
+
+def _counted(group: Group) -> list[Failure]:
+    first, *rest = group.examples
+    if group.total > 1:
+        first = replace(first, message=f"{first.message} ({group.total:,} rows in all)")
+    return [first, *rest]
+
+
 def failures_of(book: Book, findings: Iterable[Finding], *, max_examples: int | None) -> list[Failure]:
     """Failure rows of all findings, at most `max_examples` of each code, table and column (None = all of them)."""
-    shown: Counter[tuple[str, str, str]] = Counter()
-    failures: list[Failure] = []
-    for finding in findings:
-        key = (finding.code, finding.table, finding.column)
-        left = len(finding.rows) if max_examples is None else max_examples - shown[key]
-        rows = _failures(book, finding, limit=left)
-        shown[key] += len(rows)
-        failures += rows
-    return failures
+    gathered = Gathered(max_examples)
+    gathered.add(book, findings, rank=0)
+    return gathered.failures()
 
 
-def _failures(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+def _examples(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
     if not len(finding.rows):
         return [_failure(finding, file="", row=None, value="", message=str(finding.message))]
     return [_located(book, finding, position) for position in range(min(limit, len(finding.rows)))]
@@ -70,9 +122,7 @@ def _located(book: Book, finding: Finding, position: int) -> Failure:
     file, row_in_file = book.locate(finding.table, row)
     value = _cell(book, finding.table, finding.column, row=row)
     text = finding.message.format(value=value) if isinstance(finding.message, str) else finding.message(position)
-    total = len(finding.rows)
-    counted = f"{text} ({total:,} rows in all)" if position == 0 and total > 1 else text
-    return _failure(finding, file=file, row=row_in_file, value=value, message=counted)
+    return _failure(finding, file=file, row=row_in_file, value=value, message=text)
 
 
 def _cell(book: Book, table: str, column: str, *, row: int) -> str:

@@ -10,16 +10,16 @@ from gpumargin.checks.findings import Finding, shown
 from gpumargin.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from gpumargin.checks.facts import Facts
 
 _INT64_KEYS = 2**62
 
 
-def key_findings(facts: Facts) -> Iterator[Finding]:
+def key_findings(facts: Facts, tables: Iterable[str]) -> Iterator[Finding]:
     """One finding per table with repeated keys; every row after the first of its key is listed."""
-    for name in facts.book.tables:
+    for name in tables:
         spec = TABLES[name]
         numbers, is_complete = _key_numbers(facts, spec)
         rows, first = repeated_rows(numbers, is_complete)

@@ -53,7 +53,6 @@ def market_findings(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Every rule on contracts, marks, forwards and prices that needs more than one cell."""
     if facts.book.num_rows("instruments"):
         yield from _broken(contract_frame(facts, limits), (*_form_rules(limits), *_coverage_rules(), *_value_rules()))
-        yield from _zero_entries(facts)
     for table, rules in (("marks", _mark_rules), ("forwards", _forward_rules), ("prices", _price_rules)):
         yield from _broken(_whole(facts, table), rules(limits))
 
@@ -244,12 +243,15 @@ def _known_assets(facts: Facts) -> pl.Series:
     return pl.Series([*words, USD] if kind == pl.String else words, dtype=kind)
 
 
-def _zero_entries(facts: Facts) -> Iterator[Finding]:
+def zero_entries(facts: Facts) -> Iterator[Finding]:
+    """Positions in inverse contracts with an entry price of 0 (GM109)."""
     entry = facts.column("positions", "entry_price")
+    if entry is None or not facts.book.num_rows("instruments"):
+        return
     contracts = facts.book.frame("instruments")
     linear = pl.col("kind").is_in(["future", "perpetual"])
     inverse = contracts.filter(pl.col("inverse") & linear).get_column("instrument_id")
-    if entry is None or inverse.is_empty():
+    if inverse.is_empty():
         return
     coded = facts.coded("positions", "instrument_id")
     is_inverse = pc.is_in(coded.words, value_set=inverse.to_arrow().cast(coded.words.type))

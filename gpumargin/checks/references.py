@@ -14,7 +14,7 @@ from gpumargin.checks.findings import NO_ROW, Finding
 from gpumargin.schema import USD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from gpumargin.checks.facts import Coded, Facts
 
@@ -80,12 +80,11 @@ def domain_findings(facts: Facts) -> Iterator[Finding]:
                 yield Finding(code="GM101", table=table, column=column, rows=NO_ROW, message=message, remedy=remedy)
 
 
-def reference_findings(facts: Facts) -> Iterator[Finding]:
-    """Unknown instruments and assets (GM105), unknown margin accounts and a book without any (GM106)."""
+def reference_findings(facts: Facts, tables: Collection[str]) -> Iterator[Finding]:
+    """Unknown instruments and assets in these tables (GM105)."""
     for reference in REFERENCES:
-        if facts.book.num_rows(reference.table):
+        if reference.table in tables and facts.book.num_rows(reference.table):
             yield from _unknown(facts, reference)
-    yield from _unknown_accounts(facts)
 
 
 def _unknown(facts: Facts, reference: Reference) -> Iterator[Finding]:
@@ -107,14 +106,22 @@ def _is_in(words: pa.Array, defined: pa.Array) -> np.ndarray:
     return np.array(pc.is_in(words, value_set=defined).to_numpy(zero_copy_only=False))
 
 
-def _unknown_accounts(facts: Facts) -> Iterator[Finding]:
-    if not any(name in facts.book.tables for name in _HOLDINGS):
-        return  # a market alone
-    if not any(map(facts.book.num_rows, _HOLDINGS)):
+def has_accounts(facts: Facts) -> bool:
+    """Whether anybody holds anything."""
+    return any(map(facts.book.num_rows, _HOLDINGS))
+
+
+def empty_findings(facts: Facts) -> Iterator[Finding]:
+    """A book without any margin account (GM106)."""
+    is_market = not any(name in facts.book.tables for name in _HOLDINGS)
+    if not is_market and not has_accounts(facts):
         message = "the book is empty: neither a position nor a balance"
         remedy = "add the accounts' positions or balances"
         yield Finding(code="GM106", table="balances", column="account_id", rows=NO_ROW, message=message, remedy=remedy)
-        return
+
+
+def account_findings(facts: Facts) -> Iterator[Finding]:
+    """Rows about margin accounts that a book with holdings does not have (GM106)."""
     for table in filter(facts.book.num_rows, _ABOUT_ACCOUNTS):
         rows = np.flatnonzero(~_has_holdings(facts, table))
         if len(rows):
@@ -126,6 +133,8 @@ def _unknown_accounts(facts: Facts) -> Iterator[Finding]:
 def _has_holdings(facts: Facts, table: str) -> np.ndarray:
     """`[n]` bool: whether each row's (account_id, pool) stands in positions, balances or accounts."""
     holders = [name for name in _DEFINING if facts.book.num_rows(name)]
+    if not holders:
+        return np.zeros(facts.book.num_rows(table), bool)
     known = {column: _words(facts, holders, column) for column in ("account_id", "pool")}
     held = np.concatenate([_account_numbers(facts, name, known) for name in holders])
     numbers = _account_numbers(facts, table, known)

@@ -94,17 +94,12 @@ def demo(*, out: OutOption = DEFAULT_RUNS) -> None:
 
 def _margin(book: Path, model: MarginModel, out: Path, options: Options) -> Path:
     """Reads a book and publishes its run; a spinner says so where somebody watches."""
-    from gpumargin.clock import Clock
-    from gpumargin.run import margin_to_folder
-    from gpumargin.tables import read_book
+    from gpumargin.run import margin_folder
 
     screen = console(is_error=True)
     doing = f"{model.label}: margin of {book.name}"
-    clock = Clock()
     with screen.status(clean(doing)) if screen.is_terminal else nullcontext():
-        with clock.stage("read"):
-            tables = read_book(book)
-        return margin_to_folder(tables, model, out, options, clock=clock)
+        return margin_folder(book, model, out, options)
 
 
 def report_run(folder: Path, form: Format) -> None:

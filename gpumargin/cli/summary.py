@@ -179,5 +179,6 @@ def _parity(worst: Mapping[str, Any]) -> str:
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:
-    stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
-    return f"{sum(seconds.values()):.2f}: {stages}"
+    """The whole, then the stages, which overlap."""
+    stages = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "total")
+    return f"{seconds['total']:.2f}; at work {stages}"

@@ -30,20 +30,36 @@ class Accounts:
         return len(self.account_ids)
 
 
-def _distinct(keys: Ints) -> Ints:
-    """Distinct keys in ascending order; runs are compressed first, which on sorted input leaves nothing to sort."""
-    heads = keys[_begins(keys)]
-    if not bool(np.all(heads[1:] > heads[:-1])):
-        heads = np.sort(heads)
-        heads = heads[_begins(heads)]
-    return heads
-
-
 def _begins(keys: Ints) -> Bools:
     """True where a run of equal keys begins."""
     begins = np.ones(len(keys), bool)
     begins[1:] = keys[1:] != keys[:-1]
     return begins
+
+
+def _distinct(keys: Ints) -> Ints:
+    """Distinct keys in ascending order."""
+    if not bool(np.all(keys[1:] > keys[:-1])):
+        keys = np.sort(keys)
+        keys = keys[_begins(keys)]
+    return keys
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Keys as runs of equal ones: on rows in order of accounts one for each account, and searches are for these."""
+
+    heads: Ints
+    of_row: Ints
+
+    @staticmethod
+    def of(keys: Ints) -> _Runs:
+        begins = _begins(keys)
+        return _Runs(keys[begins], np.cumsum(begins) - 1)
+
+    def places(self, known: Ints) -> Ints:
+        """Place of every key among the known ones."""
+        return np.searchsorted(known, self.heads)[self.of_row]
 
 
 def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
@@ -58,12 +74,10 @@ def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
     present = [tables[name] for name in _HAS_POOLS if name in tables]
     ids, id_codes = common_codes([table["account_id"] for table in present])
     pools, pool_codes = common_codes([table["pool"] for table in present])
-    keys = [i * len(pools) + p for i, p in zip(id_codes, pool_codes, strict=True)]
-    known = _distinct(np.concatenate([_distinct(key) for key in keys]))
-    rows = {
-        name: np.searchsorted(known, key)
-        for name, key in zip((n for n in _HAS_POOLS if n in tables), keys, strict=True)
-    }
+    runs = [_Runs.of(i * len(pools) + p) for i, p in zip(id_codes, pool_codes, strict=True)]
+    known = _distinct(np.concatenate([_distinct(each.heads) for each in runs]))
+    named = zip((name for name in _HAS_POOLS if name in tables), runs, strict=True)
+    rows = {name: each.places(known) for name, each in named}
     return Accounts(
         account_ids=ids.take(pa.array(known // max(len(pools), 1))),
         pools=pools.take(pa.array(known % max(len(pools), 1))),

@@ -89,6 +89,12 @@ def common_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[pa.Array, list[np.
       The distinct values in ascending order, and one `[rows]` array of int64 codes per column.
     """
     parts = [encoded(column) for column in columns]
-    merged = pa.chunked_array([values for _, values in parts]).unique()
-    ordered = flat(merged.take(pc.sort_indices(merged)))
-    return ordered, [positions_in(values, ordered)[codes].astype(np.int64) for codes, values in parts]
+    merged = pa.chunked_array([values for _, values in parts])
+    distinct = flat(merged.dictionary_encode())
+    order = np.asarray(pc.sort_indices(distinct.dictionary))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    of_word = rank[np.asarray(distinct.indices)]
+    starts = np.cumsum([0, *(len(values) for _, values in parts)])
+    codes = [of_word[start : start + len(v)][c] for start, (c, v) in zip(starts[:-1], parts, strict=True)]
+    return distinct.dictionary.take(pa.array(order)), codes

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from gpumargin.digests import table_digest
 from gpumargin.report.data import RunData
-from gpumargin.totals import decimal_text, exact_sum
+from gpumargin.sums import exact_sum
+from gpumargin.totals import decimal_text
 
 _TOTALS = ("equity", "negative_equity", "initial_margin", "maintenance_margin")
 

@@ -16,10 +16,12 @@ from gpumargin.modelfile import DEFAULT, ModelFile
 from gpumargin.pack.columns import Bools, Floats
 from gpumargin.runs import run_table
 from gpumargin.solvency.sources import Sources
-from gpumargin.tables import Book
+from gpumargin.sums import BalanceSums
 from gpumargin.totals import asset_decimals, balance_totals, decimal_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gpumargin_kernels.expression import Expression
 
 _AGREEMENT = 1e-9
@@ -27,18 +29,20 @@ _AGREEMENT = 1e-9
 
 def exact_totals(sources: Sources) -> dict[str, dict[str, str]]:
     """Sum of positive and of negative balances by asset, both positive, decimal strings with every digit."""
-    tables, decimals = sources.book.tables, asset_decimals(sources.book)
-    balances = tables["balances"]
+    decimals, balances = asset_decimals(sources.book), sources.book.tables["balances"]
     is_debt = pc.less(balances["amount"].cast(pa.float64()), 0)
-    held, owed = (
-        balance_totals(Book({**tables, "balances": balances.filter(chosen)}))
-        for chosen in (pc.invert(is_debt), is_debt)
-    )
+    held, owed = (_totals(balances.filter(chosen), decimals) for chosen in (pc.invert(is_debt), is_debt))
     nothing = {asset: decimal_text(0, decimals[asset]) for asset in sorted(held.keys() | owed.keys())}
     return {
         asset: {"equity": held.get(asset, zero), "debt": owed.get(asset, zero).removeprefix("-")}
         for asset, zero in nothing.items()
     }
+
+
+def _totals(balances: pa.Table, decimals: Mapping[str, int]) -> dict[str, str]:
+    sums = BalanceSums()
+    sums.add(balances)
+    return balance_totals(sums.by_asset, decimals)
 
 
 class Shares(NamedTuple):

@@ -14,7 +14,7 @@ from gpumargin.pack.columns import Ints
 from gpumargin.solvency.default_fund import two_largest
 from gpumargin.solvency.sources import Sources
 from gpumargin.solvency.stress import Stressed
-from gpumargin.totals import exact_sum
+from gpumargin.sums import exact_sum
 
 _LISTED = 1000
 _MOST = 2**63 - 1

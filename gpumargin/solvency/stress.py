@@ -18,7 +18,7 @@ import pyarrow as pa
 from gpumargin.pack.columns import Floats, Ints, encoded, floats, positions_in
 from gpumargin.results import minor_units
 from gpumargin.solvency.sources import Sources
-from gpumargin.totals import exact_sum
+from gpumargin.sums import exact_sum
 
 APPROXIMATIONS = (
     "scenario P&L of an account: plain sum of quantity times scenario_pnl over its legs, all units in the scenario of "

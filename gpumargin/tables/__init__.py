@@ -2,5 +2,18 @@
 
 from gpumargin.tables.book import Book, ExtraColumns, Source, read_book, read_market
 from gpumargin.tables.parts import TableLike
+from gpumargin.tables.stream import CUT_TABLES, BookFiles, Parts, WholeBook, open_book
 
-__all__ = ["Book", "ExtraColumns", "Source", "TableLike", "read_book", "read_market"]
+__all__ = [
+    "CUT_TABLES",
+    "Book",
+    "BookFiles",
+    "ExtraColumns",
+    "Parts",
+    "Source",
+    "TableLike",
+    "WholeBook",
+    "open_book",
+    "read_book",
+    "read_market",
+]

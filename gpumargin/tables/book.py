@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.types as pat
@@ -44,10 +45,23 @@ _FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.ar
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run of consecutive rows of a table: the file they came from, relative to the book's folder, and how many."""
+    """Consecutive rows of a table that came from one file.
+
+    Attributes:
+      file: relative to the book's folder.
+      rows: how many rows.
+      first: number in the file of the first one; the others follow it, unless `index` says otherwise.
+      index: `[rows]` number in the file of every row, where they do not stand there one after the other.
+    """
 
     file: str
     rows: int
+    first: int = 0
+    index: np.ndarray | None = None
+
+    def row_in_file(self, row: int) -> int:
+        """Number in the file of one of these rows."""
+        return self.first + row if self.index is None else int(self.index[row])
 
 
 @dataclass(frozen=True, init=False)
@@ -88,7 +102,7 @@ class Book:
         """File of a table's row and the row's number in that file, both counted from 0."""
         for source in self.sources[table]:
             if row < source.rows:
-                return source.file, row
+                return source.file, source.row_in_file(row)
             row -= source.rows
         message = f"table {table!r} has {self.num_rows(table)} rows"
         raise IndexError(message)
@@ -123,7 +137,7 @@ def read_book(
       InputError: missing tables, unreadable files, unknown, missing or wrongly typed columns; all of them at once.
     """
     failures: list[Failure] = []
-    return _read(_forms(path, tables, failures), extra_columns, failures)
+    return read_forms(table_forms(path, tables, failures), extra_columns, failures)
 
 
 def read_market(path: str | Path) -> Book:
@@ -137,34 +151,46 @@ def read_market(path: str | Path) -> Book:
     """
     failures: list[Failure] = []
     market = {table.name for table in MARKET_TABLES}
-    forms = {name: parts for name, parts in _forms(path, {}, failures).items() if name in market}
-    return _read(forms, "error", failures, wanted=market)
+    forms = {name: parts for name, parts in table_forms(path, {}, failures).items() if name in market}
+    return read_forms(forms, "error", failures, wanted=market)
 
 
-def _read(
+def read_forms(
     forms: Mapping[str, list[Part]],
     extra_columns: ExtraColumns,
     failures: list[Failure],
     *,
     wanted: Collection[str] = TABLES.keys(),
+    kept: Collection[str] = (),
 ) -> Book:
-    """The book of these tables; those that are required and `wanted` must be among them."""
+    """The book of these tables; those that are required and `wanted` must be among them.
+
+    Optional tables without rows count as absent, unless they are to be `kept`.
+
+    Raises:
+      InputError: `failures` so far, and those of reading.
+    """
     read = {name: _read_table(TABLES[name], parts, extra_columns, failures) for name, parts in forms.items()}
     failures += [_missing_table(name) for name in TABLES if _is_missing(name, forms, wanted)]
     if failures:
         raise input_error(failure_frame(failures))
-    kept = {name: found for name, found in read.items() if found and (found[0].num_rows or TABLES[name].required)}
-    filled = fill_derived({name: table for name, (table, _) in kept.items()})
-    return Book(filled, {name: sources for name, (_, sources) in kept.items()})
+    given = {
+        name: found
+        for name, found in read.items()
+        if found and (found[0].num_rows or TABLES[name].required or name in kept)
+    }
+    filled = fill_derived({name: table for name, (table, _) in given.items()})
+    return Book(filled, {name: sources for name, (_, sources) in given.items()})
 
 
 def _is_missing(name: str, forms: Mapping[str, list[Part]], wanted: Collection[str]) -> bool:
     return TABLES[name].required and name in wanted and name not in forms
 
 
-def _forms(
+def table_forms(
     path: str | Path | None, tables: Mapping[str, TableLike | None], failures: list[Failure]
 ) -> dict[str, list[Part]]:
+    """The parts of every table that a folder and objects hold; what is wrong with their names joins `failures`."""
     forms = _folder_forms(Path(path), failures) if path is not None else {}
     for name, value in tables.items():
         if name not in TABLES:
@@ -208,7 +234,7 @@ def _read_table(
     loaded = [(part, raw) for part in parts if (raw := load_part(part, failures)) is not None]
     for part, raw in loaded:
         failures += _name_failures(spec, part, raw, extra_columns)
-    pieces = [_typed(spec, part, raw, failures) for part, raw in loaded]
+    pieces = [typed_table(spec, part, raw, failures) for part, raw in loaded]
     failures += _type_conflicts(spec, [part for part, _ in loaded], pieces)
     if len(failures) > before or not pieces:
         return None
@@ -235,7 +261,8 @@ def _name_failures(spec: Table, part: Part, raw: Raw, extra_columns: ExtraColumn
     ]
 
 
-def _typed(spec: Table, part: Part, raw: Raw, failures: list[Failure]) -> pa.Table:
+def typed_table(spec: Table, part: Part, raw: Raw, failures: list[Failure]) -> pa.Table:
+    """What was loaded in canonical types; columns that cannot be are left out and join `failures`."""
     columns = {}
     for name in raw.data.column_names:
         try:

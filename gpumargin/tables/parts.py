@@ -41,11 +41,15 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file or object that holds rows of a table, and how to load it; `file` is what failure rows call it."""
+    """One file or object that holds rows of a table, and how to load it; `file` is what failure rows call it.
+
+    `path` is that of the file, None for an object.
+    """
 
     table: str
     file: str
     load: Callable[[], Raw]
+    path: Path | None = None
 
 
 class RefusedError(Exception):
@@ -109,13 +113,19 @@ def _parts_of(folder: Path, table: str, *, root: Path | None) -> list[Part]:
 
 def _file_part(path: Path, table: str, *, root: Path | None) -> Part:
     label = path.relative_to(root).as_posix() if root else str(path)
-    return Part(table, label, partial(_load_file, path, table, root))
+    return Part(table, label, partial(_load_file, path, table, root), path)
+
+
+def refuse_outside(path: Path, root: Path) -> None:
+    """Raises RefusedError if a path leads out of the folder `root`."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        message = f"it is a link to {path.resolve()}, outside the book's folder"
+        raise RefusedError(message)
 
 
 def _load_file(path: Path, table: str, root: Path | None) -> Raw:
-    if root is not None and not path.resolve().is_relative_to(root.resolve()):
-        message = f"it is a link to {path.resolve()}, outside the book's folder"
-        raise RefusedError(message)
+    if root is not None:
+        refuse_outside(path, root)
     if path.suffix not in _LOADERS:
         message = f"the name must end in {' or '.join(_LOADERS)}, found {path.name!r}"
         raise RefusedError(message)
@@ -126,21 +136,26 @@ def _load_parquet(path: Path, spec: Table) -> Raw:
     metadata = pq.read_metadata(path)
     found = metadata.schema.to_arrow_schema()
     names = tuple(found.names)
-    known = _known(names, spec)
+    known = known_names(names, spec)
     words = [name for name in known if pat.is_string(found.field(name).type)]
     with pq.ParquetFile(path, metadata=metadata, read_dictionary=words, page_checksum_verification=True) as file:
-        _refuse_giant(file.metadata, num_columns=len(known))
+        _refuse_many_groups(metadata)
+        refuse_giant(metadata.num_rows, num_columns=len(known))
         data = file.read(columns=known) if known else found.empty_table().select([])
     return Raw(names, data)
 
 
-def _refuse_giant(metadata: pq.FileMetaData, *, num_columns: int) -> None:
+def _refuse_many_groups(metadata: pq.FileMetaData) -> None:
     if metadata.num_row_groups > MAX_ROW_GROUPS:
         message = f"it has {metadata.num_row_groups:,} row groups, at most {MAX_ROW_GROUPS:,} are read"
         raise RefusedError(message)
-    needed, held = metadata.num_rows * num_columns * _BYTES_PER_CELL, _physical_memory()
+
+
+def refuse_giant(rows: int, *, num_columns: int) -> None:
+    """Raises RefusedError if so many rows may not fit into the memory of this machine."""
+    needed, held = rows * num_columns * _BYTES_PER_CELL, _physical_memory()
     if needed > held:
-        message = f"its {metadata.num_rows:,} rows may take {needed:,} bytes, this machine has {held:,}"
+        message = f"its {rows:,} rows may take {needed:,} bytes, this machine has {held:,}"
         raise RefusedError(message)
 
 
@@ -171,12 +186,13 @@ def _as_arrow(value: object) -> pa.Table:
 
 
 def _select(table: pa.Table, spec: Table) -> Raw:
-    data = table.select(_known(table.column_names, spec))
+    data = table.select(known_names(table.column_names, spec))
     data.validate(full=True)
     return Raw(tuple(table.column_names), data)
 
 
-def _known(names: Iterable[str], spec: Table) -> list[str]:
+def known_names(names: Iterable[str], spec: Table) -> list[str]:
+    """Names of the contract's columns among these, those left out that stand more than once."""
     names = list(names)
     repeated = set(repeated_names(names))
     return [name for name in names if name in spec.by_name and name not in repeated]

@@ -1,0 +1,165 @@
+"""The rows of one table part by part: row groups read in order, what belongs to later parts kept or spilled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.tables.book import Source
+from gpumargin.tables.ranges import cut
+from gpumargin.tables.rowgroups import read_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from gpumargin.tables.ranges import Ranges
+    from gpumargin.tables.rowgroups import RowGroup
+
+_ROW = "row in file"
+
+
+class Piece(NamedTuple):
+    """Rows of one file that belong to one part."""
+
+    table: pa.Table
+    source: Source
+
+
+@dataclass
+class Room:
+    """Memory that rows of later parts may take, shared by the tables of a book; what does not fit goes to disk."""
+
+    left: int
+    folder: Path
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for `size` more bytes, which is then taken."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+@dataclass
+class Waiting:
+    """Rows of one part of one table that were read before the part's turn."""
+
+    path: Path
+    pieces: list[Piece] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)  # of the spilled rows, without their numbers
+    writer: pa.ipc.RecordBatchStreamWriter | None = None
+    held: int = 0
+
+    def add(self, piece: Piece, room: Room) -> None:
+        """Keeps rows in memory or, once one piece did not fit, writes them to disk."""
+        size = piece.table.nbytes
+        if self.writer is None and room.take(size):
+            self.held += size
+            self.pieces.append(piece)
+        else:
+            self._spill(piece)
+
+    def _spill(self, piece: Piece) -> None:
+        table, source = piece
+        numbers = np.arange(source.first, source.first + source.rows) if source.index is None else source.index
+        table = table.append_column(_ROW, pa.array(numbers.astype(np.int64))).combine_chunks()
+        if self.writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.writer = pa.ipc.new_stream(str(self.path), table.schema)
+        self.writer.write_table(table)
+        self.sources.append(source)
+
+    def taken(self, room: Room) -> list[Piece]:
+        """All rows in the order they came, and their room given back."""
+        room.left += self.held
+        return [*self.pieces, *self._read_back()]
+
+    def _read_back(self) -> list[Piece]:
+        if self.writer is None:
+            return []
+        self.writer.close()
+        with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
+            batches = list(reader)
+        self.path.unlink()
+        return [_spilled(batch, source) for batch, source in zip(batches, self.sources, strict=True)]
+
+
+def _spilled(batch: pa.RecordBatch, source: Source) -> Piece:
+    table = pa.Table.from_batches([batch])
+    numbers = np.asarray(table.column(_ROW).combine_chunks())
+    return Piece(table.drop_columns([_ROW]), Source(source.file, source.rows, index=numbers))
+
+
+class Feed:
+    """One table of a book, part by part.
+
+    Args:
+      groups: its row groups in order.
+      like: a table with the columns that its rows get.
+      ranges: the parts.
+      room: where rows wait.
+      seen: called with the rows of every row group, in order.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[RowGroup],
+        like: pa.Table,
+        ranges: Ranges,
+        room: Room,
+        seen: Callable[[str, pa.Table], None],
+    ) -> None:
+        self._groups, self._like, self._ranges, self._room, self._seen = groups, like, ranges, room, seen
+        self._earliest = [0 if group.low is None else ranges.of_id(group.low) for group in groups]
+        self._read = 0
+        self._waiting: dict[int, Waiting] = {}
+
+    def part(self, number: int) -> list[Piece]:
+        """Rows of one part; parts are asked for in ascending order.
+
+        Raises:
+          InputError: GM119, a file cannot be read, or what it says of its account ids is not true.
+        """
+        needed = [i for i, earliest in enumerate(self._earliest) if earliest <= number]
+        now: list[Piece] = self._taken(number)
+        for group in self._groups[self._read : max(needed, default=-1) + 1]:
+            now += self._load(group, number)
+        self._read = max(self._read, max(needed, default=-1) + 1)
+        return now
+
+    def _taken(self, number: int) -> list[Piece]:
+        waiting = self._waiting.pop(number, None)
+        return [] if waiting is None else waiting.taken(self._room)
+
+    def _load(self, group: RowGroup, number: int) -> list[Piece]:
+        """Rows of a row group that belong to part `number`; those of later parts wait."""
+        table, source = read_group(group, self._like)
+        self._seen(group.part.table, table)
+        now: list[Piece] = []
+        for part, rows, index in cut(table, self._ranges):
+            at = None if index is None else source.first + index
+            piece = Piece(rows, Source(source.file, rows.num_rows, source.first, at))
+            if part < number:
+                raise _untrue(group)
+            if part == number:
+                now.append(piece)
+            else:
+                self._wait(part, piece, group.part.table)
+        return now
+
+    def _wait(self, part: int, piece: Piece, table: str) -> None:
+        if part not in self._waiting:
+            self._waiting[part] = Waiting(self._room.folder / f"{table}-{part:05d}.arrows")
+        self._waiting[part].add(piece, self._room)
+
+
+def _untrue(group: RowGroup) -> Exception:
+    message = f"the statistics of row group {group.index} say account ids from {group.low!r}, and it holds smaller ones"
+    remedy = "write the file again, or without statistics"
+    failure = Failure("GM119", group.part.table, group.part.file, None, "account_id", "", message, remedy)
+    return input_error(failure_frame([failure]))

@@ -1,0 +1,130 @@
+"""Row groups of the Parquet files of one table: which accounts each may hold, and its rows in canonical types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.schema import TABLES
+from gpumargin.tables.book import Source, typed_table
+from gpumargin.tables.defaults import fill_constants
+from gpumargin.tables.parts import Part, Raw, known_names, load_part, refuse_giant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+ACCOUNT = "account_id"
+Id = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Consecutive rows of one file, and between which account ids they lie (None = the file does not say)."""
+
+    part: Part
+    metadata: pq.FileMetaData
+    index: int
+    rows: int
+    first: int
+    low: Id | None
+    high: Id | None
+
+
+def row_groups(part: Part) -> list[RowGroup]:
+    """The row groups of a file, in order."""
+    metadata, found = pq.read_metadata(part.path), list[RowGroup]()
+    first = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        low, high = _account_range(group)
+        found.append(RowGroup(part, metadata, index, group.num_rows, first, low, high))
+        first += group.num_rows
+    return found
+
+
+def _account_range(group: pq.RowGroupMetaData) -> tuple[Id | None, Id | None]:
+    """Smallest and largest account id by the file's statistics; rows without an id are not counted."""
+    columns = (group.column(i) for i in range(group.num_columns))
+    found = next((column for column in columns if column.path_in_schema == ACCOUNT), None)
+    statistics = None if found is None else found.statistics
+    if statistics is None or not statistics.has_min_max or statistics.null_count:
+        return None, None
+    low, high = statistics.min, statistics.max
+    return (low, high) if isinstance(low, str | int) and isinstance(high, str | int) else (None, None)
+
+
+def schema_part(part: Part) -> Part:
+    """The same file without its rows: what is wrong with its columns shows all the same."""
+    return Part(part.table, part.file, partial(_empty, part), part.path)
+
+
+def _empty(part: Part) -> Raw:
+    schema, spec = pq.read_schema(part.path), TABLES[part.table]
+    names = tuple(schema.names)
+    return Raw(names, schema.empty_table().select(known_names(names, spec)))
+
+
+def read_group(group: RowGroup, like: pa.Table) -> tuple[pa.Table, Source]:
+    """Rows of a row group in canonical types, and where they came from.
+
+    Args:
+      group: which one.
+      like: table of the same name whose columns the rows get; those that the file lacks are null.
+
+    Raises:
+      InputError: GM119 the file cannot be read, GM101 or GM118 a value does not fit its column.
+    """
+    part, failures = group.part, list[Failure]()
+    spec = TABLES[part.table]
+    raw = load_part(Part(part.table, part.file, partial(_read, group)), failures)
+    table = None if raw is None else typed_table(spec, part, raw, failures)
+    if failures or table is None:
+        raise input_error(failure_frame(failures))
+    filled = fill_constants(spec, table)
+    columns = {field.name: _column(filled, field) for field in like.schema}
+    return pa.table(columns), Source(part.file, group.rows, group.first)
+
+
+def _read(group: RowGroup) -> Raw:
+    schema = group.metadata.schema.to_arrow_schema()
+    known = known_names(schema.names, TABLES[group.part.table])
+    refuse_giant(group.rows, num_columns=len(known))
+    return Raw(tuple(schema.names), _columns(group, known))
+
+
+def _columns(group: RowGroup, names: list[str]) -> pa.Table:
+    schema = group.metadata.schema.to_arrow_schema()
+    words = [name for name in names if _is_text(schema.field(name).type)]
+    where, metadata = group.part.path, group.metadata
+    with pq.ParquetFile(where, metadata=metadata, read_dictionary=words, page_checksum_verification=True) as file:
+        return file.read_row_group(group.index, columns=names)
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pat.is_string(dtype.value_type if pat.is_dictionary(dtype) else dtype))
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    if field.name in table.column_names:
+        return table.column(field.name)
+    return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+
+
+def read_column(group: RowGroup, name: str) -> pa.ChunkedArray | None:
+    """One column of a row group as it stands in the file, text as dictionary; None where the file lacks it."""
+    if name not in group.metadata.schema.to_arrow_schema().names:
+        return None
+    return _columns(group, [name]).column(name)
+
+
+def in_order(groups: Sequence[RowGroup]) -> bool:
+    """Whether the account ids of every row group are known to end where those of the next begin, or before."""
+    if any(group.low is None for group in groups):
+        return False
+    return all(a.high <= b.low for a, b in pairwise(groups))  # type: ignore[operator]
