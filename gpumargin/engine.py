@@ -42,6 +42,11 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
+def finished(results: Any) -> Any:
+    """The same arrays once the devices are done with them."""
+    return jax.block_until_ready(results)
+
+
 class EngineResult(NamedTuple):
     """Results of one part in canonical order, numpy, padding cut off."""
 
@@ -145,11 +150,71 @@ class Engine:
 
     def _start(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> PartResult:
         """Packs and uploads a part and starts its computation, without waiting for it."""
-        shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
-        stacked = _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
+        block = self.place(self.packed(book, shape, part))
         with jax.enable_x64(True):
-            block = jax.device_put(stacked, NamedSharding(self._mesh, _BLOCK))
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
+
+    def packed(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> Any:
+        """A part in padded buckets, numpy, one shard per device along the leading axis."""
+        shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
+        return _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
+
+    def place(self, packed: Any) -> Any:
+        """Starts the upload of a packed part, without waiting for it."""
+        return placed(packed, self._mesh)
+
+    def reprice(self) -> ContractTable:
+        """The contract stage once more."""
+        with jax.enable_x64(True):
+            return self._price(self.contracts)
+
+    def stage(self, function: Callable[..., Any], *blocks: Any) -> Callable[[], Any]:
+        """A piece of the part program compiled on its own: benchmarks ask where the time of the whole goes.
+
+        Args:
+          function: of table, market, assets, model, one shard of each block, and the run-time zero.
+          blocks: placed; shards along the leading axis.
+
+        Returns:
+          What runs it on these arguments, without waiting for the result.
+        """
+
+        def in_order(table: Any, market: Any, assets: Any, model: Any, zero: Any, *own: Any) -> Any:
+            return function(table, market, assets, model, *own, zero)
+
+        shared = self.table, self._market, self._assets, self._model, self._zero
+        return compiled(in_order, self._mesh, shared, blocks)
+
+
+def placed(blocks: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Starts the upload of numpy arrays whose leading axis is the device, without waiting for it."""
+    with jax.enable_x64(True):
+        return jax.device_put(blocks, NamedSharding(mesh, _BLOCK))
+
+
+def compiled(
+    function: Callable[..., Any], mesh: jax.sharding.Mesh, shared: tuple[Any, ...], blocks: tuple[Any, ...]
+) -> Callable[[], Any]:
+    """A program for these very arguments: all of `shared` and its own shard of each of `blocks` on every device.
+
+    Returns:
+      What runs it, without waiting for the result.
+    """
+
+    def local(*arguments: Any) -> Any:
+        own = jax.tree.map(lambda x: x[0], arguments[len(shared) :])
+        return jax.tree.map(lambda x: x[None], function(*arguments[: len(shared)], *own))
+
+    specs = (*[_SHARED] * len(shared), *[_BLOCK] * len(blocks))
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
+    with jax.enable_x64(True):
+        program = jax.jit(sharded).lower(*shared, *blocks).compile()
+
+    def run() -> Any:
+        with jax.enable_x64(True):
+            return program(*shared, *blocks)
+
+    return run
 
 
 @cache
