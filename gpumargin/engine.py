@@ -44,7 +44,7 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def finished(results: Any) -> Any:
     """The same arrays once the devices are done with them."""
-    return jax.block_until_ready(results)
+    return jax.block_until_ready(results)  # type: ignore[no-untyped-call]
 
 
 class EngineResult(NamedTuple):
@@ -108,11 +108,14 @@ class Engine:
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        chunk = contract_chunk(self.devices[0])
-        rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
+        program = _contract_program(self._mesh, contract_chunk(self.devices[0]))
+        return cast("ContractTable", program(*self._unpriced(contracts)))
+
+    def _unpriced(self, contracts: ContractSet) -> tuple[Any, ...]:
+        """What the contract stage takes, placed."""
+        rows = even_rows(contracts.padding + 1, contract_chunk(self.devices[0]), len(self.devices))
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
-        block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
-        return _contract_program(self._mesh, chunk)(block, self._market, self._model, self._assets.settlement)
+        return placed(even, self._mesh), self._market, self._model, self._assets.settlement
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -163,10 +166,18 @@ class Engine:
         """Starts the upload of a packed part, without waiting for it."""
         return placed(packed, self._mesh)
 
-    def reprice(self) -> ContractTable:
-        """The contract stage once more."""
+    def pricing(self) -> Callable[[], ContractTable]:
+        """The contract stage compiled anew for the contracts as they are; runs without waiting for the result."""
+        arguments = self._unpriced(self.contracts)
         with jax.enable_x64(True):
-            return self._price(self.contracts)
+            fresh = _contract_program.__wrapped__(self._mesh, contract_chunk(self.devices[0]))
+            program = fresh.lower(*arguments).compile()
+
+        def run() -> ContractTable:
+            with jax.enable_x64(True):
+                return cast("ContractTable", program(*arguments))
+
+        return run
 
     def stage(self, function: Callable[..., Any], *blocks: Any) -> Callable[[], Any]:
         """A piece of the part program compiled on its own: benchmarks ask where the time of the whole goes.
@@ -218,12 +229,12 @@ def compiled(
 
 
 @cache
-def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., ContractTable]:
+def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Any:
     """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
     local = partial(contract_stage, chunk=chunk)
     specs = (_BLOCK, _SHARED, _SHARED, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
-    return cast("Callable[..., ContractTable]", jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED)))
+    return jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED))
 
 
 @cache

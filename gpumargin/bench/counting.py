@@ -17,11 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
-_ELEMENTWISE = frozenset(
-    "add sub mul div max min neg abs sign exp exp2 expm1 log log1p sqrt rsqrt pow integer_pow erf erfc erf_inv tanh "
-    "logistic floor ceil round square".split()
-)
-_REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod argmin argmax cumsum".split())
+# fmt: off
+_ELEMENTWISE = {
+    "add", "sub", "mul", "div", "max", "min", "neg", "abs", "sign", "exp", "exp2", "expm1", "log", "log1p", "sqrt",
+    "rsqrt", "pow", "integer_pow", "erf", "erfc", "erf_inv", "tanh", "logistic", "floor", "ceil", "round", "square",
+}
+_REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmin", "argmax", "cumsum"}
+# fmt: on
 
 
 def bytes_of(*trees: Any) -> int:

@@ -14,6 +14,7 @@ from gpumargin.device import DeviceChoice, account_mesh, choose_devices
 from gpumargin.engine import DType, compiled, finished, placed
 
 _COPY_BYTES = 1 << 28  # on each device: far beyond every cache
+_COPY_TRIPS = 16
 _CHAINS = (8, 32, 128)  # multiply-adds of one number between load and store; the fastest counts
 _CPU_NUMBERS, _OTHER_NUMBERS = 1 << 12, 1 << 22  # a first-level cache; enough to fill an accelerator
 _REPEATS = 7
@@ -54,22 +55,24 @@ def _chain(length: int, trips: int) -> Callable[[Array, Array, Array], Array]:
     return multiply_add
 
 
-def _add(zero: Array, numbers: Array) -> Array:
-    return numbers + zero
+def _rewritten(zero: Array, numbers: Array) -> Array:
+    """Numbers read and written several times: fresh pages of memory are cleared in the first trip only."""
+    return jnp.asarray(lax.fori_loop(0, _COPY_TRIPS, lambda _, x: x + zero, numbers))
 
 
 def measured_limits(device: DeviceChoice, dtype: DType) -> Limits:
     """Copy bandwidth and multiply-add rate of the devices that a run would use.
 
-    The copy reads and writes 256 MiB per device. The multiply-adds are chains on numbers in the first-level cache (CPU)
-    or on four million numbers (other devices), as XLA compiles them: what a kernel of this package could reach, which
-    may be less than what the maker of the device states.
+    The copy reads and writes 256 MiB per device, again and again. The multiply-adds are chains on numbers in the
+    first-level cache (CPU) or on four million numbers (other devices), as XLA compiles them: what a kernel of this
+    package could reach, which may be less than what the maker of the device states.
     """
     devices = choose_devices(device)
     mesh = account_mesh(devices)
     zero, one = np.zeros((), dtype), np.ones((), dtype)
     large = placed(np.ones((len(devices), _COPY_BYTES // np.dtype(dtype).itemsize), dtype), mesh)
-    copied = 2 * _COPY_BYTES * len(devices) / _fastest(compiled(_add, mesh, (zero,), (large,)))
+    moved = 2 * _COPY_BYTES * _COPY_TRIPS * len(devices)
+    copied = moved / _fastest(compiled(_rewritten, mesh, (zero,), (large,)))
     count = _CPU_NUMBERS if devices[0].platform == "cpu" else _OTHER_NUMBERS
     small = placed(np.ones((len(devices), count), dtype), mesh)
     rates = []

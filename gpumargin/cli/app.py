@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gpumargin import __version__
-from gpumargin.cli import check, compare, doctor, explain, generate, greeks, models, run, show
+from gpumargin.cli import bench, check, compare, doctor, explain, generate, greeks, models, run, show
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
@@ -54,6 +54,7 @@ app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
 app.command("compare")(verb(compare.compare))
+app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Call
 
-VERBS = ("demo", "generate", "import", "check", "greeks", "run", "show", "top", "explain", "models", "doctor")
+VERBS = (
+    "demo", "generate", "import", "check", "greeks", "run", "show", "top", "explain", "models", "doctor", "bench",
+)  # fmt: skip
 # typer itself loads pydantic (since 0.29); what counts for us is that a help text builds no model of ours with it.
 HEAVY = ("jax", "polars", "pyarrow", "numpy", "gpumargin.modelfile", "gpumargin.tables")
 PROBE = """
