@@ -22,7 +22,7 @@ from gpumargin.engine import Engine, finished
 from gpumargin.pack.buckets import even_rows, make_plan
 from gpumargin.pack.contracts import padded_contracts
 from gpumargin.pack.legs import LegBook
-from gpumargin_kernels.margin import contract_stage, leg_stage, margin_of_rows, part_margin
+from gpumargin_kernels.margin import PartResult, contract_stage, leg_stage, margin_of_rows, part_margin
 
 REPEATS = 15
 
@@ -41,11 +41,13 @@ class Stages(NamedTuple):
       turn: runs every stage once, in order, and adds its seconds to a clock.
       compile_seconds: by stage.
       work: by stage.
+      result: of legs and accounts, on the devices; the leading axis is the device.
     """
 
     turn: Callable[[Clock], None]
     compile_seconds: dict[str, float]
     work: dict[str, Work]
+    result: PartResult
 
 
 def _leg_rows(chunk: int | None, table: Any, market: Any, assets: Any, model: Any, book: Any, zero: Any) -> Any:
@@ -91,7 +93,7 @@ def stages_of(engine: Engine, book: LegBook) -> Stages:
         with clock.stage("download"):
             jax.tree.map(np.asarray, made)
 
-    return Stages(turn, seconds, _work(engine, book, block, units, result))
+    return Stages(turn, seconds, _work(engine, book, block, units, result), result)
 
 
 def _work(engine: Engine, book: LegBook, block: Any, units: Any, result: Any) -> dict[str, Work]:
