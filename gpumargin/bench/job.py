@@ -18,7 +18,7 @@ from gpumargin.bench.limits import measured_limits
 from gpumargin.bench.stages import REPEATS, Stages, beside_limits, stages_of, timings
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.clock import Clock
-from gpumargin.device import DeviceChoice
+from gpumargin.device import DeviceChoice, choose_devices
 from gpumargin.digests import ColumnDigest
 from gpumargin.engine import DType, Engine, EngineResult, Settings
 from gpumargin.identity import versions
@@ -58,6 +58,7 @@ def measure(case: Case) -> dict[str, Any]:
       UsageError: a book that cannot be generated, or no such model. ResourceError: no such device, out of memory.
     """
     model = load_model(case.model)
+    choose_devices(case.device)  # before a book is made for nothing
     with tempfile.TemporaryDirectory() as folder:
         book = Path(folder) / "book"
         generate_book(

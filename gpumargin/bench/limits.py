@@ -15,8 +15,10 @@ from gpumargin.engine import DType, compiled, finished, placed
 
 _COPY_BYTES = 1 << 28  # on each device: far beyond every cache
 _COPY_TRIPS = 16
-_CHAINS = (8, 32, 128)  # multiply-adds of one number between load and store; the fastest counts
-_CPU_NUMBERS, _OTHER_NUMBERS = 1 << 12, 1 << 22  # a first-level cache; enough to fill an accelerator
+# Multiply-adds of one number between load and store, the fastest counts; and so many numbers: what a first-level cache
+# holds, or enough to fill an accelerator, which needs the longer chains to hide its memory.
+_CPU_CHAINS, _CPU_NUMBERS = (8, 32), 1 << 12
+_OTHER_CHAINS, _OTHER_NUMBERS = (128, 512), 1 << 22
 _REPEATS = 7
 
 
@@ -73,10 +75,11 @@ def measured_limits(device: DeviceChoice, dtype: DType) -> Limits:
     large = placed(np.ones((len(devices), _COPY_BYTES // np.dtype(dtype).itemsize), dtype), mesh)
     moved = 2 * _COPY_BYTES * _COPY_TRIPS * len(devices)
     copied = moved / _fastest(compiled(_rewritten, mesh, (zero,), (large,)))
-    count = _CPU_NUMBERS if devices[0].platform == "cpu" else _OTHER_NUMBERS
+    is_cpu = devices[0].platform == "cpu"
+    count, chains = (_CPU_NUMBERS, _CPU_CHAINS) if is_cpu else (_OTHER_NUMBERS, _OTHER_CHAINS)
     small = placed(np.ones((len(devices), count), dtype), mesh)
     rates = []
-    for length in _CHAINS:
+    for length in chains:
         trips = max(2, (1 << 30) // (count * length))
         seconds = _fastest(compiled(_chain(length, trips), mesh, (one, zero), (small,)))
         rates.append(2 * count * length * trips * len(devices) / seconds)

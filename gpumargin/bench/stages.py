@@ -38,7 +38,7 @@ class Stages(NamedTuple):
     """A book as one part, its stages compiled on their own.
 
     Attributes:
-      turn: runs every stage once, in order, and adds its seconds to a clock.
+      turn: runs every stage once, in order, and adds its seconds to a clock; on a CPU `download` copies nothing.
       compile_seconds: by stage.
       work: by stage.
       result: of legs and accounts, on the devices; the leading axis is the device.

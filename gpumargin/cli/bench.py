@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,8 +42,7 @@ def bench(
     if compare is not None:
         _compare(*compare, form)
         return
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")  # compiling is one of the things measured
-    prepare_process(device)
+    prepare_process(device, is_cached=False)  # compiling is one of the things measured
     from gpumargin.bench.job import Case, measure
 
     case = Case(accounts, positions, 2, seed, model, device.value, dtype.value, repeats)

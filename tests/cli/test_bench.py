@@ -87,6 +87,14 @@ def test_a_model_that_is_not_there_is_a_usage_error(call: Call) -> None:
     assert call("bench", *TINY, "--model", "no-such").exit_code == 2
 
 
+def test_a_gpu_that_is_not_there_ends_before_a_book_is_made(call: Call) -> None:
+    if jax.default_backend() != "cpu":
+        pytest.skip("there is a GPU")
+    done = call("bench", "--accounts", 10_000_000, "--device", "gpu")
+    assert done.exit_code == 5
+    assert "JAX sees no GPU" in done.stderr
+
+
 def test_operations_count_elements_reductions_and_trips() -> None:
     x = jnp.ones((3, 5))
     assert operations(lambda x: x * x + 1, x) == 2 * 15
