@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -66,81 +65,77 @@ def delta_shock(numbers: Any, unit: Any, delta: Any, of_long_options: Any) -> An
     )
 
 
-@cache
-def deribit_kernel(standard: int, scenarios: int) -> Any:
-    """The fused block; `standard` of the `scenarios` columns are the standard set, the rest the extended one."""
-    width = scenarios + TOTALS
+@numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def deribit_row(book: Any, contracts: Any, row: Any, total: Any) -> Any:
+    """Sums of a unit row over its legs; returns delta, that of long options, and the roll shock in underlying."""
+    total[:] = 0.0
+    delta, of_long_options, roll = 0.0, 0.0, 0.0
+    leg, end = book.leg_start[row], book.leg_start[row + 1]
+    while leg < end:
+        c, own = book.contract[leg], 0.0
+        expiry = contracts.expiry[c]
+        while leg < end and contracts.expiry[book.contract[leg]] == expiry:
+            c, quantity = book.contract[leg], book.quantity[leg]
+            add_row(total, quantity, contracts.net, c)
+            own += quantity * contracts.own[c]
+            of_long_options += max(quantity, 0.0) * contracts.gross[c, 0]
+            leg += 1
+        roll += abs(own) * contracts.terms[c, 0]
+        delta += own
+    return delta, of_long_options, roll
 
-    @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def unit_row(book: Any, contracts: Any, row: Any, total: Any) -> Any:
-        """Sums of a unit row over its legs; returns delta, that of long options, and the roll shock in underlying."""
-        total[:] = 0.0
-        delta, of_long_options, roll = 0.0, 0.0, 0.0
-        leg, end = book.leg_start[row], book.leg_start[row + 1]
-        while leg < end:
-            c, own = book.contract[leg], 0.0
-            expiry = contracts.expiry[c]
-            while leg < end and contracts.expiry[book.contract[leg]] == expiry:
-                c, quantity = book.contract[leg], book.quantity[leg]
-                add_row(total, quantity, contracts.net, c)
-                own += quantity * contracts.own[c]
-                of_long_options += max(quantity, 0.0) * contracts.gross[c, 0]
-                leg += 1
-            roll += abs(own) * contracts.terms[c, 0]
-            delta += own
-        return delta, of_long_options, roll
 
-    @numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def block(
-        book: Any,
-        contracts: Any,
-        money: Any,
-        numbers: Any,
-        rows: Any,
-        status: Any,
-        worsts: Any,
-        units: Any,
-        binding: Any,
-    ) -> None:
-        # Each array is an argument of its own: numba drops writes to arrays that it only knows as a tuple's fields.
-        accounts = len(status)
-        for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
-            total, pnl = np.empty(width), np.empty(scenarios)
-            for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
-                of_account = rows[account]
-                of_account[12:] = 0.0
-                initial, maintenance, cash, value = 0.0, 0.0, 0.0, 0.0
-                first, last = book.unit_start[account], book.unit_start[account + 1]
-                for row in range(first, last):
-                    unit = book.unit[row]
-                    delta, of_long_options, roll = unit_row(book, contracts, row, total)
-                    losses_of(total, numbers, unit, standard, scenarios, pnl)
-                    near, worst = least(pnl, standard)
-                    far, beyond = least(pnl[standard:], scenarios - standard)
-                    loss = -near
-                    if -far > loss:
-                        loss, worst = -far, standard + beyond
-                    roll *= numbers.spot[unit]
-                    shock = delta_shock(numbers, unit, delta, of_long_options)
-                    matrix = np.floor(max(loss, 0.0) * 1e9 + 0.5) / 1e9 + roll + shock
-                    own, own_cash = numbers.mm_factor[unit] * matrix, cash_of(book, contracts, row)
-                    of_unit = units[row]
-                    of_unit[0], of_unit[1], of_unit[2], of_unit[3] = -near, -far, loss, roll
-                    of_unit[4], of_unit[5], of_unit[6], of_unit[7] = shock, matrix, 0.0, 0.0
-                    of_unit[8], of_unit[9], of_unit[10], of_unit[11] = matrix, own, total[scenarios], own_cash
-                    for greek in range(4):
-                        of_unit[12 + greek] = total[scenarios + 1 + greek]
-                        of_account[13 + greek] += total[scenarios + 1 + greek]
-                    binding[row] = worst
-                    initial, maintenance, cash = initial + matrix, maintenance + own, cash + own_cash
-                    value += total[scenarios]
-                    of_account[12] += loss
-                worsts[account] = binding[first] if last - first == 1 else -1
-                initial += numbers.own_margin[account]
-                held = collateral_of(book, money, account)
-                status[account] = close_account(of_account, cash, value, held, (initial, maintenance))
-
-    return block
+@numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def block_deribit(
+    book: Any,
+    contracts: Any,
+    money: Any,
+    numbers: Any,
+    standard: Any,
+    rows: Any,
+    status: Any,
+    worsts: Any,
+    units: Any,
+    binding: Any,
+) -> None:
+    # Each array is an argument of its own: numba drops writes to arrays that it only knows as a tuple's fields.
+    accounts = len(status)
+    for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
+        scenarios = numbers.weight.shape[1]
+        total, pnl = np.empty(scenarios + TOTALS), np.empty(scenarios)
+        for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
+            of_account = rows[account]
+            of_account[12:] = 0.0
+            initial, maintenance, cash, value = 0.0, 0.0, 0.0, 0.0
+            first, last = book.unit_start[account], book.unit_start[account + 1]
+            for row in range(first, last):
+                unit = book.unit[row]
+                delta, of_long_options, roll = deribit_row(book, contracts, row, total)
+                losses_of(total, numbers, unit, standard, scenarios, pnl)
+                near, worst = least(pnl, standard)
+                far, beyond = least(pnl[standard:], scenarios - standard)
+                loss = -near
+                if -far > loss:
+                    loss, worst = -far, standard + beyond
+                roll *= numbers.spot[unit]
+                shock = delta_shock(numbers, unit, delta, of_long_options)
+                matrix = np.floor(max(loss, 0.0) * 1e9 + 0.5) / 1e9 + roll + shock
+                own, own_cash = numbers.mm_factor[unit] * matrix, cash_of(book, contracts, row)
+                of_unit = units[row]
+                of_unit[0], of_unit[1], of_unit[2], of_unit[3] = -near, -far, loss, roll
+                of_unit[4], of_unit[5], of_unit[6], of_unit[7] = shock, matrix, 0.0, 0.0
+                of_unit[8], of_unit[9], of_unit[10], of_unit[11] = matrix, own, total[scenarios], own_cash
+                for greek in range(4):
+                    of_unit[12 + greek] = total[scenarios + 1 + greek]
+                    of_account[13 + greek] += total[scenarios + 1 + greek]
+                binding[row] = worst
+                initial, maintenance, cash = initial + matrix, maintenance + own, cash + own_cash
+                value += total[scenarios]
+                of_account[12] += loss
+            worsts[account] = binding[first] if last - first == 1 else -1
+            initial += numbers.own_margin[account]
+            held = collateral_of(book, money, account)
+            status[account] = close_account(of_account, cash, value, held, (initial, maintenance))
 
 
 def deribit_numbers(work: Pass, model: Model) -> DeribitNumbers:
@@ -180,12 +175,11 @@ def deribit_block(work: Pass) -> Callable[[], Block]:
         own=summed(work, "roll_shock", "delta"),
         terms=np.maximum(floor, rate * years)[:, None],
     )
-    kernel = deribit_kernel(sets[0].shape[1], sets[0].shape[1] + sets[1].shape[1])
-    held = runs_of(work), contracts, money_of(work, model), deribit_numbers(work, model)
+    held = runs_of(work), contracts, money_of(work, model), deribit_numbers(work, model), sets[0].shape[1]
 
     def run() -> Block:
         out = blank_block(len(work.legs), len(work.legs.unit))
-        kernel(*held, *out)
+        block_deribit(*held, *out)
         return out
 
     return run

@@ -3,12 +3,11 @@
 From the priced contract table to the status of every account in one loop over accounts, all cores, multiply-adds
 contracted: legs with their strike and expiry levels, contingencies, unit requirement, cash P&L, collateral, excess and
 status. They compute what gpumargin returns of units and accounts: charges, requirements, worst scenario, Greeks.
-`derive-pm1` and `derive-pm2` share their skeleton; constants of a closure are constants of the compiled program.
+`derive-pm1` and `derive-pm2` share their skeleton.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -107,6 +106,14 @@ def close_account(row: Any, cash: Any, option_value: Any, collateral: Any, margi
     return status
 
 
+class DeriveLayout(NamedTuple):
+    """What shapes the loop: rows of the table are scenarios, totals, and the basis up and down."""
+
+    scenarios: int  # of the grid
+    skew: int  # how many of them, the last, turn the smile
+    is_second: bool  # PM2, whose haircuts are part of the requirement
+
+
 class DeriveNumbers(NamedTuple):
     """Numbers of a Derive model, `[U]` unless said otherwise."""
 
@@ -138,132 +145,122 @@ def close_expiry(total: Any, run: Any, positive: Any, negative: Any, scenarios: 
         total[column] += run[column]
 
 
-@cache
-def derive_kernel(scenarios: int, skew: int, gross_columns: int, *, is_second: bool) -> Any:
-    """The fused block of a Derive model.
+@numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def derive_row(book: Any, contracts: Any, numbers: Any, layout: Any, row: Any, total: Any, run: Any, gross: Any) -> Any:
+    """Sums of a unit row over its legs; returns naked options and the basis loss."""
+    total[:] = 0.0
+    gross[:] = 0.0
+    naked, basis = 0.0, 0.0
+    leg, end = book.leg_start[row], book.leg_start[row + 1]
+    while leg < end:
+        run[:] = 0.0
+        c = book.contract[leg]
+        expiry = contracts.expiry[c]
+        while leg < end and contracts.expiry[book.contract[leg]] == expiry:
+            strike, net = contracts.strike[book.contract[leg]], 0.0
+            while leg < end and contracts.strike[book.contract[leg]] == strike:
+                c, quantity = book.contract[leg], book.quantity[leg]
+                add_row(run, quantity, contracts.net, c)
+                net += quantity * contracts.own[c]
+                for column in range(len(gross)):
+                    gross[column] += abs(quantity) * contracts.gross[c, column]
+                leg += 1
+            naked += max(-net, 0.0)
+        close_expiry(total, run, contracts.terms[c, 0], contracts.terms[c, 1], layout.scenarios, layout.skew)
+        basis -= min(min(run[-2], run[-1]), 0.0) * contracts.terms[c, 2]
+    weigh(total, numbers.weight[book.unit[row]])
+    return naked, basis
 
-    Args:
-      scenarios: columns of its grid.
-      skew: how many of them, the last, turn the smile.
-      gross_columns: perpetual, oracle apart, oracle together, and in PM1 base.
-      is_second: PM2, whose haircuts are part of the requirement.
-    """
-    value_at, basis_at = scenarios, scenarios + TOTALS  # [scenarios, value, Greeks, basis up, basis down]
-    width = basis_at + 2
-    codes = scenarios + 2  # scenario columns of both sets, then components
 
-    @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def unit_row(book: Any, contracts: Any, numbers: Any, row: Any, total: Any, run: Any, gross: Any) -> Any:
-        """Sums of a unit row over its legs; returns naked options and the basis loss."""
-        total[:] = 0.0
-        gross[:] = 0.0
-        naked, basis = 0.0, 0.0
-        leg, end = book.leg_start[row], book.leg_start[row + 1]
-        while leg < end:
-            run[:] = 0.0
-            c = book.contract[leg]
-            expiry = contracts.expiry[c]
-            while leg < end and contracts.expiry[book.contract[leg]] == expiry:
-                strike, net = contracts.strike[book.contract[leg]], 0.0
-                while leg < end and contracts.strike[book.contract[leg]] == strike:
-                    c, quantity = book.contract[leg], book.quantity[leg]
-                    add_row(run, quantity, contracts.net, c)
-                    net += quantity * contracts.own[c]
-                    for column in range(gross_columns):
-                        gross[column] += abs(quantity) * contracts.gross[c, column]
-                    leg += 1
-                naked += max(-net, 0.0)
-            close_expiry(total, run, contracts.terms[c, 0], contracts.terms[c, 1], scenarios, skew)
-            basis -= min(min(run[basis_at], run[basis_at + 1]), 0.0) * contracts.terms[c, 2]
-        weigh(total, numbers.weight[book.unit[row]])
-        return naked, basis
+@numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def require(numbers: Any, layout: Any, unit: Any, loss: Any, gross: Any, naked: Any, out: Any) -> Any:
+    """Initial and maintenance requirement of a unit; charges go to `out`."""
+    spot, peg = numbers.spot[unit], numbers.peg[unit]
+    oracle = numbers.oracle_rate[unit] * spot * (gross[2] if gross[0] > 0.0 else gross[1])
+    perp = numbers.perp_rate[unit] * spot * gross[0]
+    options = numbers.option_rate[unit] * spot * naked
+    base = 0.0
+    if layout.is_second:
+        f = numbers.factors[unit]
+        maintenance = f[0] * loss + f[1] * perp + f[2] * options
+        initial = (f[3] + peg) * loss + f[4] * perp + f[5] * options + oracle
+    else:
+        base = numbers.base_rate[unit] * spot * gross[3]
+        maintenance = loss + perp + base + options
+        initial = maintenance * (numbers.factors[unit, 3] + peg) + oracle
+    out[3], out[4], out[5], out[6], out[7] = perp, base, options, oracle, peg
+    return initial, maintenance
 
-    @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def require(numbers: Any, unit: Any, loss: Any, gross: Any, naked: Any, out: Any) -> Any:
-        """Initial and maintenance requirement of a unit; charges go to `out`."""
-        spot, peg = numbers.spot[unit], numbers.peg[unit]
-        oracle = numbers.oracle_rate[unit] * spot * (gross[2] if gross[0] > 0.0 else gross[1])
-        perp = numbers.perp_rate[unit] * spot * gross[0]
-        options = numbers.option_rate[unit] * spot * naked
-        base = 0.0
-        if is_second:
-            f = numbers.factors[unit]
-            maintenance = f[0] * loss + f[1] * perp + f[2] * options
-            initial = (f[3] + peg) * loss + f[4] * perp + f[5] * options + oracle
-        else:
-            base = numbers.base_rate[unit] * spot * gross[3]
-            maintenance = loss + perp + base + options
-            initial = maintenance * (numbers.factors[unit, 3] + peg) + oracle
-        out[3], out[4], out[5], out[6], out[7] = perp, base, options, oracle, peg
-        return initial, maintenance
 
-    @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def haircuts_of(book: Any, money: Any, numbers: Any, account: Any, confidence: Any, row: Any) -> None:
-        """Charges on the balances of an account."""
-        haircut, extra, oracle = 0.0, 0.0, 0.0
-        for b in range(book.balance_start[account], book.balance_start[account + 1]):
-            asset = book.asset[b]
-            if book.amount[b] > 0.0 and book.is_collateral[b]:
-                value = book.amount[b] * money.ratio[asset]
-                haircut += value * numbers.haircuts[asset, 0]
-                extra += value * numbers.haircuts[asset, 1]
-                known = min(numbers.collateral_confidence[asset], confidence)
-                if known < numbers.threshold[asset]:
-                    oracle += value * numbers.haircuts[asset, 2] * (1.0 - known)
-        row[17], row[18], row[19] = haircut, extra, oracle
+@numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def haircuts_of(book: Any, money: Any, numbers: Any, account: Any, confidence: Any, row: Any) -> None:
+    """Charges on the balances of an account."""
+    haircut, extra, oracle = 0.0, 0.0, 0.0
+    for b in range(book.balance_start[account], book.balance_start[account + 1]):
+        asset = book.asset[b]
+        if book.amount[b] > 0.0 and book.is_collateral[b]:
+            value = book.amount[b] * money.ratio[asset]
+            haircut += value * numbers.haircuts[asset, 0]
+            extra += value * numbers.haircuts[asset, 1]
+            known = min(numbers.collateral_confidence[asset], confidence)
+            if known < numbers.threshold[asset]:
+                oracle += value * numbers.haircuts[asset, 2] * (1.0 - known)
+    row[17], row[18], row[19] = haircut, extra, oracle
 
-    @numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-    def block(
-        book: Any,
-        contracts: Any,
-        money: Any,
-        numbers: Any,
-        rows: Any,
-        status: Any,
-        worsts: Any,
-        units: Any,
-        binding: Any,
-    ) -> None:
-        # Each array is an argument of its own: numba drops writes to arrays that it only knows as a tuple's fields.
-        accounts = len(status)
-        for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
-            total, run, gross = np.empty(basis_at), np.empty(width), np.empty(gross_columns)
-            for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
-                of_account = rows[account]
-                of_account[12:] = 0.0
-                initial, maintenance, cash, value, confidence = 0.0, 0.0, 0.0, 0.0, 1.0
-                first, last = book.unit_start[account], book.unit_start[account + 1]
-                for row in range(first, last):
-                    unit = book.unit[row]
-                    naked, basis = unit_row(book, contracts, numbers, row, total, run, gross)
-                    pnl, worst = least(total, scenarios)
-                    loss = basis
-                    if -pnl > basis:
-                        loss = -pnl
-                    else:
-                        worst = codes  # the first component of the file
-                    of_unit = units[row]
-                    of_unit[0], of_unit[1], of_unit[2] = basis, -pnl, loss
-                    own = require(numbers, unit, loss, gross, naked, of_unit)
-                    own_cash = cash_of(book, contracts, row)
-                    of_unit[8], of_unit[9], of_unit[10], of_unit[11] = own[0], own[1], total[value_at], own_cash
-                    for greek in range(4):
-                        of_unit[12 + greek] = total[value_at + 1 + greek]
-                        of_account[13 + greek] += total[value_at + 1 + greek]
-                    binding[row] = worst
-                    initial, maintenance, cash = initial + own[0], maintenance + own[1], cash + own_cash
-                    value += total[value_at]
-                    of_account[12] += loss
-                    confidence = min(confidence, numbers.spot_confidence[unit])
-                worsts[account] = binding[first] if last - first == 1 else -1
-                if is_second:
-                    haircuts_of(book, money, numbers, account, confidence, of_account)
-                    maintenance += of_account[17]
-                    initial += of_account[17] + of_account[18] + of_account[19]
-                held = collateral_of(book, money, account)
-                status[account] = close_account(of_account, cash, value, held, (initial, maintenance))
 
-    return block
+@numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
+def block_derive(
+    book: Any,
+    contracts: Any,
+    money: Any,
+    numbers: Any,
+    layout: Any,
+    rows: Any,
+    status: Any,
+    worsts: Any,
+    units: Any,
+    binding: Any,
+) -> None:
+    # Each array is an argument of its own: numba drops writes to arrays that it only knows as a tuple's fields.
+    accounts = len(status)
+    for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
+        scenarios = layout.scenarios
+        total, run = np.empty(scenarios + TOTALS), np.empty(scenarios + TOTALS + 2)
+        gross = np.empty(contracts.gross.shape[1])
+        for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
+            of_account = rows[account]
+            of_account[12:] = 0.0
+            initial, maintenance, cash, value, confidence = 0.0, 0.0, 0.0, 0.0, 1.0
+            first, last = book.unit_start[account], book.unit_start[account + 1]
+            for row in range(first, last):
+                unit = book.unit[row]
+                naked, basis = derive_row(book, contracts, numbers, layout, row, total, run, gross)
+                pnl, worst = least(total, scenarios)
+                loss = basis
+                if -pnl > basis:
+                    loss = -pnl
+                else:
+                    worst = scenarios + 2  # the scenarios of both sets, then the first component of the file
+                of_unit = units[row]
+                of_unit[0], of_unit[1], of_unit[2] = basis, -pnl, loss
+                own = require(numbers, layout, unit, loss, gross, naked, of_unit)
+                own_cash = cash_of(book, contracts, row)
+                of_unit[8], of_unit[9], of_unit[10], of_unit[11] = own[0], own[1], total[scenarios], own_cash
+                for greek in range(4):
+                    of_unit[12 + greek] = total[scenarios + 1 + greek]
+                    of_account[13 + greek] += total[scenarios + 1 + greek]
+                binding[row] = worst
+                initial, maintenance, cash = initial + own[0], maintenance + own[1], cash + own_cash
+                value += total[scenarios]
+                of_account[12] += loss
+                confidence = min(confidence, numbers.spot_confidence[unit])
+            worsts[account] = binding[first] if last - first == 1 else -1
+            if layout.is_second:
+                haircuts_of(book, money, numbers, account, confidence, of_account)
+                maintenance += of_account[17]
+                initial += of_account[17] + of_account[18] + of_account[19]
+            held = collateral_of(book, money, account)
+            status[account] = close_account(of_account, cash, value, held, (initial, maintenance))
 
 
 def _by_unit(model: Model, component: str, name: str) -> np.ndarray:
@@ -313,12 +310,12 @@ def derive_block(work: Pass) -> Callable[[], Block]:
         own=summed(work, "naked_options", "size"),
         terms=np.concatenate([grid.terms, basis.terms], axis=1),
     )
-    kernel = derive_kernel(pnl.shape[1], len(model.rules.skew), contracts.gross.shape[1], is_second=is_second)
-    held = runs_of(work), contracts, money_of(work, model), derive_numbers(work, model)
+    layout = DeriveLayout(pnl.shape[1], len(model.rules.skew), is_second)
+    held = runs_of(work), contracts, money_of(work, model), derive_numbers(work, model), layout
 
     def run() -> Block:
         out = blank_block(len(work.legs), len(work.legs.unit))
-        kernel(*held, *out)
+        block_derive(*held, *out)
         return out
 
     return run
