@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba
 import numpy as np
 
-from benchmarks.block_tables import Block, blank_block, model_of, money_of, priced, runs_of, summed, tally_of, totals_of
+from benchmarks.block_tables import (
+    NUM_ACCOUNT,
+    Block,
+    blank_block,
+    model_of,
+    money_of,
+    priced,
+    runs_of,
+    summed,
+    tally_of,
+    totals_of,
+)
 from benchmarks.opponents import RELAXED, TASK_ACCOUNTS
 
 if TYPE_CHECKING:
@@ -34,76 +45,87 @@ def add_row(total: Any, quantity: Any, table: Any, row: Any) -> None:
 
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
-def least(pnl: Any, columns: Any) -> Any:
-    """Least of the first columns, and where it first stands."""
-    found = pnl[0]
-    for column in range(1, columns):
+def least(pnl: Any, start: Any, stop: Any) -> Any:
+    """Least of some columns, and where it first stands."""
+    found = pnl[start]
+    for column in range(start + 1, stop):
         found = min(found, pnl[column])
-    for column in range(columns):
+    for column in range(start, stop):
         if pnl[column] == found:
             return found, column
-    return found, 0
+    return found, start
 
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
-def weigh(pnl: Any, weight: Any) -> None:
-    for column in range(len(weight)):
-        pnl[column] *= weight[column]
+def weigh(pnl: Any, weight: Any, unit: Any) -> None:
+    for column in range(weight.shape[1]):
+        pnl[column] *= weight[unit, column]
+
+
+@numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
+def add_greeks(rows: Any, units: Any, total: Any, start: Any, account: Any, row: Any) -> None:
+    for greek in range(4):
+        units[row, 12 + greek] = total[start + greek]
+        rows[account, 13 + greek] += total[start + greek]
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def cash_of(book: Any, contracts: Any, row: Any) -> Any:
+def cash_of(
+    start: Any, contract: Any, quantity: Any, entry: Any, is_open: Any, unsettled: Any, table: Any, row: Any
+) -> Any:
     """P&L not yet in the balance of a unit row."""
     total = 0.0
-    for leg in range(book.cash_start[row], book.cash_start[row + 1]):
-        c, entry = book.cash_contract[leg], book.entry[leg]
+    for leg in range(start[row], start[row + 1]):
+        c = contract[leg]
         gain = 0.0
-        if book.is_open[leg]:
-            gain = contracts.mark[c] - entry
-            if contracts.is_inverse[c]:
-                product = contracts.mark[c] * entry
+        if is_open[leg]:
+            gain = table[c, 0] - entry[leg]
+            if table[c, 3] != 0.0:
+                product = table[c, 0] * entry[leg]
                 gain = gain / product if product != 0.0 else 0.0
-        total += (book.cash_quantity[leg] * contracts.size[c] * gain + book.unsettled[leg]) * contracts.ratio[c]
+        total += (quantity[leg] * table[c, 1] * gain + unsettled[leg]) * table[c, 2]
     return total
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def collateral_of(book: Any, money: Any, account: Any) -> Any:
+def collateral_of(start: Any, assets: Any, amounts: Any, is_collateral: Any, money: Any, account: Any) -> Any:
     """Balances of an account at full value, and what of them counts as initial and as maintenance."""
     full, initial, maintenance = 0.0, 0.0, 0.0
-    for b in range(book.balance_start[account], book.balance_start[account + 1]):
-        asset, amount = book.asset[b], book.amount[b]
-        value = amount * money.ratio[asset]
+    for b in range(start[account], start[account + 1]):
+        asset, amount = assets[b], amounts[b]
+        value = amount * money[asset, 0]
         full += value
         if amount < 0.0:
-            initial += value * money.liability_share[asset, 0]
-            maintenance += value * money.liability_share[asset, 1]
-        elif book.is_collateral[b]:
-            initial += value * money.asset_share[asset, 0]
-            maintenance += value * money.asset_share[asset, 1]
+            initial += value * money[asset, 3]
+            maintenance += value * money[asset, 4]
+        elif is_collateral[b]:
+            initial += value * money[asset, 1]
+            maintenance += value * money[asset, 2]
     return full, initial, maintenance
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def close_account(row: Any, cash: Any, option_value: Any, collateral: Any, margins: Any) -> Any:
+def close_account(
+    rows: Any, account: Any, cash: Any, option_value: Any, collateral: Any, initial: Any, maintenance: Any
+) -> Any:
     """Equity, balances, excess and health of an account into its row; returns its status."""
-    full, initial, maintenance = collateral
     floating = cash + option_value
-    row[0], row[1], row[2], row[3], row[4] = full + floating, cash, option_value, initial, maintenance
-    row[5], row[6] = initial + floating, maintenance + floating
-    row[7], row[8] = margins
-    row[9], row[10] = row[5] - row[7], row[6] - row[8]
-    row[11] = row[6] / row[8] if row[8] != 0.0 else np.nan
-    status = 0
-    if row[9] < 0.0:
-        status = 1
-    if row[10] < 0.0:
-        status = 2
-    if row[0] < 0.0:
-        status = 3
-    if not (np.isfinite(row[0]) and np.isfinite(row[9]) and np.isfinite(row[10])):
-        status = 4
-    return status
+    equity = collateral[0] + floating
+    balance, other = collateral[1] + floating, collateral[2] + floating
+    excess, left = balance - initial, other - maintenance
+    rows[account, 0], rows[account, 1], rows[account, 2] = equity, cash, option_value
+    rows[account, 3], rows[account, 4] = collateral[1], collateral[2]
+    rows[account, 5], rows[account, 6] = balance, other
+    rows[account, 7], rows[account, 8] = initial, maintenance
+    rows[account, 9], rows[account, 10] = excess, left
+    rows[account, 11] = other / maintenance if maintenance != 0.0 else np.nan
+    if not (np.isfinite(equity) and np.isfinite(excess) and np.isfinite(left)):
+        return 4
+    if equity < 0.0:
+        return 3
+    if left < 0.0:
+        return 2
+    return 1 if excess < 0.0 else 0
 
 
 class DeriveLayout(NamedTuple):
@@ -115,20 +137,13 @@ class DeriveLayout(NamedTuple):
 
 
 class DeriveNumbers(NamedTuple):
-    """Numbers of a Derive model, `[U]` unless said otherwise."""
+    """Numbers of a Derive model."""
 
     weight: np.ndarray  # [U, S]
-    spot: np.ndarray
-    spot_confidence: np.ndarray
-    peg: np.ndarray
-    perp_rate: np.ndarray  # PM1; PM2 has it in its factors
-    base_rate: np.ndarray
-    option_rate: np.ndarray
-    oracle_rate: np.ndarray
-    factors: np.ndarray  # [U, 6] loss, perpetual, option for maintenance; the same for initial
-    haircuts: np.ndarray  # [C, 3] haircut, extra haircut, oracle rate
-    collateral_confidence: np.ndarray  # [C]
-    threshold: np.ndarray  # [C] of the oracle charge
+    # [U, 13] spot, its confidence, peg, rates of perpetuals, base, naked options and oracle, then the factors of loss,
+    # perpetuals and naked options for maintenance and for initial.
+    unit: np.ndarray
+    asset: np.ndarray  # [C, 5] haircut, extra haircut, rate of the oracle charge, confidence, threshold
 
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
@@ -146,121 +161,128 @@ def close_expiry(total: Any, run: Any, positive: Any, negative: Any, scenarios: 
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def derive_row(book: Any, contracts: Any, numbers: Any, layout: Any, row: Any, total: Any, run: Any, gross: Any) -> Any:
+def derive_row(
+    start: Any, contract: Any, quantity: Any, net: Any, gross_table: Any, expiry: Any, strike: Any, own: Any,
+    terms: Any, skew: Any, row: Any, total: Any, run: Any, gross: Any,
+) -> Any:  # fmt: skip
     """Sums of a unit row over its legs; returns naked options and the basis loss."""
     total[:] = 0.0
     gross[:] = 0.0
-    naked, basis = 0.0, 0.0
-    leg, end = book.leg_start[row], book.leg_start[row + 1]
+    naked, basis, scenarios = 0.0, 0.0, len(total) - TOTALS
+    leg, end = start[row], start[row + 1]
     while leg < end:
         run[:] = 0.0
-        c = book.contract[leg]
-        expiry = contracts.expiry[c]
-        while leg < end and contracts.expiry[book.contract[leg]] == expiry:
-            strike, net = contracts.strike[book.contract[leg]], 0.0
-            while leg < end and contracts.strike[book.contract[leg]] == strike:
-                c, quantity = book.contract[leg], book.quantity[leg]
-                add_row(run, quantity, contracts.net, c)
-                net += quantity * contracts.own[c]
+        c = contract[leg]
+        this_expiry = expiry[c]
+        while leg < end and expiry[contract[leg]] == this_expiry:
+            this_strike, net_size = strike[contract[leg]], 0.0
+            while leg < end and strike[contract[leg]] == this_strike:
+                c, q = contract[leg], quantity[leg]
+                add_row(run, q, net, c)
+                net_size += q * own[c]
                 for column in range(len(gross)):
-                    gross[column] += abs(quantity) * contracts.gross[c, column]
+                    gross[column] += abs(q) * gross_table[c, column]
                 leg += 1
-            naked += max(-net, 0.0)
-        close_expiry(total, run, contracts.terms[c, 0], contracts.terms[c, 1], layout.scenarios, layout.skew)
-        basis -= min(min(run[-2], run[-1]), 0.0) * contracts.terms[c, 2]
-    weigh(total, numbers.weight[book.unit[row]])
+            naked += max(-net_size, 0.0)
+        close_expiry(total, run, terms[c, 0], terms[c, 1], scenarios, skew)
+        basis -= min(min(run[-2], run[-1]), 0.0) * terms[c, 2]
     return naked, basis
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def require(numbers: Any, layout: Any, unit: Any, loss: Any, gross: Any, naked: Any, out: Any) -> Any:
-    """Initial and maintenance requirement of a unit; charges go to `out`."""
-    spot, peg = numbers.spot[unit], numbers.peg[unit]
-    oracle = numbers.oracle_rate[unit] * spot * (gross[2] if gross[0] > 0.0 else gross[1])
-    perp = numbers.perp_rate[unit] * spot * gross[0]
-    options = numbers.option_rate[unit] * spot * naked
+def require(numbers: Any, is_second: Any, unit: Any, loss: Any, gross: Any, naked: Any, units: Any, row: Any) -> Any:
+    """Initial and maintenance requirement of a unit; charges go to its row."""
+    spot, peg = numbers[unit, 0], numbers[unit, 2]
+    oracle = numbers[unit, 6] * spot * (gross[2] if gross[0] > 0.0 else gross[1])
+    perp = numbers[unit, 3] * spot * gross[0]
+    options = numbers[unit, 5] * spot * naked
     base = 0.0
-    if layout.is_second:
-        f = numbers.factors[unit]
-        maintenance = f[0] * loss + f[1] * perp + f[2] * options
-        initial = (f[3] + peg) * loss + f[4] * perp + f[5] * options + oracle
+    if is_second:
+        maintenance = numbers[unit, 7] * loss + numbers[unit, 8] * perp + numbers[unit, 9] * options
+        initial = (numbers[unit, 10] + peg) * loss + numbers[unit, 11] * perp + numbers[unit, 12] * options + oracle
     else:
-        base = numbers.base_rate[unit] * spot * gross[3]
+        base = numbers[unit, 4] * spot * gross[3]
         maintenance = loss + perp + base + options
-        initial = maintenance * (numbers.factors[unit, 3] + peg) + oracle
-    out[3], out[4], out[5], out[6], out[7] = perp, base, options, oracle, peg
+        initial = maintenance * (numbers[unit, 10] + peg) + oracle
+    units[row, 3], units[row, 4], units[row, 5], units[row, 6], units[row, 7] = perp, base, options, oracle, peg
     return initial, maintenance
 
 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
-def haircuts_of(book: Any, money: Any, numbers: Any, account: Any, confidence: Any, row: Any) -> None:
+def haircuts_of(
+    start: Any, assets: Any, amounts: Any, is_collateral: Any, money: Any, numbers: Any, account: Any, confidence: Any
+) -> Any:
     """Charges on the balances of an account."""
     haircut, extra, oracle = 0.0, 0.0, 0.0
-    for b in range(book.balance_start[account], book.balance_start[account + 1]):
-        asset = book.asset[b]
-        if book.amount[b] > 0.0 and book.is_collateral[b]:
-            value = book.amount[b] * money.ratio[asset]
-            haircut += value * numbers.haircuts[asset, 0]
-            extra += value * numbers.haircuts[asset, 1]
-            known = min(numbers.collateral_confidence[asset], confidence)
-            if known < numbers.threshold[asset]:
-                oracle += value * numbers.haircuts[asset, 2] * (1.0 - known)
-    row[17], row[18], row[19] = haircut, extra, oracle
+    for b in range(start[account], start[account + 1]):
+        asset = assets[b]
+        if amounts[b] > 0.0 and is_collateral[b]:
+            value = amounts[b] * money[asset, 0]
+            haircut += value * numbers[asset, 0]
+            extra += value * numbers[asset, 1]
+            known = min(numbers[asset, 3], confidence)
+            if known < numbers[asset, 4]:
+                oracle += value * numbers[asset, 2] * (1.0 - known)
+    return haircut, extra, oracle
 
 
 @numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
 def block_derive(
-    book: Any,
-    contracts: Any,
-    money: Any,
-    numbers: Any,
-    layout: Any,
-    rows: Any,
-    status: Any,
-    worsts: Any,
-    units: Any,
-    binding: Any,
-) -> None:
-    # Each array is an argument of its own: numba drops writes to arrays that it only knows as a tuple's fields.
-    accounts = len(status)
+    book: Any, contracts: Any, money: Any, numbers: Any, layout: Any,
+    rows: Any, status: Any, worsts: Any, units: Any, binding: Any,
+) -> None:  # fmt: skip
+    # Arrays are taken out of their tuples before the loop: numba drops writes to arrays that it knows as a field only,
+    # and counts references to a field in every call, which two threads then fight over.
+    unit_start, unit_of, leg_start, contract, quantity = (
+        book.unit_start, book.unit, book.leg_start, book.contract, book.quantity
+    )  # fmt: skip
+    cash_start, cash_contract, cash_quantity, entry, is_open, unsettled = (
+        book.cash_start, book.cash_contract, book.cash_quantity, book.entry, book.is_open, book.unsettled
+    )  # fmt: skip
+    balance_start, asset, amount, is_collateral = book.balance_start, book.asset, book.amount, book.is_collateral
+    net, gross_table, expiry, strike, own, terms, cash_table = (
+        contracts.net, contracts.gross, contracts.expiry, contracts.strike, contracts.own, contracts.terms,
+        contracts.cash,
+    )  # fmt: skip
+    weight, of_units, of_assets = numbers.weight, numbers.unit, numbers.asset
+    scenarios, skew, is_second, accounts = layout.scenarios, layout.skew, layout.is_second, len(status)
     for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
-        scenarios = layout.scenarios
         total, run = np.empty(scenarios + TOTALS), np.empty(scenarios + TOTALS + 2)
-        gross = np.empty(contracts.gross.shape[1])
+        gross = np.empty(gross_table.shape[1])
         for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
-            of_account = rows[account]
-            of_account[12:] = 0.0
+            for column in range(12, NUM_ACCOUNT):
+                rows[account, column] = 0.0
             initial, maintenance, cash, value, confidence = 0.0, 0.0, 0.0, 0.0, 1.0
-            first, last = book.unit_start[account], book.unit_start[account + 1]
+            first, last = unit_start[account], unit_start[account + 1]
             for row in range(first, last):
-                unit = book.unit[row]
-                naked, basis = derive_row(book, contracts, numbers, layout, row, total, run, gross)
-                pnl, worst = least(total, scenarios)
-                loss = basis
-                if -pnl > basis:
-                    loss = -pnl
-                else:
-                    worst = scenarios + 2  # the scenarios of both sets, then the first component of the file
-                of_unit = units[row]
-                of_unit[0], of_unit[1], of_unit[2] = basis, -pnl, loss
-                own = require(numbers, layout, unit, loss, gross, naked, of_unit)
-                own_cash = cash_of(book, contracts, row)
-                of_unit[8], of_unit[9], of_unit[10], of_unit[11] = own[0], own[1], total[scenarios], own_cash
-                for greek in range(4):
-                    of_unit[12 + greek] = total[scenarios + 1 + greek]
-                    of_account[13 + greek] += total[scenarios + 1 + greek]
+                unit = unit_of[row]
+                naked, basis = derive_row(
+                    leg_start, contract, quantity, net, gross_table, expiry, strike, own, terms, skew, row, total, run,
+                    gross,
+                )  # fmt: skip
+                weigh(total, weight, unit)
+                pnl, worst = least(total, 0, scenarios)
+                # Codes: scenarios of both sets, then components, of which the basis is the first.
+                loss, worst = (-pnl, worst) if -pnl > basis else (basis, scenarios + 2)
+                units[row, 0], units[row, 1], units[row, 2] = basis, -pnl, loss
+                more, less = require(of_units, is_second, unit, loss, gross, naked, units, row)
+                own_cash = cash_of(cash_start, cash_contract, cash_quantity, entry, is_open, unsettled, cash_table, row)
+                units[row, 8], units[row, 9], units[row, 10], units[row, 11] = more, less, total[scenarios], own_cash
+                add_greeks(rows, units, total, scenarios + 1, account, row)
                 binding[row] = worst
-                initial, maintenance, cash = initial + own[0], maintenance + own[1], cash + own_cash
+                initial, maintenance, cash = initial + more, maintenance + less, cash + own_cash
                 value += total[scenarios]
-                of_account[12] += loss
-                confidence = min(confidence, numbers.spot_confidence[unit])
+                rows[account, 12] += loss
+                confidence = min(confidence, of_units[unit, 1])
             worsts[account] = binding[first] if last - first == 1 else -1
-            if layout.is_second:
-                haircuts_of(book, money, numbers, account, confidence, of_account)
-                maintenance += of_account[17]
-                initial += of_account[17] + of_account[18] + of_account[19]
-            held = collateral_of(book, money, account)
-            status[account] = close_account(of_account, cash, value, held, (initial, maintenance))
+            held = collateral_of(balance_start, asset, amount, is_collateral, money, account)
+            if is_second:
+                cut, extra, oracle = haircuts_of(
+                    balance_start, asset, amount, is_collateral, money, of_assets, account, confidence
+                )
+                rows[account, 17], rows[account, 18], rows[account, 19] = cut, extra, oracle
+                initial, maintenance = initial + cut + extra + oracle, maintenance + cut
+            status[account] = close_account(rows, account, cash, value, held, initial, maintenance)
 
 
 def _by_unit(model: Model, component: str, name: str) -> np.ndarray:
@@ -281,19 +303,15 @@ def derive_numbers(work: Pass, model: Model) -> DeriveNumbers:
         maintenance, initial = (one, one, one), (p["im_factor"], one, one)
     names = ("haircut", "extra_haircut", "collateral_oracle")
     nothing = np.zeros(len(work.contracts.asset_ids))
+    rates = [one if is_second else _by_unit(model, name, "rate") for name in ("perp", "base", "naked_options")]
+    haircuts = [np.asarray(charges[name]["rate"]) if is_second else nothing for name in names]
+    confidence = np.asarray(assets.columns["collateral_confidence"]) if is_second else nothing
+    threshold = np.asarray(charges["collateral_oracle"]["threshold"]) if is_second else nothing
+    units = [market.spot, market.spot_confidence, shortfall, *rates, _by_unit(model, "oracle", "rate")]
     return DeriveNumbers(
         weight=np.ascontiguousarray(model.weight[:, model.columns("grid")]),
-        spot=np.asarray(market.spot),
-        spot_confidence=np.asarray(market.spot_confidence),
-        peg=shortfall,
-        perp_rate=one if is_second else _by_unit(model, "perp", "rate"),
-        base_rate=one if is_second else _by_unit(model, "base", "rate"),
-        option_rate=one if is_second else _by_unit(model, "naked_options", "rate"),
-        oracle_rate=_by_unit(model, "oracle", "rate"),
-        factors=np.stack([*maintenance, *initial], axis=1),
-        haircuts=np.stack([np.asarray(charges[n]["rate"]) if is_second else nothing for n in names], axis=1),
-        collateral_confidence=np.asarray(assets.columns["collateral_confidence"]) if is_second else nothing,
-        threshold=np.asarray(charges["collateral_oracle"]["threshold"]) if is_second else nothing,
+        unit=np.stack([*units, *maintenance, *initial], axis=1),
+        asset=np.stack([*haircuts, confidence, threshold], axis=1),
     )
 
 

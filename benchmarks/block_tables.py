@@ -6,7 +6,7 @@ anything is timed, except that prices have moved: then gpumargin's contract stag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -83,18 +83,7 @@ class Priced(NamedTuple):
     strike: Array  # group
     own: Array  # option size of the strike level (Derive), delta of the expiry level (Deribit)
     terms: Array  # constants of the expiry that closes
-    mark: Array
-    size: Array
-    is_inverse: Array
-    ratio: Array  # accounting unit per settlement asset
-
-
-class Money(NamedTuple):
-    """Assets and what of them counts, `[C]`; by margin type initial, maintenance in the last axis."""
-
-    ratio: Array
-    asset_share: Array
-    liability_share: Array
+    cash: Array  # [M, 4] mark, size, accounting unit per settlement asset, 1 if inverse
 
 
 def runs_of(work: Pass) -> Runs:
@@ -148,17 +137,15 @@ def priced(work: Pass, *, net: list[Array], gross: list[Array], own: Array, term
         np.asarray(c.strike_group),
         np.ascontiguousarray(own),
         np.ascontiguousarray(terms),
-        np.asarray(c.mark),
-        np.asarray(c.size),
-        np.asarray(c.is_inverse),
-        np.asarray(c.settlement_ratio),
+        np.stack([c.mark, c.size, c.settlement_ratio, np.asarray(c.is_inverse, np.float64)], axis=1),
     )
 
 
-def money_of(work: Pass, model: Model) -> Money:
-    """Prices of assets and the shares of them that count."""
-    shares: dict[str, Any] = {
-        kind: np.stack([model.account.numbers[t][kind] for t in ("initial", "maintenance")], axis=1)
+def money_of(work: Pass, model: Model) -> Array:
+    """Price of assets and the shares of them that count, `[C, 5]`: of owned ones initial, maintenance; of owed ones."""
+    shares = [
+        model.account.numbers[margin_type][kind]
         for kind in ("assets", "liability")
-    }
-    return Money(np.asarray(work.contracts.assets.ratio), shares["assets"], shares["liability"])
+        for margin_type in ("initial", "maintenance")
+    ]
+    return np.stack([np.asarray(work.contracts.assets.ratio), *shares], axis=1)
