@@ -179,6 +179,11 @@ class Engine:
 
         return run
 
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What every device holds whole: table, market, assets, model and the run-time zero."""
+        return self.table, self._market, self._assets, self._model, self._zero
+
     def stage(self, function: Callable[..., Any], *blocks: Any) -> Callable[[], Any]:
         """A piece of the part program compiled on its own: benchmarks ask where the time of the whole goes.
 
@@ -193,8 +198,7 @@ class Engine:
         def in_order(table: Any, market: Any, assets: Any, model: Any, zero: Any, *own: Any) -> Any:
             return function(table, market, assets, model, *own, zero)
 
-        shared = self.table, self._market, self._assets, self._model, self._zero
-        return compiled(in_order, self._mesh, shared, blocks)
+        return compiled(in_order, self._mesh, self.shared, blocks)
 
 
 def placed(blocks: Any, mesh: jax.sharding.Mesh) -> Any:

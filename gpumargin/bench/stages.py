@@ -98,14 +98,12 @@ def stages_of(engine: Engine, book: LegBook) -> Stages:
 
 def _work(engine: Engine, book: LegBook, block: Any, units: Any, result: Any) -> dict[str, Work]:
     """Bytes and operations of the stages on the devices."""
-    contracts = engine.contracts
+    contracts, (*held, zero) = engine.contracts, engine.shared
     rows = even_rows(contracts.padding + 1, contract_chunk(engine.devices[0]), len(engine.devices))
     priced = padded_contracts(contracts.contracts, rows)
-    held = contracts.market, jax.tree.map(np.asarray, engine._model), contracts.assets.settlement
-    of_contracts = operations(contract_stage, priced, *held)
+    of_contracts = operations(contract_stage, priced, contracts.market, held[-1], contracts.assets.settlement)
     shard = jax.tree.map(_one_shard, (block, units))
-    shared = engine.table, engine._market, engine._assets, engine._model
-    of_accounts = len(engine.devices) * operations(margin_of_rows, *shared, *shard, engine._zero)
+    of_accounts = len(engine.devices) * operations(margin_of_rows, *held, *shard, zero)
     of_legs = 2 * len(book.contract) * _columns(engine)
     rows_alone = bytes_of(block.legs)
     return {
