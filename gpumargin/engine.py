@@ -53,6 +53,11 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 
+def finished(results: Any) -> Any:
+    """The same arrays once the devices are done with them."""
+    return jax.block_until_ready(results)  # type: ignore[no-untyped-call]
+
+
 class EngineResult(NamedTuple):
     """Results of one part in canonical order, numpy, padding cut off."""
 
@@ -140,11 +145,14 @@ class Engine:
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        chunk = contract_chunk(self.devices[0])
-        rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
+        program = _contract_program(self._mesh, contract_chunk(self.devices[0]))
+        return cast("ContractTable", program(*self._unpriced(contracts)))
+
+    def _unpriced(self, contracts: ContractSet) -> tuple[Any, ...]:
+        """What the contract stage takes, placed."""
+        rows = even_rows(contracts.padding + 1, contract_chunk(self.devices[0]), len(self.devices))
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
-        block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
-        return _contract_program(self._mesh, chunk)(block, self._market, self._model, self._assets.settlement)
+        return placed(even, self._mesh), self._market, self._model, self._assets.settlement
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -183,20 +191,92 @@ class Engine:
 
     def _start(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> PartResult:
         """Packs and uploads a part and starts its computation, without waiting for it."""
-        shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
-        stacked = _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
+        block = self.place(self.packed(book, shape, part))
         with jax.enable_x64(True):
-            block = jax.device_put(stacked, NamedSharding(self._mesh, _BLOCK))
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
+
+    def packed(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> Any:
+        """A part in padded buckets, numpy, one shard per device along the leading axis."""
+        shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
+        return _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
+
+    def place(self, packed: Any) -> Any:
+        """Starts the upload of a packed part, without waiting for it."""
+        return placed(packed, self._mesh)
+
+    def pricing(self) -> Callable[[], ContractTable]:
+        """The contract stage compiled anew for the contracts as they are; runs without waiting for the result."""
+        arguments = self._unpriced(self.contracts)
+        with jax.enable_x64(True):
+            fresh = _contract_program.__wrapped__(self._mesh, contract_chunk(self.devices[0]))
+            program = fresh.lower(*arguments).compile()
+
+        def run() -> ContractTable:
+            with jax.enable_x64(True):
+                return cast("ContractTable", program(*arguments))
+
+        return run
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What every device holds whole: table, market, assets, model and the run-time zero."""
+        return self.table, self._market, self._assets, self._model, self._zero
+
+    def stage(self, function: Callable[..., Any], *blocks: Any) -> Callable[[], Any]:
+        """A piece of the part program compiled on its own: benchmarks ask where the time of the whole goes.
+
+        Args:
+          function: of table, market, assets, model, one shard of each block, and the run-time zero.
+          blocks: placed; shards along the leading axis.
+
+        Returns:
+          What runs it on these arguments, without waiting for the result.
+        """
+
+        def in_order(table: Any, market: Any, assets: Any, model: Any, zero: Any, *own: Any) -> Any:
+            return function(table, market, assets, model, *own, zero)
+
+        return compiled(in_order, self._mesh, self.shared, blocks)
+
+
+def placed(blocks: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Starts the upload of numpy arrays whose leading axis is the device, without waiting for it."""
+    with jax.enable_x64(True):
+        return jax.device_put(blocks, NamedSharding(mesh, _BLOCK))
+
+
+def compiled(
+    function: Callable[..., Any], mesh: jax.sharding.Mesh, shared: tuple[Any, ...], blocks: tuple[Any, ...]
+) -> Callable[[], Any]:
+    """A program for these very arguments: all of `shared` and its own shard of each of `blocks` on every device.
+
+    Returns:
+      What runs it, without waiting for the result.
+    """
+
+    def local(*arguments: Any) -> Any:
+        own = jax.tree.map(lambda x: x[0], arguments[len(shared) :])
+        return jax.tree.map(lambda x: x[None], function(*arguments[: len(shared)], *own))
+
+    specs = (*[_SHARED] * len(shared), *[_BLOCK] * len(blocks))
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
+    with jax.enable_x64(True):
+        program = jax.jit(sharded).lower(*shared, *blocks).compile()
+
+    def run() -> Any:
+        with jax.enable_x64(True):
+            return program(*shared, *blocks)
+
+    return run
 
 
 @cache
-def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Callable[..., ContractTable]:
+def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Any:
     """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
     local = partial(contract_stage, chunk=chunk)
     specs = (_BLOCK, _SHARED, _SHARED, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
-    return cast("Callable[..., ContractTable]", jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED)))
+    return jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED))
 
 
 @cache

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tables import leg_stage_table
+from gpumargin.synth import generate_book
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -44,3 +47,36 @@ def test_models_are_timed_once_their_margins_are_finite() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "| derive-pm1 |" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_block_is_timed_once_the_fused_kernel_agrees(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="numba is an opponent of the benchmarks only")
+    pytest.importorskip("scipy", reason="scipy is an opponent of the benchmarks only")
+    generate_book(tmp_path / "book", accounts=300, positions_per_account=4, underlyings=2, seed=1)
+    options = ["--accounts", "300", "--book", tmp_path / "book", "--models", "deribit-pm", "--repeats", "2"]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, BENCHMARKS / "bench_block.py", *options],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "block / plain leg stage" in done.stdout
+    assert "legs and accounts, numba" in done.stdout
+
+
+def test_tables_are_made_of_results_alone() -> None:
+    results = {
+        "leg_stage_x": {
+            "machine": {"processor": "P", "cores": 2, "jax": "1"},
+            "float64": {"seconds": {"gpumargin plain": {"median": 0.5}, "c plain": {"median": 0.25}}, "left_out": {}},
+        }
+    }
+    assert leg_stage_table(results) == [
+        "| result | dtype | form | by | median, s | times gpumargin |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| `leg_stage_x` (P, 2, jax 1) | float64 | plain | gpumargin | 0.500 | 1.00 |",
+        "| `leg_stage_x` (P, 2, jax 1) | float64 | plain | c | 0.250 | 0.50 |",
+    ]

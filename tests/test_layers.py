@@ -81,6 +81,7 @@ LAYERS = {
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
     "gpumargin.compare": _at(8, "polars"),
+    "gpumargin.bench": _at(8, "jax", "numpy"),
     "gpumargin.cli": _at(9, "polars", "pyarrow", "rich", "typer"),
     "gpumargin.__main__": _at(10),
 }

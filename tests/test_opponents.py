@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,17 +17,30 @@ from benchmarks.opponents import (
     worst_pnl_numba,
     worst_pnl_scipy,
 )
+from benchmarks.opponents_c import compiler, worst_pnl_by_expiry_c, worst_pnl_c
+from benchmarks.opponents_frames import worst_pnl_duckdb, worst_pnl_polars
+from benchmarks.opponents_jax import worst_pnl_segment_sum
 from benchmarks.workload import NUM_EXPIRIES, Legs, make_legs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Opponent = Callable[[Legs], np.ndarray]
+    Prepared = Callable[[Legs], Callable[[], np.ndarray]]
 
 # Sums of at most 200 products: relative to the sum of their absolute values, a few units in the last place.
 ROUNDING = {"float64": 1e-14, "float32": 5e-6}
 PLAIN = [pytest.param(worst_pnl_numba, id="numba"), pytest.param(worst_pnl_scipy, id="scipy")]
 DTYPES = list(ROUNDING)
+no_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler here")
+no_duckdb = pytest.mark.skipif(find_spec("duckdb") is None, reason="duckdb is an opponent of the benchmarks only")
+PREPARED = [
+    pytest.param(worst_pnl_c, "float64", id="c-float64", marks=no_compiler),
+    pytest.param(worst_pnl_c, "float32", id="c-float32", marks=no_compiler),
+    pytest.param(worst_pnl_segment_sum, "float64", id="segment_sum"),
+    pytest.param(worst_pnl_polars, "float64", id="polars"),
+    pytest.param(worst_pnl_duckdb, "float64", id="duckdb", marks=no_duckdb),
+]
 
 
 def small_book(accounts: int = 300, scenarios: int = 33) -> Legs:
@@ -83,6 +98,33 @@ def test_expiry_opponent_answers_as_the_definition(dtype: str) -> None:
     answer = worst_pnl_by_expiry_numba(book.as_dtype(dtype))
     assert answer.dtype == dtype
     np.testing.assert_allclose(answer, plain_worst_pnl_by_expiry(book), rtol=0, atol=ROUNDING[dtype] * scale_of(book))
+
+
+def emptied(book: Legs) -> Legs:
+    """The book with an account in its middle that holds nothing."""
+    return book._replace(indptr=np.insert(book.indptr, 5, book.indptr[5]))
+
+
+@pytest.mark.parametrize(("opponent", "dtype"), PREPARED)
+def test_prepared_opponent_answers_as_the_definition(
+    opponent: Prepared, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.opponents_jax.PART_LEGS", 700)
+    book = emptied(small_book())
+    with jax.enable_x64(True):
+        answer = opponent(book.as_dtype(dtype))()
+    assert answer.dtype == dtype
+    np.testing.assert_allclose(answer, plain_worst_pnl(book), rtol=0, atol=ROUNDING[dtype] * scale_of(small_book()))
+
+
+@no_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_expiry_opponent_in_c_answers_as_the_definition(dtype: str) -> None:
+    book = emptied(small_book())
+    answer = worst_pnl_by_expiry_c(book.as_dtype(dtype))()
+    assert answer.dtype == dtype
+    expected = plain_worst_pnl_by_expiry(book)
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=ROUNDING[dtype] * scale_of(small_book()))
 
 
 def test_expiry_discount_changes_the_answer_and_only_downwards() -> None:

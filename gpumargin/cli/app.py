@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gpumargin import __version__
-from gpumargin.cli import check, compare, doctor, explain, generate, greeks, models, report, run, show, snapshot
+from gpumargin.cli import bench, check, compare, doctor, explain, generate, greeks, models, report, run, show, snapshot
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
@@ -58,6 +58,7 @@ app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
 app.command("report")(verb(report.report))
+app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))
 
 

@@ -38,14 +38,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def prepare_process(device: Device = Device.AUTO) -> None:
+def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True) -> None:
     """Sets 64-bit mode, host devices, GPU memory and the compile cache; does nothing where JAX is loaded already."""
     if "jax" in sys.modules:
         return
     os.environ["JAX_ENABLE_X64"] = "1"
     _use_devices(device)
     cache = compile_cache()
-    if cache.refusal:
+    if cache.refusal or not is_cached:
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
     else:
         _use_cache(cache.folder)

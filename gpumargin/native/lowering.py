@@ -7,6 +7,7 @@ reassociation, NaN kept. What has no translation here raises `UnsupportedError`,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -204,14 +205,16 @@ def _reduced(operation: str) -> Callable[..., Block]:
     def reduce(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
         """The columns of a row folded into one; exact for a least or a largest, whatever the order."""
         del width
-        if math.prod(equation.outvars[0].aval.shape) != 1:
-            message = "a reduction that leaves several columns"
+        if math.prod(equation.outvars[0].aval.shape) != 1 or operands[0].width < operands[0].lanes:
+            message = "a reduction that leaves several columns, or of fewer than a vector has"
             raise UnsupportedError(message)
-        fold, block = instructions.ELEMENTWISE[operation], operands[0]
-        found = scalar(target.builder, block, 0)
-        for column in range(1, block.width):
-            found = fold(target.builder, found, scalar(target.builder, block, column))
-        return Block(1, (found,))
+        fold, block, builder = instructions.ELEMENTWISE[operation], operands[0], target.builder
+        whole = block.width // block.lanes
+        together = functools.reduce(lambda x, y: fold(builder, x, y), block.parts[:whole])
+        first = Block(block.lanes, (together,))
+        rest = [scalar(builder, block, column) for column in range(whole * block.lanes, block.width)]
+        columns = [*(scalar(builder, first, lane) for lane in range(block.lanes)), *rest]
+        return Block(1, (functools.reduce(lambda x, y: fold(builder, x, y), columns),))
 
     return reduce
 

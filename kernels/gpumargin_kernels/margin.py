@@ -240,6 +240,32 @@ def part_margin(
       `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
     """
     units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, rows=rows)
+    return margin_of_rows(table, market, assets, model, book, units, zero)
+
+
+def margin_of_rows(
+    table: ContractTable,
+    market: UnitMarket,
+    assets: Assets,
+    model: Model,
+    book: Book,
+    units: UnitRows,
+    zero: Array,
+) -> PartResult:
+    """What follows the leg stage: cash, units to accounts, collateral, health.
+
+    Args:
+      table: from `contract_stage`.
+      market: `[U]`.
+      assets: `[C]`.
+      model: bound to the units and assets of the book.
+      book: whole accounts in padded buckets; its legs are not read.
+      units: from `leg_stage`.
+      zero: `[]` run-time zero, see `leg_sums`.
+
+    Returns:
+      `PartResult`.
+    """
     pnl = in_row_order(
         [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
         book.cash_legs.place,

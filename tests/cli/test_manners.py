@@ -43,6 +43,7 @@ VERBS = (
     "verify-proof",
     "report",
     "doctor",
+    "bench",
 )
 # typer itself loads pydantic (since 0.29); what counts for us is that a help text builds no model of ours with it.
 HEAVY = ("jax", "polars", "pyarrow", "numpy", "gpumargin.modelfile", "gpumargin.tables")

@@ -1,0 +1,240 @@
+"""A whole block of three models against fused numba kernels that do the same, and against the plain leg stage.
+
+Book: `generate` with 1,000,000 accounts and 11 positions each (seed 1, two coins), made once in a temporary folder, or
+`--book`. Per model, in one process and in turn, medians of 15 turns: the plain leg stage on the standard workload (33
+scenarios), gpumargin's whole block through `ResidentBook.recalculate` with every mark, price and forward moved, its
+contract stage alone, and the fused kernel, which begins at the priced contract table. 10,000 fills are applied apart.
+Usage: python benchmarks/bench_block.py [--accounts N] [--book DIR] [--models A,B] [--repeats N] [--save NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    f" --xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
+)
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "kernels")]
+
+import jax
+import numpy as np
+import polars as pl
+from jax.sharding import NamedSharding, PartitionSpec
+
+import gpumargin as gm
+from benchmarks.bench_leg_stage import ours, plain_tally
+from benchmarks.block_check import require_equal
+from benchmarks.block_deribit import BLOCKS
+from benchmarks.harness import REPEATS, alternating, machine, save
+from benchmarks.opponents import worst_pnl_numba
+from benchmarks.workload import STANDARD, Legs, make_legs
+from gpumargin.clock import Clock
+from gpumargin.device import ACCOUNT_AXIS, account_mesh
+from gpumargin.pack.buckets import make_plan, pack_shard
+from gpumargin.prepare import Options, Pass, prepare
+from gpumargin.synth import generate_book
+from gpumargin.tables import Book
+
+FILLS = 10_000
+MOVES = (1.01, 0.99)  # what every mark, price and forward is multiplied by, turn by turn
+Frames = dict[str, pl.DataFrame]
+
+
+class Live(Protocol):
+    """A book that stays where it is computed."""
+
+    def apply(self, **tables: pl.DataFrame) -> object:
+        """Takes fills, transfers and settlements."""
+        ...
+
+    def recalculate(self, **tables: pl.DataFrame) -> Any:
+        """Margins every account at new marks, prices and forwards."""
+        ...
+
+
+class Change(NamedTuple):
+    """What the stand-in for `ResidentBook` says of a block."""
+
+    seconds: dict[str, float]
+    status_changes: np.ndarray  # accounts
+
+
+class PackedOnce:
+    """A stand-in while this tree has no `ResidentBook`: packed and placed once; reprices, and takes no fills."""
+
+    def __init__(self, work: Pass) -> None:
+        self.engine, self.contracts = work.engine, work.contracts
+        devices = self.engine.devices
+        plan = make_plan(work.legs, len(work.legs), len(devices))
+        self.accounts = [shard.accounts for shard in plan.parts[0]]
+        shards = [pack_shard(work.legs, work.contracts, plan.shape, shard) for shard in plan.parts[0]]
+        rows = NamedSharding(account_mesh(devices), PartitionSpec(ACCOUNT_AXIS))
+        with jax.enable_x64(True):
+            self.block = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), rows)
+        self.status = self._status(self.engine.table)
+
+    def _status(self, table: Any) -> np.ndarray:
+        with jax.enable_x64(True):
+            held = table, self.engine._market, self.engine._assets, self.engine._model, self.block, self.engine._zero
+            found = np.asarray(self.engine._program(*held).accounts.health.status)
+        return np.concatenate([row[:count] for row, count in zip(found, self.accounts, strict=True)])
+
+    def apply(self, **_tables: pl.DataFrame) -> None:
+        """Nothing: a packed book does not move."""
+
+    def recalculate(self, **_tables: pl.DataFrame) -> Change:
+        """Prices every contract and margins every account; the tables are not read."""
+        clock = Clock()
+        with clock.stage("contracts"), jax.enable_x64(True):
+            table = jax.block_until_ready(self.engine._price(self.contracts))
+        with clock.stage("margin"):
+            status = self._status(table)
+        changed, self.status = np.flatnonzero(status != self.status), status
+        return Change(clock.seconds, changed)
+
+
+def moved(book: Book, factor: float) -> Frames:
+    """Marks, prices and forwards of a book, every level multiplied."""
+    levels = {"marks": ("mark_price", "mark_iv"), "prices": ("price",), "forwards": ("forward", "forward_fixed")}
+    frames = {name: pl.DataFrame(pl.from_arrow(book.tables[name])) for name in levels}
+    return {
+        name: frame.with_columns(pl.col(*[c for c in levels[name] if c in frame.columns]) * factor)
+        for name, frame in frames.items()
+    }
+
+
+def some_fills(book: Book) -> pl.DataFrame:
+    """Fills of accounts that hold something, in what they hold, a lot more or less at the mark."""
+    rng = np.random.default_rng(1)
+    positions = book.tables["positions"]
+    rows = positions.take(np.sort(rng.choice(positions.num_rows, min(FILLS, positions.num_rows), replace=False)))
+    names = [name for name in ("account_id", "pool", "instrument_id") if name in rows.column_names]
+    frame = pl.DataFrame(pl.from_arrow(rows.select([*names, "entry_price"])))
+    side = pl.Series("quantity", rng.choice([-0.1, 0.1], frame.height))
+    return frame.with_columns(side, pl.col("entry_price").fill_null(1.0).alias("price")).drop("entry_price")
+
+
+class Blocks(NamedTuple):
+    """What is timed of one model."""
+
+    work: dict[str, Callable[[], object]]
+    stages: list[dict[str, float]]  # of every recalculation
+    apply: Callable[[], object]
+    accounts: int
+    legs: int
+    through: str
+
+
+def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
+    """Everything ready to run; answers are compared before.
+
+    Raises:
+      SystemExit: the fused kernel disagrees.
+    """
+    (work,) = prepare(book, gm.load_model(name), Options(), Clock())
+    fused = BLOCKS[name](work)
+    before = fused()
+    require_equal(work, list(work.engine.run(work.legs)), before)
+    resident = getattr(gm, "ResidentBook", None)
+    live: Live = PackedOnce(work) if resident is None else resident(book, gm.load_model(name))
+    frames, stages, turn = [moved(book, factor) for factor in MOVES], [], iter(range(1 << 30))
+
+    def recalculated() -> object:
+        change = live.recalculate(**frames[next(turn) % len(frames)])
+        stages.append(dict(change.seconds))
+        return change
+
+    def priced() -> object:
+        with jax.enable_x64(True):
+            return jax.block_until_ready(work.engine._price(work.contracts))
+
+    fills = some_fills(book)
+    return Blocks(
+        {
+            "plain leg stage": ours(legs, plain_tally(legs)),
+            "plain leg stage, numba": lambda: worst_pnl_numba(legs),
+            "block": recalculated,
+            "contract stage": priced,
+            "legs and accounts, numba": lambda: np.flatnonzero(fused().status != before.status),
+        },
+        stages,
+        lambda: live.apply(fills=fills),
+        len(work.legs),
+        len(work.legs.contract),
+        "ResidentBook" if resident else "Engine, packed once",
+    )
+
+
+def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
+    """Figures of one model."""
+    with jax.enable_x64(True):
+        blocks = blocks_of(book, name, legs)
+        seconds: dict[str, Any] = dict(alternating(blocks.work, repeats))
+    applied = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        blocks.apply()
+        applied.append(time.perf_counter() - start)
+    seconds["fills"] = {"min": min(applied), "median": statistics.median(applied)}
+    stages = blocks.stages[-repeats:]
+    return {
+        "through": blocks.through,
+        "accounts": blocks.accounts,
+        "legs": blocks.legs,
+        "fills": FILLS,
+        "seconds": seconds,
+        "stages": {stage: statistics.median(s[stage] for s in stages) for stage in stages[0]},
+    }
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """Prints one model's figures and ratios."""
+    print(f"{name}: {found['accounts']:,} accounts, {found['legs']:,} legs, through {found['through']}")
+    medians = {what: figures["median"] for what, figures in found["seconds"].items()}
+    for what, median in medians.items():
+        print(f"  {what:28s} median {median:.4f} s  min {found['seconds'][what]['min']:.4f} s")
+    for stage, median in found["stages"].items():
+        print(f"    of the block: {stage:12s} {median:.4f} s")
+    whole = medians["legs and accounts, numba"] + medians["contract stage"]
+    print(f"  block / plain leg stage = {medians['block'] / medians['plain leg stage']:.2f}")
+    print(f"  block / (numba + our contract stage) = {medians['block'] / whole:.2f}")
+
+
+def book_at(folder: Path | None, accounts: int) -> Book:
+    """The book: from a folder, or generated once and kept in the temporary folder of this machine."""
+    if folder is None:
+        folder = Path(tempfile.gettempdir()) / f"gpumargin-bench-{accounts}"
+        if not (folder / "funds.parquet").exists():
+            generate_book(folder, accounts=accounts, positions_per_account=11.0, underlyings=2, seed=1)
+    return gm.read_book(folder)
+
+
+def main() -> None:
+    """Measures every model and prints seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=STANDARD["accounts"])
+    parser.add_argument("--book", type=Path, help="folder of a generated book; else one is made")
+    parser.add_argument("--models", default=",".join(BLOCKS), help="names, with commas between")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--save", help="name under benchmarks/results")
+    options = parser.parse_args()
+    book = book_at(options.book, options.accounts)
+    legs = make_legs(**STANDARD | {"accounts": options.accounts})
+    report: dict[str, Any] = {"machine": machine(), "repeats": options.repeats, "dtype": "float64", "models": {}}
+    for name in options.models.split(","):
+        report["models"][name] = found = measure(book, name, legs, options.repeats)
+        show(name, found)
+    if options.save:
+        print(save(options.save, report))
+
+
+if __name__ == "__main__":
+    main()
