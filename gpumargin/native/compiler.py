@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -34,7 +35,13 @@ def _text(plan: Plan, buckets: int) -> str:
     module = ir.Module("leg_loop")
     module.triple = binding.get_default_triple()
     add_handler(module, Loop(module, plan, "loop"), "handler", buckets=buckets)
-    return str(module)
+    return _with_wide_registers(str(module))
+
+
+def _with_wide_registers(text: str) -> str:
+    """The module's functions free to use the widest registers: LLVM by itself takes half of them on some processors."""
+    wide = 'attributes #0 = { "prefer-vector-width"="512" "min-legal-vector-width"="512" }'
+    return re.sub(r"^(define .*\))$", r"\1 #0", text, flags=re.MULTILINE) + f"\n{wide}\n"
 
 
 def _compiled(text: str) -> Any:

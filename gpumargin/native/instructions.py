@@ -63,6 +63,23 @@ def intrinsic(name: str) -> Instruction:
     return call
 
 
+def folded(builder: ir.IRBuilder, fold: Instruction, value: ir.Value) -> ir.Value:
+    """The numbers of a vector folded into one, half by half."""
+    index = ir.IntType(32)
+    half = count_of(value) // 2
+    while half:
+        numbers = ir.VectorType(index, half)
+        low, high = (ir.Constant(numbers, list(range(a, a + half))) for a in (0, half))
+        nothing = ir.Constant(value.type, ir.Undefined)
+        value = fold(builder, *(builder.shuffle_vector(value, nothing, mask) for mask in (low, high)))
+        half //= 2
+    return _first(builder, value) if isinstance(value.type, ir.VectorType) else value
+
+
+def _first(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
 def _by_type(fraction: Instruction, whole: Instruction) -> Instruction:
     def choose(builder: ir.IRBuilder, *operands: ir.Value) -> ir.Value:
         return (whole if isinstance(element_of(operands[0]), ir.IntType) else fraction)(builder, *operands)

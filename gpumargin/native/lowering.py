@@ -205,18 +205,25 @@ def _reduced(operation: str) -> Callable[..., Block]:
     def reduce(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
         """The columns of a row folded into one; exact for a least or a largest, whatever the order."""
         del width
-        if math.prod(equation.outvars[0].aval.shape) != 1 or operands[0].width < operands[0].lanes:
-            message = "a reduction that leaves several columns, or of fewer than a vector has"
+        if math.prod(equation.outvars[0].aval.shape) != 1:
+            message = "a reduction that leaves several columns"
             raise UnsupportedError(message)
         fold, block, builder = instructions.ELEMENTWISE[operation], operands[0], target.builder
-        whole = block.width // block.lanes
-        together = functools.reduce(lambda x, y: fold(builder, x, y), block.parts[:whole])
-        first = Block(block.lanes, (together,))
-        rest = [scalar(builder, block, column) for column in range(whole * block.lanes, block.width)]
-        columns = [*(scalar(builder, first, lane) for lane in range(block.lanes)), *rest]
-        return Block(1, (functools.reduce(lambda x, y: fold(builder, x, y), columns),))
+        whole = block.width // block.lanes * block.lanes
+        rest = [scalar(builder, block, column) for column in range(whole, block.width)]
+        if whole:
+            together = functools.reduce(lambda x, y: fold(builder, x, y), block.parts[: whole // block.lanes])
+            rest.append(instructions.folded(builder, fold, together))
+        return Block(1, (functools.reduce(lambda x, y: fold(builder, x, y), rest),))
 
     return reduce
+
+
+def _counted(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
+    """0, 1, 2 along the columns."""
+    del operands
+    kind = element_type(equation.outvars[0].aval.dtype)
+    return constant_columns(list(range(width)), kind, target.itemsize)
 
 
 _SHAPING: dict[str, Callable[[Target, Any, list[Block], int], Block]] = {
@@ -227,6 +234,7 @@ _SHAPING: dict[str, Callable[[Target, Any, list[Block], int], Block]] = {
     "squeeze": _same_columns,
     "broadcast_in_dim": _same_columns,
     "convert_element_type": _converted,
+    "iota": _counted,
     "reduce_min": _reduced("min"),
     "reduce_max": _reduced("max"),
 }
