@@ -18,6 +18,7 @@ from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
 from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
+from gpumargin_kernels.records import Book
 from gpumargin_kernels.scenario import ContractRisk
 
 DType = Literal["float64", "float32"]
@@ -52,11 +53,19 @@ class EngineResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute; none of it changes a result beyond what `dtype` says."""
+    """How to compute; none of it changes a result beyond what `dtype` says.
+
+    Attributes:
+      device: where.
+      dtype: precision of the kernels.
+      memory_budget: bytes that parts in flight may take.
+      contract_step: the contract table grows by this many rows at least, so that a few listings more do not compile.
+    """
 
     device: DeviceChoice = "auto"
     dtype: DType = "float64"
     memory_budget: int = DEFAULT_MEMORY_BUDGET
+    contract_step: int = 1
 
 
 def _cast(tree: Any, dtype: DType) -> Any:
@@ -90,24 +99,37 @@ class Engine:
 
     def __init__(self, model: Model, contracts: ContractSet, settings: Settings) -> None:
         self.settings = settings
-        self.contracts = contracts
         self.devices = choose_devices(settings.device)
         with jax.enable_x64(True):
-            self._mesh = account_mesh(self.devices)
-            shared = NamedSharding(self._mesh, _SHARED)
-            held = (contracts.market, contracts.assets, model)
-            self._market, self._assets, self._model = jax.device_put(_cast(held, settings.dtype), shared)
+            self.mesh = account_mesh(self.devices)
+            shared = NamedSharding(self.mesh, _SHARED)
+            self._model = jax.device_put(_cast(model, settings.dtype), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
+            self._program = _part_program(self.mesh, chunk_rows(self.devices[0]))
+        self.price(contracts)
+
+    @property
+    def contract_rows(self) -> int:
+        """Rows of the contract table, padding included; the last is always padding."""
+        step = self.settings.contract_step
+        rows = -(-(self.contracts.padding + 1) // step) * step
+        return even_rows(rows, contract_chunk(self.devices[0]), len(self.devices))
+
+    def price(self, contracts: ContractSet) -> None:
+        """Takes contracts of the same units and assets, at new prices, in place of those before."""
+        self.contracts = contracts
+        with jax.enable_x64(True):
+            shared = NamedSharding(self.mesh, _SHARED)
+            held = (contracts.market, contracts.assets)
+            self._market, self._assets = jax.device_put(_cast(held, self.settings.dtype), shared)
             self.table = self._price(contracts)
-            self._program = _part_program(self._mesh, chunk_rows(self.devices[0]))
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        chunk = contract_chunk(self.devices[0])
-        rows = even_rows(contracts.padding + 1, chunk, len(self.devices))
+        chunk, rows = contract_chunk(self.devices[0]), self.contract_rows
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
-        block = jax.device_put(even, NamedSharding(self._mesh, _BLOCK))
-        return _contract_program(self._mesh, chunk)(block, self._market, self._model, self._assets.settlement)
+        block = jax.device_put(even, NamedSharding(self.mesh, _BLOCK))
+        return _contract_program(self.mesh, chunk)(block, self._market, self._model, self._assets.settlement)
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -148,7 +170,11 @@ class Engine:
         shards = [pack_shard(book, self.contracts, shape, shard) for shard in part]
         stacked = _cast(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), self.settings.dtype)
         with jax.enable_x64(True):
-            block = jax.device_put(stacked, NamedSharding(self._mesh, _BLOCK))
+            return self.compute(jax.device_put(stacked, NamedSharding(self.mesh, _BLOCK)))
+
+    def compute(self, block: Book) -> PartResult:
+        """Starts the computation of a part that lies on the devices, `[devices, ...]`, in the run's precision."""
+        with jax.enable_x64(True):
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
 
 

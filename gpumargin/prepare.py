@@ -90,16 +90,15 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
 
 
 @dataclass(frozen=True)
-class _Market:
+class Market:
     """What every pass of a run shares."""
 
     book: Book
-    accounts: Accounts
     instant: datetime
     filling: Filling
 
 
-def _contracts(market: _Market, file: ModelFile) -> ContractSet:
+def contracts_of(market: Market, file: ModelFile) -> ContractSet:
     """The contracts that a model margins, with the forwards and vols that were filled."""
     contracts = contract_set(
         market.book.tables,
@@ -116,12 +115,12 @@ def _contracts(market: _Market, file: ModelFile) -> ContractSet:
     return contracts if filled is None else with_filled(contracts, filled)
 
 
-def _prepared(market: _Market, model: MarginModel, included: Bools, settings: Settings) -> Pass:
+def _prepared(market: Market, accounts: Accounts, model: MarginModel, included: Bools, settings: Settings) -> Pass:
     file, tables = model.file, market.book.tables
-    contracts = _contracts(market, file)
+    contracts = contracts_of(market, file)
     legs = leg_book(
         tables,
-        market.accounts,
+        accounts,
         contracts,
         included=included,
         keep_empty=file.unsettled_without_position,
@@ -162,5 +161,5 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
     with clock.stage("fill"):
         filling = fill_market(book, instant, device=options.settings.device, vol_limit=vol_limit)
     with clock.stage("pack"):
-        market = _Market(book, accounts, instant, filling)
-        return [_prepared(market, each, included, options.settings) for each, included in parts]
+        market = Market(book, instant, filling)
+        return [_prepared(market, accounts, each, included, options.settings) for each, included in parts]
