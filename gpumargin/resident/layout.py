@@ -41,10 +41,12 @@ def rounded_rows(rows: int) -> int:
 
 def pieces(shard: Ints, bucket: Ints, buckets: int) -> Iterator[tuple[int, int, Ints]]:
     """Rows by shard and bucket: these two and the indices of the rows, ascending."""
-    key = (shard * buckets + bucket).astype(np.int16 if len(shard) and shard.max() < 1 << 9 else np.int64)
+    if not len(shard):
+        return
+    key = (shard * buckets + bucket).astype(np.int16 if shard.max() < 1 << 9 else np.int64)
     order = np.argsort(key, kind="stable")
     ordered = key[order]
-    heads = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(key) else np.zeros(0, np.int64)
+    heads = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     for begin, end in zip(heads, np.append(heads[1:], len(key)), strict=True):
         yield *divmod(int(ordered[begin]), buckets), order[begin:end]
 
