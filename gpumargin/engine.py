@@ -108,11 +108,10 @@ class Engine:
             self._program = _part_program(self.mesh, chunk_rows(self.devices[0]))
         self.price(contracts)
 
-    @property
-    def contract_rows(self) -> int:
-        """Rows of the contract table, padding included; the last is always padding."""
+    def rows_of(self, contracts: ContractSet) -> int:
+        """Rows of the contract table of these contracts, padding included; the last is always padding."""
         step = self.settings.contract_step
-        rows = -(-(self.contracts.padding + 1) // step) * step
+        rows = -(-(contracts.padding + 1) // step) * step
         return even_rows(rows, contract_chunk(self.devices[0]), len(self.devices))
 
     def price(self, contracts: ContractSet) -> None:
@@ -126,7 +125,7 @@ class Engine:
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        chunk, rows = contract_chunk(self.devices[0]), self.contract_rows
+        chunk, rows = contract_chunk(self.devices[0]), self.rows_of(contracts)
         even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
         block = jax.device_put(even, NamedSharding(self.mesh, _BLOCK))
         return _contract_program(self.mesh, chunk)(block, self._market, self._model, self._assets.settlement)

@@ -91,13 +91,15 @@ class Draw:
     def listings(self, count: int) -> Block:
         """New options between the strikes of old ones, with marks."""
         self.number += 1
-        options = self.book.frame("instruments").filter(pl.col("kind") == "option")
+        stamp = self.book.frame("marks")["timestamp"].max()
+        is_live = (pl.col("kind") == "option") & (pl.col("expiry") > pl.lit(stamp))
+        options = self.book.frame("instruments").filter(is_live)
         rows = self.pick(options, count).with_columns(
             pl.Series("instrument_id", [f"NEW-{self.number}-{i}" for i in range(count)]),
             strike=pl.col("strike") * pl.Series(self.rng.uniform(0.97, 1.03, count)),
         )
         columns = {"instrument_id": rows["instrument_id"], "mark_iv": self.rng.uniform(0.4, 0.9, count)}
-        return {"instruments": rows, "marks": pl.DataFrame(columns).with_columns(timestamp=pl.lit(self.book.frame("marks")["timestamp"].max()))}
+        return {"instruments": rows, "marks": pl.DataFrame(columns).with_columns(timestamp=pl.lit(stamp))}
 
     def orders(self, count: int) -> pl.DataFrame:
         """Open orders, some of which replace or cancel others."""

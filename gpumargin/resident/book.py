@@ -134,7 +134,7 @@ class ResidentBook:
         if "instruments" in block.tables:
             reject(block, list(changed_listings(block, tables.tables)))
             tables = tables.with_rows(block, ["instruments"])
-            contracts = self._contracts(tables, self._as_of)
+            contracts = self._contracts(tables, self._as_of, None)  # order alone: prices come with recalculate
         change = staged(block, tables.tables["instruments"], self.lanes, contracts, self._model)
         if self._take_market(tables, contracts):
             change = staged(block, tables.tables["instruments"], self.lanes, contracts, self._model)
@@ -148,14 +148,16 @@ class ResidentBook:
             named = {*self._columns, *block.tables["accounts"].column_names}
             self._columns, self._has_accounts = tuple(name for name in ATTRIBUTES if name in named), True
 
-    def _contracts(self, tables: Tables, as_of: datetime | None) -> list[ContractSet]:
-        """The contracts of every lane at a market, which is checked as in a run."""
+    def _contracts(
+        self, tables: Tables, as_of: datetime | None, fill_on: DeviceChoice | None
+    ) -> list[ContractSet]:
+        """The contracts of every lane at a market, which is checked as in a run, and filled if it says where."""
         held = [lane.contracts.ids.filter(pa.array(lane.is_held)) for lane in self.lanes]
         ordered = [lane.about["orders"].table["instrument_id"] for lane in self.lanes if "orders" in lane.about]
         market = stand_in(tables, _distinct(held), _distinct([_decoded(column) for column in ordered]))
         models = [lane.model for lane in self.lanes]
         instant = require_market(market, models, as_of)
-        return filled_contracts(market, models, instant, self._settings.device)
+        return filled_contracts(market, models, instant, fill_on)
 
     def _take_market(self, tables: Tables, contracts: list[ContractSet]) -> bool:
         """Takes tables and what was made of them; True if the whole book had to be laid out anew.
@@ -224,8 +226,10 @@ class ResidentBook:
         with clock.stage("market"):
             tables = self._tables.with_rows(block, new_rows(block))
             tables = replace(tables) if tables is self._tables else tables  # time has passed all the same
-            self._take_market(tables, self._contracts(tables, _instant(as_of) or self._as_of))
+            self._take_market(tables, self._contracts(tables, _instant(as_of) or self._as_of, self._settings.device))
+        with clock.stage("price"):
             for lane in self.lanes:
+                lane.engine.price(lane.contracts)
                 refresh(lane, tables.tables)
         with clock.stage("margin"):
             totals: dict[str, AccountTotals] = {}

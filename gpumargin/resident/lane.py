@@ -92,7 +92,7 @@ class Lane:
     @staticmethod
     def of(work: Pass, tables: Mapping[str, pa.Table], *, accounts_per_shard: int) -> Lane:
         """The accounts of one pass, on its devices."""
-        pad = work.engine.contract_rows - 1
+        pad = work.engine.rows_of(work.contracts) - 1
         store = Store.of(work.legs, work.engine.mesh, pad, accounts_per_shard=accounts_per_shard)
         lane = Lane(
             model=work.model,
@@ -109,11 +109,10 @@ class Lane:
         return lane
 
     def set_contracts(self, contracts: ContractSet, instruments: pa.Table) -> None:
-        """Takes contracts at new prices, or more of them, of the same units and assets."""
+        """Takes contracts at new prices, or more of them, of the same units and assets; they are yet to be priced."""
         before, count = self.contracts, self.contracts.padding
-        self.engine.price(contracts)
         self.contracts = contracts
-        pad = self.engine.contract_rows - 1
+        pad = self.engine.rows_of(contracts) - 1
         if contracts.ids is not before.ids and not contracts.ids.equals(before.ids):
             to = positions_in(before.ids, contracts.ids)
             table = np.full(self.store.pad + 1, pad)

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.checks import require_valid, resolve_as_of
-from gpumargin.filling import fill_market
+from gpumargin.device import DeviceChoice
+from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_usable
 from gpumargin.pack.columns import encoded, positions_in
 from gpumargin.pack.contracts import ContractSet
@@ -154,11 +155,12 @@ def require_market(book: Book, models: list[MarginModel], as_of: datetime | None
 
 
 def filled_contracts(
-    book: Book, models: list[MarginModel], instant: datetime, device: str
+    book: Book, models: list[MarginModel], instant: datetime, device: DeviceChoice | None
 ) -> list[ContractSet]:
-    """The contracts that each model margins, with the forwards and vols that were filled."""
+    """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none."""
     vol_limit = max(model.file.vol_limit for model in models)
-    filling = fill_market(book, instant, device=device, vol_limit=vol_limit)  # type: ignore[arg-type]
+    nothing = Filling(None, {})
+    filling = nothing if device is None else fill_market(book, instant, device=device, vol_limit=vol_limit)
     market = Market(book, instant, filling)
     return [contracts_of(market, model.file) for model in models]
 

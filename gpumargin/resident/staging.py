@@ -235,7 +235,7 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
         lane.about["orders"] = _upserted(lane.about.get("orders"), change.orders)
         touched.append(change.orders.account)
     if change.settled is not None and change.settled.any():
-        padded = np.zeros(lane.engine.contract_rows, bool)
+        padded = np.zeros(lane.store.pad + 1, bool)
         padded[: len(change.settled)] = change.settled
         touched.append(lane.store.holders(padded))
     accounts = np.unique(np.concatenate(touched))
