@@ -69,24 +69,27 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
     _synced(path)
 
 
-class RunFolder:
-    """A run in the making; `with` removes the staging folder if the run does not get published.
+class StagedFolder:
+    """A folder in the making; `with` removes the staging folder if it does not get published.
 
     Args:
-      out: folder that holds runs; made if absent.
-      run_id: name of the new run, which must not exist.
+      out: folder that it is to stand in; made if absent.
+      name: its name there, which must not be taken.
+      mends: whether staging that an interrupted process has left behind is removed first.
     """
 
-    def __init__(self, out: Path, run_id: str) -> None:
-        self.target = out / run_id
-        self._staging = out / f".staging-{run_id}"
-        self._parts: dict[str, int] = {}
+    def __init__(self, out: Path, name: str, *, mends: bool = False) -> None:
+        self.target = out / name
+        self._staging = out / f".staging-{name}"
+        self._mends = mends
 
     def __enter__(self) -> Self:
         try:
+            if self._mends:
+                shutil.rmtree(self._staging, ignore_errors=True)
             self._staging.mkdir(parents=True)
         except OSError as error:
-            message = f"cannot make the run folder {str(self._staging)!r}: {error.strerror}"
+            message = f"cannot make the folder {str(self._staging)!r}: {error.strerror}"
             raise ResourceError(message) from error
         return self
 
@@ -98,14 +101,6 @@ class RunFolder:
             message = f"cannot write {str(self._staging)!r}: {error.strerror}; nothing was published"
             raise ResourceError(message) from error
 
-    def add_part(self, name: str, table: pa.Table) -> None:
-        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ..."""
-        index = self._parts.get(name, 0)
-        self._parts[name] = index + 1
-        folder = self._staging / name
-        folder.mkdir(exist_ok=True)
-        _write_parquet(folder / f"part-{index:05d}.parquet", table)
-
     def add_table(self, name: str, table: pa.Table) -> None:
         """Writes a whole small table: `NAME.parquet`."""
         _write_parquet(self._staging / f"{name}.parquet", table)
@@ -114,24 +109,65 @@ class RunFolder:
         """Writes a text file."""
         _write_text(self._staging / name, text)
 
+    def add_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file."""
+        self.add_text(name, _json(content))
+
+    def reveal(self) -> Path:
+        """Makes the folder visible, whole, by one rename.
+
+        Returns:
+          The folder.
+        """
+        _synced(self._staging)
+        self._staging.rename(self.target)
+        _synced(self.target.parent)
+        return self.target
+
+
+class RunFolder(StagedFolder):
+    """A run in the making; `with` removes the staging folder if the run does not get published.
+
+    Args:
+      out: folder that holds runs; made if absent.
+      run_id: name of the new run, which must not exist.
+    """
+
+    def __init__(self, out: Path, run_id: str) -> None:
+        super().__init__(out, run_id)
+        self._parts: dict[str, int] = {}
+
+    def add_part(self, name: str, table: pa.Table) -> None:
+        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ..."""
+        index = self._parts.get(name, 0)
+        self._parts[name] = index + 1
+        folder = self._staging / name
+        folder.mkdir(exist_ok=True)
+        _write_parquet(folder / f"part-{index:05d}.parquet", table)
+
     def publish(self, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
         """Makes the run visible: manifest last, one rename, then the pointer to the newest run.
 
         Returns:
           The run's folder.
         """
-        self.add_text("summary.json", _json(summary))
-        self.add_text("manifest.json", _json(manifest))
+        self.add_json("summary.json", summary)
+        self.add_json("manifest.json", manifest)
         for name in self._parts:
             _synced(self._staging / name)
-        _synced(self._staging)
-        self._staging.rename(self.target)
+        self.reveal()
         out = self.target.parent
         pointer = out / f".{_POINTER}-{os.getpid()}"
         _write_text(pointer, self.target.name + "\n")
         pointer.replace(out / _POINTER)
         _synced(out)
         return self.target
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that this package has written."""
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
 
 
 def resolve_run(path: Path) -> Path:

@@ -60,7 +60,9 @@ class Draw:
         made = rows.select(*NAMES, "instrument_id").with_columns(
             quantity=pl.Series(quantity), price=pl.Series(price), fee=pl.Series(fee)
         )
-        return made.filter(pl.col("quantity") != 0).sample(fraction=1, shuffle=True, seed=int(self.rng.integers(1 << 30)))
+        return made.filter(pl.col("quantity") != 0).sample(
+            fraction=1, shuffle=True, seed=int(self.rng.integers(1 << 30))
+        )
 
     def transfers(self, count: int) -> pl.DataFrame:
         """Payments in and out, in any asset that has a price."""
@@ -86,7 +88,9 @@ class Draw:
         self.number += 1
         letters = self.rng.choice(list("abcxyz"), count)
         names = [f"{letter}cct-new-{self.number}-{i}" for i, letter in enumerate(letters)]
-        return pl.DataFrame({"account_id": names, "pool": ["cross", "isolated-9"] * (count // 2) + ["cross"] * (count % 2)})
+        return pl.DataFrame(
+            {"account_id": names, "pool": ["cross", "isolated-9"] * (count // 2) + ["cross"] * (count % 2)}
+        )
 
     def listings(self, count: int) -> Block:
         """New options between the strikes of old ones, with marks."""
@@ -107,9 +111,9 @@ class Draw:
         ids = [f"order-{i}" for i in self.rng.integers(0, 3, count)]
         drawn = self.pick(self.traded(), count).select("instrument_id", price=pl.col("mark_price").fill_null(20.0))
         frame = pl.concat([self.pick(self.accounts(), count), drawn], how="horizontal")
-        return frame.with_columns(
-            order_id=pl.Series(ids), side=pl.Series(side), quantity=pl.Series(quantity)
-        ).unique([*NAMES, "order_id"], keep="last", maintain_order=True)
+        return frame.with_columns(order_id=pl.Series(ids), side=pl.Series(side), quantity=pl.Series(quantity)).unique(
+            [*NAMES, "order_id"], keep="last", maintain_order=True
+        )
 
     def market(self) -> Block:
         """New prices of everything: spot by up to 2 %, vols by up to 2 points."""
@@ -142,7 +146,8 @@ class Draw:
 
 def _trades_of(draw: Draw, accounts: pl.DataFrame) -> pl.DataFrame:
     """First trades of new accounts."""
-    drawn = draw.pick(draw.traded(), accounts.height).select("instrument_id", price=pl.col("mark_price").fill_null(20.0))
+    drawn = draw.pick(draw.traded(), accounts.height).select(
+        "instrument_id", price=pl.col("mark_price").fill_null(20.0)
+    )
     rows = pl.concat([accounts, drawn], how="horizontal").with_columns(quantity=pl.lit(1.5), fee=pl.lit(0.0))
     return rows.select(*NAMES, "instrument_id", "quantity", "price", "fee")
-

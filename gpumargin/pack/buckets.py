@@ -228,7 +228,8 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
             tuple(cash_legs_of(book, b, pad) for b in cash), _place(cash, shape.unit_rows, shard.first_row)
         ),
         unit_slots=records.Buckets(
-            tuple(unit_slots_of(b, b.source - shard.first_row) for b in slots), _place(slots, shape.accounts, shard.first_account)
+            tuple(unit_slots_of(b, b.source - shard.first_row) for b in slots),
+            _place(slots, shape.accounts, shard.first_account),
         ),
         balances=records.Buckets(
             tuple(balances_of(book, b, b.runs - shard.first_account) for b in balances),

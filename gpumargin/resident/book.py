@@ -76,7 +76,9 @@ class ResidentBook:
     def _load(self, book: Book) -> None:
         passes = prepare(book, self._model, Options(self._as_of, self._settings), Clock())
         self._tables = Tables.of(book)
-        self._columns = tuple(n for n in ATTRIBUTES if "accounts" in book.tables and n in book.tables["accounts"].column_names)
+        self._columns = tuple(
+            n for n in ATTRIBUTES if "accounts" in book.tables and n in book.tables["accounts"].column_names
+        )
         self._has_accounts = "accounts" in book.tables
         self.lanes = [Lane.of(work, book.tables, accounts_per_shard=self._accounts_per_shard) for work in passes]
         for lane in self.lanes:
@@ -148,16 +150,14 @@ class ResidentBook:
             named = {*self._columns, *block.tables["accounts"].column_names}
             self._columns, self._has_accounts = tuple(name for name in ATTRIBUTES if name in named), True
 
-    def _contracts(
-        self, tables: Tables, as_of: datetime | None, fill_on: DeviceChoice | None
-    ) -> list[ContractSet]:
+    def _contracts(self, tables: Tables, as_of: datetime | None, fill_on: DeviceChoice | None) -> list[ContractSet]:
         """The contracts of every lane at a market, which is checked as in a run, and filled if it says where."""
         held = [lane.contracts.ids.filter(pa.array(lane.is_held)) for lane in self.lanes]
         ordered = [lane.about["orders"].table["instrument_id"] for lane in self.lanes if "orders" in lane.about]
         market = stand_in(tables, _distinct(held), _distinct([_decoded(column) for column in ordered]))
         models = [lane.model for lane in self.lanes]
-        instant = require_market(market, models, as_of)
-        return filled_contracts(market, models, instant, fill_on)
+        self._instant = require_market(market, models, as_of)
+        return filled_contracts(market, models, self._instant, fill_on)
 
     def _take_market(self, tables: Tables, contracts: list[ContractSet]) -> bool:
         """Takes tables and what was made of them; True if the whole book had to be laid out anew.
@@ -213,6 +213,12 @@ class ResidentBook:
             block = read_tables(BLOCK_TABLES, marks=marks, prices=prices, forwards=forwards)
         return self.recalculate_block(block, as_of=as_of, columns=columns, clock=clock)
 
+    def take_market(self, block: Book, *, as_of: datetime | str | None = None) -> None:
+        """Takes new market rows without margining anything: the next recalculation does."""
+        tables = self._tables.with_rows(block, new_rows(block))
+        tables = replace(tables) if tables is self._tables else tables  # time has passed all the same
+        self._take_market(tables, self._contracts(tables, _instant(as_of) or self._as_of, self._settings.device))
+
     def recalculate_block(
         self,
         block: Book,
@@ -224,13 +230,11 @@ class ResidentBook:
         """`recalculate` with tables that have been read with `read_tables`."""
         clock = clock or Clock()
         with clock.stage("market"):
-            tables = self._tables.with_rows(block, new_rows(block))
-            tables = replace(tables) if tables is self._tables else tables  # time has passed all the same
-            self._take_market(tables, self._contracts(tables, _instant(as_of) or self._as_of, self._settings.device))
+            self.take_market(block, as_of=as_of)
         with clock.stage("price"):
             for lane in self.lanes:
                 lane.engine.price(lane.contracts)
-                refresh(lane, tables.tables)
+                refresh(lane, self._tables.tables)
         with clock.stage("margin"):
             totals: dict[str, AccountTotals] = {}
             found = []
@@ -240,7 +244,7 @@ class ResidentBook:
                 found.append((lane, margined(lane, None if columns == "all" else columns, own)))
         with clock.stage("tables"):
             summary = {money: own.summary() for money, own in totals.items()}
-            return Change(status_changes(found), summary, clock.seconds, wanted_columns(found))
+            return Change(status_changes(found), summary, clock.seconds, self._instant, wanted_columns(found))
 
 
 def _instant(as_of: datetime | str | None) -> datetime | None:

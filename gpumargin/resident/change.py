@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import jax
@@ -35,12 +36,14 @@ class Change:
         `maintenance_excess` in the accounting asset of its model. Of the first recalculation, all accounts.
       totals: by accounting asset, as in `summary.json`: `accounts`, `status` (counts), `totals` (exact decimal strings).
       seconds: by stage.
+      as_of: instant of valuation.
       columns: the result columns that were asked for, of all accounts by account and pool; None = none.
     """
 
     status_changes: pl.DataFrame
     totals: Mapping[str, Any]
     seconds: Mapping[str, float]
+    as_of: datetime
     columns: pl.DataFrame | None = None
 
     @property

@@ -71,9 +71,7 @@ def written(layout: Layout, book: LegBook, homes: Homes, status: Ints, pad: int)
             index = piece.index[where.row[piece.index] != EMPTY] if level in ("cash_legs", "balances") else piece.index
             local = where.row[index] - int(own.ends[piece.bucket] - own.rows[piece.bucket])
             rows = rows_of_width(starts, index, int(own.widths[piece.bucket]), len(index))
-            yield Written(
-                piece.shard, layout.group(level, piece.bucket), local, _record(level, book, rows, homes, pad)
-            )
+            yield Written(piece.shard, layout.group(level, piece.bucket), local, _record(level, book, rows, homes, pad))
     for shard, _, index in pieces(homes.legs.shard, np.zeros_like(homes.legs.shard), 1):
         cash = {"cash": homes.cash_legs.row[index].astype(np.int32)}
         yield Written(shard, layout.group("rows"), homes.legs.row[index], cash)
@@ -103,9 +101,7 @@ def group_rows(layout: Layout) -> list[int]:
     return [*rows, layout.unit_rows, layout.accounts]
 
 
-def filled_groups(
-    layout: Layout, book: LegBook, pad: int, news: list[Written], shards: range
-) -> tuple[Any, ...]:
+def filled_groups(layout: Layout, book: LegBook, pad: int, news: list[Written], shards: range) -> tuple[Any, ...]:
     """Groups `[devices, rows, ...]` of one part's shards with these rows and blank ones."""
 
     def spread(blank: np.ndarray) -> np.ndarray:
@@ -128,14 +124,10 @@ def _moved(values: np.ndarray, rows: Ints, blank: np.ndarray) -> np.ndarray:
     return found
 
 
-def grown_groups(
-    before: Layout, after: Layout, groups: tuple[Any, ...], book: LegBook, pad: int
-) -> tuple[Any, ...]:
+def grown_groups(before: Layout, after: Layout, groups: tuple[Any, ...], book: LegBook, pad: int) -> tuple[Any, ...]:
     """The groups of a part, numpy, in a layout in which one level has grown: rows moved, numbers of rows changed."""
     moved = {name: before.levels[name].moved(after.levels[name]) for name in LEVELS}
-    found: list[Any] = [
-        blank_record(after, book, group, rows, pad) for group, rows in enumerate(group_rows(after))
-    ]
+    found: list[Any] = [blank_record(after, book, group, rows, pad) for group, rows in enumerate(group_rows(after))]
     for level in LEVELS:
         for bucket, rows in enumerate(before.levels[level].rows):
             old, new = groups[before.group(level, bucket)], after.group(level, bucket)

@@ -194,7 +194,9 @@ class Lane:
         names = pa.array(everyone)
         return leg_book(
             own,
-            Accounts(names, names, held.owner, held.balance_owner, everyone, rows["orders"], rows["account_parameters"]),
+            Accounts(
+                names, names, held.owner, held.balance_owner, everyone, rows["orders"], rows["account_parameters"]
+            ),
             self.contracts,
             included=np.ones(len(accounts), bool),
             keep_empty=file.unsettled_without_position,

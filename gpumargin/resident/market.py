@@ -38,7 +38,9 @@ class Tables:
     @staticmethod
     def of(book: Book) -> Tables:
         """The market of a book, and its funds."""
-        names = [table.name for table in MARKET_TABLES if table.name in book.tables] + ["funds"] * ("funds" in book.tables)
+        names = [table.name for table in MARKET_TABLES if table.name in book.tables] + ["funds"] * (
+            "funds" in book.tables
+        )
         return Tables(
             {name: book.tables[name] for name in names},
             {name: (Source(RESIDENT, book.tables[name].num_rows),) for name in names},
@@ -126,7 +128,11 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
     more["balances"] = pa.table({**balance, "asset": asset, "amount": [0.0], "is_collateral": [True]})
     if len(wanted):
         each = pa.array([str(i) for i in range(len(wanted))], pa.string())
-        terms = {"side": repeated("buy", len(wanted)), "quantity": np.zeros(len(wanted)), "price": np.zeros(len(wanted))}
+        terms = {
+            "side": repeated("buy", len(wanted)),
+            "quantity": np.zeros(len(wanted)),
+            "price": np.zeros(len(wanted)),
+        }
         who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
         more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
     return tables.as_book(**more)

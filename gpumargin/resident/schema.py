@@ -33,7 +33,11 @@ SETTLEMENTS = Table(
     (
         INSTRUMENT,
         Column(
-            name="price", kind="number", unit="quote", meaning="settlement price of the underlying", allowed=NOT_NEGATIVE
+            name="price",
+            kind="number",
+            unit="quote",
+            meaning="settlement price of the underlying",
+            allowed=NOT_NEGATIVE,
         ),
     ),
 )

@@ -189,9 +189,7 @@ def _fills(stage: _Stage, found: Found | None, number: int) -> Fills:
     contract, wrong = find_contracts(stage.block, "fills", lane, rows)
     price = floats(table, "price")[rows]
     stage.wrong += [*wrong, *zero_prices("fills", lane, rows, contract, price)]
-    return Fills(
-        found.account[rows], contract, floats(table, "quantity")[rows], price, floats(table, "fee", 0.0)[rows]
-    )
+    return Fills(found.account[rows], contract, floats(table, "quantity")[rows], price, floats(table, "fee", 0.0)[rows])
 
 
 def _transfers(stage: _Stage, found: Found | None, number: int) -> Transfers:

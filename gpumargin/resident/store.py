@@ -212,7 +212,9 @@ class Store:
         """Entry and cash due of every leg."""
         used = np.flatnonzero(cash.row != EMPTY)
         picked = self._picked("cash_legs", Where(cash.shard[used], cash.row[used]), ("contract", "entry", "unsettled"))
-        start, (own, entry, unsettled) = _runs(picked, len(used), (np.int32, np.float64, np.float64), lambda c, *_: c != self.pad)
+        start, (own, entry, unsettled) = _runs(
+            picked, len(used), (np.int32, np.float64, np.float64), lambda c, *_: c != self.pad
+        )
         entries, due = np.full(len(contract), np.nan), np.zeros(len(contract))
         width = self.pad + 1
         key = np.repeat(used, np.diff(start)) * width + own
@@ -229,7 +231,9 @@ class Store:
             return found
 
         used = np.flatnonzero(where.row != EMPTY)
-        picked = self._picked("balances", Where(where.shard[used], where.row[used]), ("asset", "amount", "is_collateral"))
+        picked = self._picked(
+            "balances", Where(where.shard[used], where.row[used]), ("asset", "amount", "is_collateral")
+        )
         start, columns = _runs(picked, len(used), (np.int32, np.float64, np.bool_), in_use)
         lengths = np.zeros(len(where.row), np.int64)
         lengths[used] = np.diff(start)

@@ -39,7 +39,9 @@ def whole_book(tables: Tables, lanes: Sequence[Lane], columns: Collection[str], 
             found.setdefault(name, []).append(about.table)
     instrument = tables.tables["instruments"]["instrument_id"].type
     joined = {name: _joined(parts, instrument) for name, parts in found.items()}
-    return tables.as_book(**{name: table for name, table in joined.items() if table.num_rows or name in ("positions", "balances")})
+    return tables.as_book(
+        **{name: table for name, table in joined.items() if table.num_rows or name in ("positions", "balances")}
+    )
 
 
 def _named(lane: Lane, accounts: Ints, table: pa.Table) -> pa.Table:
@@ -54,16 +56,18 @@ def _named(lane: Lane, accounts: Ints, table: pa.Table) -> pa.Table:
     return pa.table({**named, **columns})
 
 
-def _accounts(
-    lane: Lane, numbers: Ints, held: Holdings, columns: Collection[str], *, has_accounts: bool
-) -> pa.Table:
+def _accounts(lane: Lane, numbers: Ints, held: Holdings, columns: Collection[str], *, has_accounts: bool) -> pa.Table:
     holds = np.zeros(len(numbers), bool)
     holds[held.owner] = True
     holds[held.balance_owner] = True
     own = numbers if has_accounts else numbers[~holds]
     none = pa.array([None] * len(own), pa.string()).dictionary_encode()
     given = {name: each.column(own) for name, each in lane.attributes.items() if name in columns}
-    return _named(lane, own, pa.table({name: given.get(name, none) for name in ATTRIBUTES if name in columns})) if columns else _named(lane, own, pa.table({}))
+    return (
+        _named(lane, own, pa.table({name: given.get(name, none) for name in ATTRIBUTES if name in columns}))
+        if columns
+        else _named(lane, own, pa.table({}))
+    )
 
 
 def _joined(parts: list[pa.Table], instrument: pa.DataType) -> pa.Table:

@@ -141,9 +141,7 @@ def read_market(path: str | Path) -> Book:
     return _read(forms, "error", failures, wanted=market)
 
 
-def read_tables(
-    specs: Mapping[str, Table], path: Path | None = None, **tables: TableLike | None
-) -> Book:
+def read_tables(specs: Mapping[str, Table], path: Path | None = None, **tables: TableLike | None) -> Book:
     """Reads tables that are no whole book: what a block changes of one.
 
     Args:
