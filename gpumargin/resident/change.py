@@ -87,8 +87,8 @@ def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) 
       totals: to add to.
     """
     found = Gathered(totals)
-    for part in range(len(lane.store.parts)):
-        book = in_precision(lane.store.book(part), lane.engine.settings.dtype)
+    for part in range(len(lane.store.parts.groups)):
+        book = in_precision(lane.store.parts.book(part), lane.engine.settings.dtype)
         result = lane.engine.compute(book)
         found.changed += list(_changes(lane, part, result, totals))
         if wanted is None or len(wanted):
@@ -100,7 +100,7 @@ def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -
     """Changed accounts of a part, a download at a time; its totals and statuses are kept."""
     program = block_program(account_changes, lane.engine.mesh, shared=2)
     scale = np.float64(10.0**lane.naming.decimals)
-    before, skip = lane.store.status(part), 0
+    before, skip = lane.store.parts.status(part), 0
     while True:
         changes: Changes = program(np.int64(skip), scale, result.accounts, before)
         host = jax.tree.map(np.asarray, changes._replace(status=np.zeros(0)))
@@ -110,12 +110,12 @@ def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -
         skip += MOST_CHANGES
         if int(host.changed.max()) <= skip:
             break
-    lane.store.set_status(part, changes.status)
+    lane.store.parts.set_status(part, changes.status)
 
 
 def _compacted(lane: Lane, part: int, host: Changes, status: jax.Array) -> Iterator[_Changed]:
     for device, place in enumerate(host.place):
-        at = lane.store.at[part * lane.store.devices + device]
+        at = lane.store.at[part * lane.store.parts.devices + device]
         used = place < len(at)
         if used.any():
             amounts = {name: values[device][used] for name, values in host.amounts.items()}
@@ -145,8 +145,8 @@ def _add_totals(host: Changes, totals: AccountTotals) -> None:
 
 def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[str] | None, found: Gathered) -> None:
     """Brings down columns of every account of a part."""
-    for device in range(lane.store.devices):
-        at = lane.store.at[part * lane.store.devices + device]
+    for device in range(lane.store.parts.devices):
+        at = lane.store.at[part * lane.store.parts.devices + device]
         rows = np.flatnonzero(at >= 0)
         accounts = at[rows].astype(np.int64)
 

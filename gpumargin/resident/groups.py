@@ -11,7 +11,7 @@ import numpy as np
 from gpumargin.pack.buckets import Rows, balances_of, cash_legs_of, legs_of, rows_of_width, unit_slots_of
 from gpumargin.pack.columns import Ints
 from gpumargin.pack.legs import LegBook
-from gpumargin.resident.layout import EMPTY, LEVELS, Layout, Where, pieces
+from gpumargin.resident.layout import EMPTY, LEVELS, SHARING, Layout, Where, pieces
 from gpumargin_kernels import records
 from gpumargin_kernels.resident import NO_ACCOUNT
 
@@ -68,7 +68,7 @@ def written(layout: Layout, book: LegBook, homes: Homes, status: Ints, pad: int)
     for level, where in homes._asdict().items():
         own, starts = layout.levels[level], _starts(book, level)
         for piece in own.pieces(where):
-            index = piece.index[where.row[piece.index] != EMPTY] if level in ("cash_legs", "balances") else piece.index
+            index = piece.index[where.row[piece.index] != EMPTY] if level in SHARING else piece.index
             local = where.row[index] - int(own.ends[piece.bucket] - own.rows[piece.bucket])
             rows = rows_of_width(starts, index, int(own.widths[piece.bucket]), len(index))
             yield Written(piece.shard, layout.group(level, piece.bucket), local, _record(level, book, rows, homes, pad))

@@ -19,7 +19,8 @@ from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.prepare import Pass
 from gpumargin.resident.fills import Holdings, Payoffs, Terms
 from gpumargin.resident.ids import Ids
-from gpumargin.resident.store import Held, Store
+from gpumargin.resident.reading import Held
+from gpumargin.resident.store import Store
 from gpumargin.results import Naming
 
 ATTRIBUTES = ("owner_id", "model", "emode")
@@ -115,9 +116,9 @@ class Lane:
         pad = self.engine.rows_of(contracts) - 1
         if contracts.ids is not before.ids and not contracts.ids.equals(before.ids):
             to = positions_in(before.ids, contracts.ids)
-            table = np.full(self.store.pad + 1, pad)
+            table = np.full(self.store.parts.pad + 1, pad)
             table[:count] = to
-            self.store.renumber(table)
+            self.store.parts.renumber(table)
             holders = np.zeros(contracts.padding, np.int64)
             holders[to] = self.holders
             self.holders = holders
@@ -145,7 +146,7 @@ class Lane:
 
     def set_statuses(self, accounts: Ints, status: Ints) -> None:
         """Keeps statuses of accounts."""
-        self.store.write_statuses(accounts, status)
+        self.store.keep_statuses(accounts, status)
 
     @property
     def unit_of(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from gpumargin.pack.columns import Ints
 
 LEVELS = ("legs", "cash_legs", "unit_slots", "balances")
 EMPTY = 0  # cash row of a unit row without cash legs, balance row of an account without balances: all share it
-_SHARING = ("cash_legs", "balances")
+SHARING = ("cash_legs", "balances")
 _SPARE = 1 / 64
 _GROWTH = 1 / 8
 
@@ -166,4 +166,4 @@ class Layout:
     @staticmethod
     def of(lengths: dict[str, list[Ints]]) -> Layout:
         """Room for the runs of every level and shard."""
-        return Layout({name: Level.of(lengths[name], shares=name in _SHARING) for name in LEVELS})
+        return Layout({name: Level.of(lengths[name], shares=name in SHARING) for name in LEVELS})

@@ -233,7 +233,7 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
         lane.about["orders"] = _upserted(lane.about.get("orders"), change.orders)
         touched.append(change.orders.account)
     if change.settled is not None and change.settled.any():
-        padded = np.zeros(lane.store.pad + 1, bool)
+        padded = np.zeros(lane.store.parts.pad + 1, bool)
         padded[: len(change.settled)] = change.settled
         touched.append(lane.store.holders(padded))
     accounts = np.unique(np.concatenate(touched))
@@ -324,7 +324,7 @@ def changed_listings(block: Book, tables: Mapping[str, pa.Table]) -> Iterator[Fi
 
 
 def _differs(given: np.ndarray, had: np.ndarray, *, is_derived: bool) -> Bools:
-    empty = np.array([value is None or value != value for value in given], bool)  # noqa: PLR0124  NaN
+    empty = np.array([value is None or value != value for value in given], bool)
     same = np.array([a == b for a, b in zip(given, had, strict=True)], bool)
-    both = empty & np.array([value is None or value != value for value in had], bool)  # noqa: PLR0124  NaN
+    both = empty & np.array([value is None or value != value for value in had], bool)
     return ~same & ~both & ~(empty & is_derived)
