@@ -73,7 +73,7 @@ def on_blocks(tree: Any, mesh: Mesh) -> Any:
 
 
 @cache
-def _block_program(function: Callable[..., Any], mesh: Mesh, shared: int, donate: bool) -> Callable[..., Any]:
+def _block_program(function: Callable[..., Any], mesh: Mesh, shared: int, *, donate: bool) -> Callable[..., Any]:
     def local(common: tuple[Any, ...], *blocks: Any) -> Any:
         result = function(*common, *jax.tree.map(lambda x: x[0], blocks))
         return jax.tree.map(lambda x: x[None], result)
@@ -102,7 +102,7 @@ def block_program(
       A function of the common arguments and of arrays `[devices, ...]`, to be called in any mode of precision: it
       enters 64 bits.
     """
-    compiled = _block_program(function, mesh, shared, donate)
+    compiled = _block_program(function, mesh, shared, donate=donate)
 
     def called(*arguments: Any) -> Any:
         with jax.enable_x64(True):

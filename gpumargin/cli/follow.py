@@ -32,8 +32,8 @@ def follow(
         Path,
         typer.Argument(
             metavar="BLOCKS",
-            help="Folder of blocks, BLOCKS/<number>/ each, with any of fills, transfers, settlements, orders, accounts, "
-            "instruments, marks, prices, forwards.",
+            help="Folder of blocks, BLOCKS/<number>/ each, with any of fills, transfers, settlements, orders, "
+            "accounts, instruments, marks, prices, forwards.",
             exists=True,
             file_okay=False,
             show_default=False,

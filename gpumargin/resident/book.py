@@ -127,7 +127,7 @@ class ResidentBook:
         """
         given = {"fills": fills, "transfers": transfers, "settlements": settlements}
         given |= {"instruments": instruments, "accounts": accounts, "orders": orders}
-        self.apply_block(read_tables(BLOCK_TABLES, **given))
+        self.apply_block(read_tables(BLOCK_TABLES, given))
 
     def apply_block(self, block: Book) -> None:
         """`apply` of tables that have been read with `read_tables`."""
@@ -210,7 +210,7 @@ class ResidentBook:
         """
         clock = Clock()
         with clock.stage("read"):
-            block = read_tables(BLOCK_TABLES, marks=marks, prices=prices, forwards=forwards)
+            block = read_tables(BLOCK_TABLES, {"marks": marks, "prices": prices, "forwards": forwards})
         return self.recalculate_block(block, as_of=as_of, columns=columns, clock=clock)
 
     def take_market(self, block: Book, *, as_of: datetime | str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,8 +34,8 @@ class Change:
     Attributes:
       status_changes: one row per account whose status differs from what the recalculation before said, by account and
         pool: `account_id`, `pool`, `model`, `before` (null = it is new), `after`, `equity`, `initial_excess`,
-        `maintenance_excess` in the accounting asset of its model. Of the first recalculation, all accounts.
-      totals: by accounting asset, as in `summary.json`: `accounts`, `status` (counts), `totals` (exact decimal strings).
+        `maintenance_excess` in the accounting asset of its model. Of the first recalculation all accounts.
+      totals: by accounting asset, as in `summary.json`: `accounts`, `status` (counts), `totals` (exact decimals).
       seconds: by stage.
       as_of: instant of valuation.
       columns: the result columns that were asked for, of all accounts by account and pool; None = none.
@@ -106,14 +107,14 @@ def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -
         host = jax.tree.map(np.asarray, changes._replace(status=np.zeros(0)))
         if skip == 0:
             _add_totals(host, totals)
-        yield from _compacted(lane, part, host, changes.status)
+        yield from _compacted(lane, part, host)
         skip += MOST_CHANGES
         if int(host.changed.max()) <= skip:
             break
     lane.store.parts.set_status(part, changes.status)
 
 
-def _compacted(lane: Lane, part: int, host: Changes, status: jax.Array) -> Iterator[_Changed]:
+def _compacted(lane: Lane, part: int, host: Changes) -> Iterator[_Changed]:
     for device, place in enumerate(host.place):
         at = lane.store.at[part * lane.store.parts.devices + device]
         used = place < len(at)
@@ -154,7 +155,8 @@ def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[s
             return np.asarray(np.asarray(leaf.addressable_data(device))[0][rows])
 
         made = account_columns(result.accounts, lane.naming, picked)
-        made["num_positions"] = lambda accounts=accounts: pa.array(lane.num_positions[accounts].astype(np.int64))
+        counts = pa.array(lane.num_positions[accounts].astype(np.int64))
+        made["num_positions"] = partial(lambda column: column, counts)
         names = made if wanted is None else [name for name in made if name in wanted]
         found.accounts.append(accounts)
         found.columns.append({name: made[name]() for name in names})
@@ -163,20 +165,20 @@ def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[s
 def status_changes(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame:
     """The changed accounts of all lanes as one frame."""
     frames = [_changed_frame(lane, changed) for lane, found in lanes for changed in found.changed]
-    empty = {"account_id": pl.String, **dict.fromkeys(("pool", "model", "before", "after"), pl.String)}
-    empty |= dict.fromkeys(_AMOUNTS, pl.Float64)
+    words = ("account_id", "pool", "model", "before", "after")
+    empty = [*((name, pl.String) for name in words), *((name, pl.Float64) for name in _AMOUNTS)]
     joined = pl.concat(frames) if frames else pl.DataFrame(schema=empty)
     return joined.sort("account_id", "pool")
 
 
 def _changed_frame(lane: Lane, changed: _Changed) -> pl.DataFrame:
     words = pl.Series(STATUSES)
-    before = np.where(changed.before < 0, None, changed.before)
+    before = [code if code >= 0 else None for code in changed.before.tolist()]
     return pl.DataFrame(
         {
             **_names(lane, changed.account),
             "model": pl.Series([lane.naming.model] * len(changed.account), dtype=pl.String),
-            "before": words.gather(pl.Series(before.tolist(), dtype=pl.UInt32)),
+            "before": words.gather(pl.Series(before, dtype=pl.UInt32)),
             "after": words.gather(pl.Series(changed.after.tolist(), dtype=pl.UInt32)),
             **{name: changed.amounts[name].astype(np.float64) for name in _AMOUNTS},
         }

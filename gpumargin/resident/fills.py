@@ -101,6 +101,12 @@ def filled(legs: _Legs, traded: Floats, price: Floats, own: Terms) -> tuple[_Leg
     return _Legs(after, np.where((after == 0) | own.is_upfront, np.nan, entry)), paid
 
 
+def _terms_of(terms: Terms, contract: Ints) -> Terms:
+    """Terms of some contracts."""
+    size, mark = terms.size[contract], terms.mark[contract]
+    return Terms(size, terms.is_upfront[contract], terms.is_inverse[contract], terms.settlement[contract], mark)
+
+
 def _with_legs(held: Holdings, keys: Ints, width: int) -> Holdings:
     """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none."""
     own = held.owner * width + held.contract
@@ -162,7 +168,7 @@ def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     for rank in range(int(ranks.max(initial=-1)) + 1):
         chosen = np.flatnonzero(ranks == rank)
         at, contract = leg[chosen], fills.contract[chosen]
-        own = Terms(*(column[contract] for column in terms))
+        own = _terms_of(terms, contract)
         after, paid[chosen] = filled(_Legs(quantity[at], entry[at]), fills.quantity[chosen], fills.price[chosen], own)
         quantity[at], entry[at] = after
     held = replace(held, quantity=quantity, entry=entry)

@@ -147,7 +147,7 @@ def _claim(work: Following) -> None:
 
 
 def _resumed(work: Following) -> tuple[ResidentBook, int]:
-    """The book after the last finished block, whose statuses are known, and that block's number; -1 before the first."""
+    """The book after the last finished block, statuses known, and that block's number; -1 before the first."""
     finished, given = numbered(work.out), numbered(work.blocks)
     newest = max(finished, default=-1)
     passed = [name for number, name in given.items() if number < newest and number not in finished]
@@ -167,7 +167,7 @@ def _resumed(work: Following) -> tuple[ResidentBook, int]:
         if number not in given:
             message = f"block {name!r} is finished and no longer in {str(work.blocks)!r}, but no checkpoint holds it"
             raise UsageError(message)
-        block = read_tables(BLOCK_TABLES, work.blocks / given[number])
+        block = read_tables(BLOCK_TABLES, {}, work.blocks / given[number])
         live.apply_block(block)
         live.take_market(block)
     live.recalculate()
@@ -178,7 +178,7 @@ def _block(work: Following, live: ResidentBook, name: str) -> Finished:
     """Carries out one block and publishes what it changed."""
     clock = Clock()
     with clock.stage("read"):
-        block = read_tables(BLOCK_TABLES, work.blocks / name)
+        block = read_tables(BLOCK_TABLES, {}, work.blocks / name)
     with clock.stage("apply"):
         live.apply_block(block)
     change = live.recalculate_block(block, clock=clock)

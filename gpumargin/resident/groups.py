@@ -68,7 +68,7 @@ def written(layout: Layout, book: LegBook, homes: Homes, status: Ints, pad: int)
     for level, where in homes._asdict().items():
         own, starts = layout.levels[level], _starts(book, level)
         for piece in own.pieces(where):
-            index = piece.index[where.row[piece.index] != EMPTY] if level in SHARING else piece.index
+            index = piece.rows[where.row[piece.rows] != EMPTY] if level in SHARING else piece.rows
             local = where.row[index] - int(own.ends[piece.bucket] - own.rows[piece.bucket])
             rows = rows_of_width(starts, index, int(own.widths[piece.bucket]), len(index))
             yield Written(piece.shard, layout.group(level, piece.bucket), local, _record(level, book, rows, homes, pad))
@@ -146,7 +146,7 @@ def _renamed(layout: Layout, groups: list[Any], moved: dict[str, Ints]) -> tuple
 
     def by(level: str, values: np.ndarray) -> np.ndarray:
         at = np.minimum(values, len(moved[level]) - 1)  # blank rows may refer to no old one
-        return moved[level][at].astype(np.int32)
+        return np.asarray(moved[level][at], np.int32)
 
     for bucket in range(len(layout.levels["unit_slots"].rows)):
         at = layout.group("unit_slots", bucket)

@@ -30,7 +30,7 @@ class Names:
 
     def hashes(self) -> np.ndarray:
         """`[rows]` uint64, equal where the names are."""
-        return _hashes(self.accounts)[self.account] * _FACTOR + _hashes(self.pools)[self.pool]
+        return np.asarray(_hashes(self.accounts)[self.account] * _FACTOR + _hashes(self.pools)[self.pool])
 
     def take(self, rows: Ints) -> Names:
         """Some of the rows."""
@@ -46,7 +46,7 @@ class Names:
 
 
 def _hashes(words: pa.Array) -> np.ndarray:
-    return pl.Series(pl.from_arrow(words)).hash(seed=0).to_numpy() if len(words) else np.zeros(0, np.uint64)
+    return np.asarray(pl.Series(pl.from_arrow(words)).hash(seed=0).to_numpy() if len(words) else [], np.uint64)
 
 
 class Ids:

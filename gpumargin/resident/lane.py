@@ -95,7 +95,7 @@ class Lane:
         """The accounts of one pass, on its devices."""
         pad = work.engine.rows_of(work.contracts) - 1
         store = Store.of(work.legs, work.engine.mesh, pad, accounts_per_shard=accounts_per_shard)
-        lane = Lane(
+        return Lane(
             model=work.model,
             contracts=work.contracts,
             engine=work.engine,
@@ -107,7 +107,6 @@ class Lane:
             terms=contract_terms(work.contracts, tables["instruments"]),
             payoffs=contract_payoffs(work.contracts),
         )
-        return lane
 
     def set_contracts(self, contracts: ContractSet, instruments: pa.Table) -> None:
         """Takes contracts at new prices, or more of them, of the same units and assets; they are yet to be priced."""
@@ -119,7 +118,7 @@ class Lane:
             table = np.full(self.store.parts.pad + 1, pad)
             table[:count] = to
             self.store.parts.renumber(table)
-            holders = np.zeros(contracts.padding, np.int64)
+            holders: Ints = np.zeros(contracts.padding, np.int64)
             holders[to] = self.holders
             self.holders = holders
             self.dormant = replace(self.dormant, contract=to[self.dormant.contract])
@@ -159,8 +158,15 @@ class Lane:
         held = self.store.held(accounts[is_old], self.unit_of)
         keep = self.contracts.is_listed[held.contract] & ((held.quantity != 0) | (held.unsettled != 0))
         found = Holdings(
-            *(column[keep] for column in (held.leg_owner, held.contract, held.quantity, held.entry, held.unsettled)),
-            *(held.balance_owner, held.asset, held.amount, held.is_collateral),
+            owner=held.leg_owner[keep],
+            contract=held.contract[keep],
+            quantity=held.quantity[keep],
+            entry=held.entry[keep],
+            unsettled=held.unsettled[keep],
+            balance_owner=held.balance_owner,
+            asset=held.asset,
+            amount=held.amount,
+            is_collateral=held.is_collateral,
         )
         return self.store.with_new(held, accounts), self._revived(found, accounts)
 
@@ -186,7 +192,7 @@ class Lane:
         file, everyone = self.model.file, np.arange(len(accounts))
         own = {"instruments": tables["instruments"], "prices": tables["prices"]}
         own |= {"positions": self.positions(held), "balances": self.balances(held)}
-        rows = {"orders": np.zeros(0, np.int64), "account_parameters": np.zeros(0, np.int64)}
+        rows: dict[str, Ints] = {"orders": np.zeros(0, np.int64), "account_parameters": np.zeros(0, np.int64)}
         for name, about in self.about.items():
             own[name], rows[name] = about.of(accounts)
         if self.attributes:

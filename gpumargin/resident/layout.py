@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
     shard: int
     bucket: int
-    index: Ints  # [n] which of the rows
+    rows: Ints  # [n] which of the rows asked for
     local: Ints  # [n] where they lie in the bucket
 
 

@@ -64,7 +64,7 @@ class Parts:
         for piece in self.layout.levels[level].pieces(where):
             part, device = divmod(piece.shard, self.devices)
             record = self.groups[part][self.layout.group(level, piece.bucket)]
-            found.append((piece.index, [rows_at(getattr(record, name), device, piece.local) for name in names]))
+            found.append((piece.rows, [rows_at(getattr(record, name), device, piece.local) for name in names]))
         return found
 
     def single(self, group: str, name: str, where: Where) -> np.ndarray:
@@ -74,7 +74,7 @@ class Parts:
         for piece in single.pieces(where):
             part, device = divmod(piece.shard, self.devices)
             values = self.groups[part][self.layout.group(group)][name]
-            found[piece.index] = rows_at(values, device, piece.local)
+            found[piece.rows] = rows_at(values, device, piece.local)
         return found
 
     def renumber(self, contracts: Ints) -> None:
@@ -121,7 +121,9 @@ class Parts:
             sizes["i"] += room
             for kind, shape in leaves:
                 sizes[kind] += room * int(np.prod(shape))
-        buffers = {kind: np.zeros((self.devices, size), _KINDS[kind]) for kind, size in sizes.items()}
+        buffers: dict[str, np.ndarray] = {
+            kind: np.zeros((self.devices, size), _KINDS[kind]) for kind, size in sizes.items()
+        }
         done = dict.fromkeys(_KINDS, 0)
         rows = group_rows(self.layout)
         for group, (room, leaves) in enumerate(zip(rooms, shapes, strict=True)):

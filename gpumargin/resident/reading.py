@@ -121,7 +121,7 @@ def _runs(
         lengths[index] = mask.sum(axis=1)
         masks.append(mask)
     start = _starts(lengths)
-    found = [np.zeros(int(start[-1]), kind) for kind in kinds]
+    found: list[np.ndarray] = [np.zeros(int(start[-1]), kind) for kind in kinds]
     for (index, columns), mask in zip(picked, masks, strict=True):
         to = (start[index][:, None] + np.arange(mask.shape[1]))[mask]
         for out, column in zip(found, columns[drop:], strict=True):

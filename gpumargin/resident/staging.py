@@ -327,4 +327,4 @@ def _differs(given: np.ndarray, had: np.ndarray, *, is_derived: bool) -> Bools:
     empty = np.array([value is None or value != value for value in given], bool)
     same = np.array([a == b for a, b in zip(given, had, strict=True)], bool)
     both = empty & np.array([value is None or value != value for value in had], bool)
-    return ~same & ~both & ~(empty & is_derived)
+    return np.asarray(~same & ~both & ~(empty & is_derived))

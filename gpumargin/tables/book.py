@@ -141,13 +141,13 @@ def read_market(path: str | Path) -> Book:
     return _read(forms, "error", failures, wanted=market)
 
 
-def read_tables(specs: Mapping[str, Table], path: Path | None = None, **tables: TableLike | None) -> Book:
+def read_tables(specs: Mapping[str, Table], tables: Mapping[str, TableLike | None], path: Path | None = None) -> Book:
     """Reads tables that are no whole book: what a block changes of one.
 
     Args:
       specs: tables that there may be, by name.
-      path: folder of them, in the forms that `read_book` takes.
-      **tables: further ones.
+      tables: by name, in the forms that `read_book` takes.
+      path: folder of further ones.
 
     Returns:
       The tables that were given, in canonical types, constant defaults filled in; what is derived from other tables

@@ -157,7 +157,7 @@ def account_changes(skip: Array, scale: Array, accounts: AccountRows, before: Ar
     at = jnp.minimum(place, size - 1)
     return Changes(
         status=status,
-        counts=jnp.sum(status[:, None] == jnp.arange(len(STATUSES), dtype=jnp.int8), axis=0),
+        counts=jnp.sum(status[:, None] == jnp.arange(len(STATUSES), dtype=jnp.int8)[None], axis=0),
         sums={name: minor_sum(whole) for name, whole in minor.items()},
         largest=jnp.max(jnp.stack([jnp.max(jnp.abs(whole)) for whole in minor.values()])),
         changed=jnp.sum(has_changed),
