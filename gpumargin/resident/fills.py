@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpumargin.pack.columns import Bools, Floats, Ints
+from gpumargin.resident.keys import distinct, is_among
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ def _terms_of(terms: Terms, contract: Ints) -> Terms:
 
 
 def _with_legs(held: Holdings, keys: Ints, width: int) -> Holdings:
-    """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none."""
+    """Holdings with a leg of quantity 0 at every key (ascending), owner * width + contract, where there is none."""
     own = held.owner * width + held.contract
-    new = np.setdiff1d(keys, own)
+    new = keys[~is_among(keys, own)]
     if not len(new):
         return held
     at = np.searchsorted(own, new)
@@ -130,7 +131,8 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
     owner, asset, amount = owner[moved], asset[moved], amount[moved]
     width = int(max(held.asset.max(initial=0), asset.max(initial=0))) + 1
     own, keys = held.balance_owner * width + held.asset, owner * width + asset
-    new = np.setdiff1d(keys, own)
+    new = distinct(keys)
+    new = new[~is_among(new, own)]
     at = np.searchsorted(own, new)
     amounts = np.insert(held.amount, at, 0.0)
     np.add.at(amounts, np.searchsorted(np.insert(own, at, new), keys), amount)
@@ -160,7 +162,7 @@ def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     """
     width = len(terms.size)
     keys = fills.owner * width + fills.contract
-    held = _with_legs(held, np.unique(keys), width)
+    held = _with_legs(held, distinct(keys), width)
     leg = np.searchsorted(held.owner * width + held.contract, keys)
     quantity, entry = held.quantity.copy(), held.entry.copy()
     paid = np.zeros(len(keys))

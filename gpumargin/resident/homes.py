@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpumargin.pack.buckets import bucket_widths
 from gpumargin.pack.columns import Bools, Ints
 from gpumargin.pack.legs import LegBook
 from gpumargin.resident.cut import run_lengths
 from gpumargin.resident.groups import Homes
+from gpumargin.resident.keys import is_among
 from gpumargin.resident.layout import EMPTY, LEVELS, SHARING, Layout, Where
 from gpumargin.resident.reading import Held
 
@@ -54,7 +54,7 @@ def moves(layout: Layout, held: Held, book: LegBook) -> dict[str, Move]:
         is_there = was.row > _nowhere(level)
         room = own.widths[np.minimum(own.bucket_of(np.maximum(was.row, 0)), len(own.widths) - 1)]
         wanted = _wanted(level, lengths)
-        stays = is_there & wanted & (bucket_widths(lengths) <= room)
+        stays = is_there & wanted & (lengths <= room)
         index = np.flatnonzero(wanted & ~stays)
         found[level] = Move(was, stays, index, was.shard[index], own.fitting(lengths[index]))
     return found
@@ -89,7 +89,7 @@ def lacking(layout: Layout, wanted: dict[str, Move], book: LegBook) -> tuple[str
         own, move = layout.levels[level], wanted[level]
         more = None
         if bool((move.bucket == len(own.widths)).any()):
-            more = own.widened(int(bucket_widths(run_lengths(book)[level][move.index]).max()))
+            more = own.widened(int(run_lengths(book)[level][move.index].max()))
         else:
             for bucket, rows in own.lacks(move.shard, move.bucket).items():
                 more = (more or own).grown(bucket, rows)
@@ -109,6 +109,7 @@ def settle(layout: Layout, wanted: dict[str, Move], held: Held) -> Homes:
     for level, old in zip(LEVELS, (held.rows, held.cash, held.accounts, held.balances), strict=True):
         own, now = layout.levels[level], found[level]
         size = int(own.ends[-1])
-        is_left = (old.row > _nowhere(level)) & ~np.isin(old.shard * size + old.row, now.shard * size + now.row)
+        kept = np.sort(now.shard * size + now.row)
+        is_left = (old.row > _nowhere(level)) & ~is_among(old.shard * size + old.row, kept)
         own.release(Where(old.shard[is_left], old.row[is_left]))
     return Homes(**found)

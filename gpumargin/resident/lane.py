@@ -19,6 +19,7 @@ from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.prepare import Pass
 from gpumargin.resident.fills import Holdings, Payoffs, Terms
 from gpumargin.resident.ids import Ids
+from gpumargin.resident.keys import is_among
 from gpumargin.resident.reading import Held
 from gpumargin.resident.store import Store
 from gpumargin.results import Naming
@@ -62,7 +63,7 @@ class Rows:
 
     def of(self, accounts: Ints) -> tuple[pa.Table, Ints]:
         """Rows about some accounts, ascending, and the place of each row's account among them."""
-        rows = np.flatnonzero(np.isin(self.account, accounts))
+        rows = np.flatnonzero(is_among(self.account, accounts))
         return self.table.take(pa.array(rows)), np.searchsorted(accounts, self.account[rows])
 
 
@@ -172,7 +173,7 @@ class Lane:
 
     def _revived(self, held: Holdings, accounts: Ints) -> Holdings:
         """Holdings with the dormant positions of their accounts."""
-        rows = np.flatnonzero(np.isin(self.dormant.account, accounts))
+        rows = np.flatnonzero(is_among(self.dormant.account, accounts))
         if not len(rows):
             return held
         owner = np.concatenate([held.owner, np.searchsorted(accounts, self.dormant.account[rows])])
@@ -247,7 +248,7 @@ class Lane:
             self._keep_dormant(accounts, now)
 
     def _keep_dormant(self, accounts: Ints, now: Holdings) -> None:
-        others = ~np.isin(self.dormant.account, accounts)
+        others = ~is_among(self.dormant.account, accounts)
         rows = np.flatnonzero((now.quantity == 0) & (now.unsettled != 0))
         if others.all() and not len(rows):
             return

@@ -14,8 +14,10 @@ from gpumargin.pack.columns import Ints
 LEVELS = ("legs", "cash_legs", "unit_slots", "balances")
 EMPTY = 0  # cash row of a unit row without cash legs, balance row of an account without balances: all share it
 SHARING = ("cash_legs", "balances")
-_SPARE = 1 / 64
-_GROWTH = 1 / 8
+_SPARE = 1 / 16
+_GROWTH = 1 / 4
+_WIDTH_STEP = 8
+_MOST_WIDTHS = 8
 
 
 class Where(NamedTuple):
@@ -51,6 +53,27 @@ def pieces(shard: Ints, bucket: Ints, buckets: int) -> Iterator[tuple[int, int, 
         yield *divmod(int(ordered[begin]), buckets), order[begin:end]
 
 
+def _tight_widths(lengths: Ints) -> Ints:
+    """At most `_MOST_WIDTHS` widths that pad runs of these lengths least: 2, 4 and multiples of `_WIDTH_STEP`.
+
+    A step of the leg stage takes several slots, so that a width must be a multiple of them.
+    """
+    longest = max(int(lengths.max(initial=1)), MIN_WIDTH)
+    steps = np.arange(1, -(-longest // _WIDTH_STEP) + 1) * _WIDTH_STEP
+    widths = np.concatenate([[MIN_WIDTH, 2 * MIN_WIDTH], steps])
+    held = np.cumsum(np.bincount(np.searchsorted(widths, lengths), minlength=len(widths)))
+    slots = held * widths  # by the last width so far, all runs in it
+    chosen: list[list[int]] = [[i] for i in range(len(widths))]
+    for _ in range(_MOST_WIDTHS - 1):
+        # best with one width more: all up to j as before, those from there to i in width i
+        cost = slots[None, :] + (held[:, None] - held[None, :]) * widths[:, None]
+        cost = np.where(np.arange(len(widths))[None, :] < np.arange(len(widths))[:, None], cost, slots[:, None])
+        best = np.argmin(cost, axis=1)
+        chosen = [[*chosen[j], i] if cost[i, j] < slots[i] else chosen[i] for i, j in enumerate(best.tolist())]
+        slots = np.minimum(slots, cost[np.arange(len(widths)), best])
+    return np.union1d(widths[chosen[-1]], [MIN_WIDTH])
+
+
 @dataclass
 class Level:
     """Buckets of one level.
@@ -66,17 +89,23 @@ class Level:
     free: list[list[np.ndarray]] = field(default_factory=list)
 
     @staticmethod
-    def of(lengths: list[Ints], *, shares: bool) -> Level:
-        """Room for the runs of every shard, given by their lengths, and a few more; row 0 shared where `shares`."""
-        held = [bucket_widths(own) for own in lengths]
-        widths = np.unique(np.concatenate([[MIN_WIDTH], *held])).astype(np.int64)
-        most = np.array([max(int((own == width).sum()) for own in held) for width in widths])
-        rows = np.array([rounded_rows(int(n * (1 + _SPARE)) + ROW_STEP // 2) for n in most])
+    def of(lengths: list[Ints], *, shares: bool, is_tight: bool) -> Level:
+        """Room for the runs of every shard, given by their lengths, and a few more.
+
+        Args:
+          lengths: by shard.
+          shares: whether row 0 is shared by all that hold nothing.
+          is_tight: whether widths are chosen for the least padding, else powers of two.
+        """
+        every = np.concatenate(lengths)
+        widths = _tight_widths(every) if is_tight else np.unique(np.append(bucket_widths(every), MIN_WIDTH))
+        held = [np.bincount(np.searchsorted(widths, own), minlength=len(widths)) for own in lengths]
+        rows = np.array([rounded_rows(int(n * (1 + _SPARE)) + ROW_STEP // 2) for n in np.max(held, axis=0)])
         free = [[np.arange(n, dtype=np.int32)[::-1] for n in rows] for _ in lengths]
         if shares:
             for own in free:
                 own[0] = own[0][:-1]
-        return Level(widths, rows, free)
+        return Level(widths.astype(np.int64), rows, free)
 
     @property
     def ends(self) -> Ints:
@@ -89,7 +118,7 @@ class Level:
 
     def fitting(self, lengths: Ints) -> Ints:
         """Narrowest bucket that holds each run; the number of buckets where none does."""
-        return np.asarray(np.searchsorted(self.widths, bucket_widths(lengths)))
+        return np.asarray(np.searchsorted(self.widths, lengths))
 
     def pieces(self, where: Where) -> Iterator[Piece]:
         """Rows by the bucket and shard that they lie in."""
@@ -129,8 +158,9 @@ class Level:
         free = [[np.concatenate([new, f]) if b == bucket else f for b, f in enumerate(own)] for own in self.free]
         return Level(self.widths, more, free)
 
-    def widened(self, width: int) -> Level:
-        """The same with one more bucket, wider than all others."""
+    def widened(self, length: int) -> Level:
+        """The same with one more bucket, wider than all others, that holds a run of the length."""
+        width = int(bucket_widths(np.array([max(length, int(self.widths[-1]) + 1)]))[0])
         free = [[*own, np.arange(ROW_STEP, dtype=np.int32)[::-1]] for own in self.free]
         return Level(np.append(self.widths, width), np.append(self.rows, ROW_STEP), free)
 
@@ -166,4 +196,6 @@ class Layout:
     @staticmethod
     def of(lengths: dict[str, list[Ints]]) -> Layout:
         """Room for the runs of every level and shard."""
-        return Layout({name: Level.of(lengths[name], shares=name in SHARING) for name in LEVELS})
+        return Layout(
+            {name: Level.of(lengths[name], shares=name in SHARING, is_tight=name == "legs") for name in LEVELS}
+        )

@@ -30,6 +30,7 @@ from gpumargin.resident.fills import (
     with_transfers,
 )
 from gpumargin.resident.ids import Names
+from gpumargin.resident.keys import distinct, is_among
 from gpumargin.resident.lane import ATTRIBUTES, Attribute, Lane, Rows, contract_payoffs, contract_terms
 from gpumargin.schema import TABLES
 from gpumargin.tables import Book
@@ -236,7 +237,7 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
         padded = np.zeros(lane.store.parts.pad + 1, bool)
         padded[: len(change.settled)] = change.settled
         touched.append(lane.store.holders(padded))
-    accounts = np.unique(np.concatenate(touched))
+    accounts = distinct(np.concatenate(touched))
     if not len(accounts):
         return
     held, now = lane.holdings(accounts)
@@ -256,7 +257,7 @@ def refresh(lane: Lane, tables: Mapping[str, pa.Table]) -> None:
     inputs = {*lane.model.file.leg_inputs(), *lane.model.file.balance_inputs()}
     if "orders" not in lane.about or not inputs & {"order_loss", "order_quote"}:
         return
-    accounts = np.unique(lane.about["orders"].account)
+    accounts = distinct(lane.about["orders"].account)
     if len(accounts):
         held, now = lane.holdings(accounts)
         lane.commit(accounts, held, now, lane.packed(now, accounts, tables))
@@ -293,7 +294,7 @@ def _upserted(old: Rows | None, new: Rows) -> Rows:
             each.account * (len(words) + 1) + positions_in(column, words)
             for each, column in zip((old, new), ids, strict=True)
         ]
-        kept = np.flatnonzero(~np.isin(keys[0], keys[1]))
+        kept = np.flatnonzero(~is_among(keys[0], np.sort(keys[1])))
         joined = pa.concat_tables([old.table.take(pa.array(kept)), new.table], promote_options="default")
         rows = Rows(joined, np.concatenate([old.account[kept], new.account]))
     open_ones = np.flatnonzero(floats(rows.table, "quantity") != 0)
