@@ -83,19 +83,22 @@ def _before(held: Held, book: LegBook) -> Homes:
     return Homes(Where(shard, legs), Where(shard, cash), held.accounts, held.balances)
 
 
-def lacking(layout: Layout, wanted: dict[str, Move], book: LegBook) -> tuple[str, Layout] | None:
-    """A level that has too little room, and the layout with more of it; None if there is enough."""
+def lacking(layout: Layout, wanted: dict[str, Move], book: LegBook) -> Layout | None:
+    """The layout with more room where there is too little; None if there is enough.
+
+    Growing compiles anew, so buckets that are nearly full grow with those that are.
+    """
+    found = dict(layout.levels)
     for level in LEVELS:
         own, move = layout.levels[level], wanted[level]
-        more = None
         if bool((move.bucket == len(own.widths)).any()):
-            more = own.widened(int(run_lengths(book)[level][move.index].max()))
-        else:
-            for bucket, rows in own.lacks(move.shard, move.bucket).items():
-                more = (more or own).grown(bucket, rows)
-        if more is not None:
-            return level, Layout({**layout.levels, level: more})
-    return None
+            found[level] = own.widened(int(run_lengths(book)[level][move.index].max()))
+            continue
+        for bucket, rows in own.lacks(move.shard, move.bucket).items():
+            found[level] = found[level].grown(bucket, rows)
+    if all(found[level] is layout.levels[level] for level in LEVELS):
+        return None
+    return Layout({level: own.relieved() for level, own in found.items()})
 
 
 def settle(layout: Layout, wanted: dict[str, Move], held: Held) -> Homes:

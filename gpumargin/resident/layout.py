@@ -164,6 +164,14 @@ class Level:
         free = [[*own, np.arange(ROW_STEP, dtype=np.int32)[::-1]] for own in self.free]
         return Level(np.append(self.widths, width), np.append(self.rows, ROW_STEP), free)
 
+    def relieved(self) -> Level:
+        """The same with more rows in every bucket of which some shard has less than half its spare ones free."""
+        found = self
+        for bucket, rows in enumerate(self.rows.tolist()):
+            if min(len(own[bucket]) for own in self.free) < rows * _SPARE / 2:
+                found = found.grown(bucket, rows)
+        return found
+
     def moved(self, other: Level) -> Ints:
         """Number in `other`, which has grown from this one, of every row."""
         shift = (other.ends - other.rows)[: len(self.rows)] - (self.ends - self.rows)

@@ -106,7 +106,7 @@ class Store:
         """
         wanted = moves(self.parts.layout, held, book)
         while (more := lacking(self.parts.layout, wanted, book)) is not None:
-            self._grow(*more)
+            self._grow(more)
             held = self.with_new(self.held(accounts[accounts < len(self.where.row)], unit_of), accounts)
             wanted = moves(self.parts.layout, held, book)
         homes = settle(self.parts.layout, wanted, held)
@@ -140,14 +140,13 @@ class Store:
             chosen = homes.unit_slots.shard == shard
             self.at[shard][homes.unit_slots.row[chosen]] = accounts[chosen]
 
-    def _grow(self, level: str, after: Layout) -> None:
-        """More room in one level."""
-        if level == "unit_slots":
-            moved = self.parts.layout.levels[level].moved(after.levels[level])
-            for shard, old in enumerate(self.at):
-                self.at[shard] = np.full(after.accounts, -1, np.int32)
-                self.at[shard][moved] = old
-            self.where = Where(self.where.shard, moved[self.where.row].astype(np.int32))
+    def _grow(self, after: Layout) -> None:
+        """More room."""
+        moved = self.parts.layout.levels["unit_slots"].moved(after.levels["unit_slots"])
+        for shard, old in enumerate(self.at):
+            self.at[shard] = np.full(after.accounts, -1, np.int32)
+            self.at[shard][moved] = old
+        self.where = Where(self.where.shard, moved[self.where.row].astype(np.int32))
         self.parts.grow(after, self.template)
 
     def keep_statuses(self, accounts: Ints, status: Ints) -> None:
