@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gpumargin.errors import InputError
+from gpumargin.errors import InputError, UsageError
 from gpumargin.resident import Change, ResidentBook
 from gpumargin.run import margin
 from gpumargin.synth import generate_book
@@ -66,7 +66,7 @@ def run_blocks(book: Book, model: str, *, blocks: int, seed: int, **options: Any
 
 
 def test_after_blocks_of_everything_the_bits_are_those_of_a_fresh_run() -> None:
-    run_blocks(Book(**tiny_book()), "derive-pm1", blocks=3, seed=1, size=12)
+    run_blocks(Book(**tiny_book()), "derive-pm1", blocks=2, seed=1, size=8)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,11 @@ def test_a_market_that_lacks_what_is_held_is_refused_and_stays_as_it_was(live: R
     assert after.status_changes.is_empty()
 
 
+def test_a_model_that_reads_the_entry_price_of_options_is_refused() -> None:
+    with pytest.raises(UsageError, match="entry price"):
+        ResidentBook(Book(**tiny_book()), "bybit-uta-cross")
+
+
 def test_status_changes_are_the_accounts_whose_status_is_another_than_before() -> None:
     live = ResidentBook(Book(**tiny_book()), "derive-pm1", as_of=AS_OF)
     first = live.recalculate(columns=("status",))
@@ -215,6 +220,7 @@ def test_status_changes_are_the_accounts_whose_status_is_another_than_before() -
     assert "bob" in second.status_changes["account_id"].to_list()
 
 
+@pytest.mark.slow
 def test_accounts_keep_their_models_and_get_the_bits_of_a_fresh_run() -> None:
     tables = tiny_book()
     named = frame(account_id=["alice", "bob"], model=["derive-sm", None], owner_id=["one", "two"])
@@ -233,6 +239,7 @@ def test_accounts_keep_their_models_and_get_the_bits_of_a_fresh_run() -> None:
     assert models["erin"] == models["alice"] != models["bob"]
 
 
+@pytest.mark.slow
 def test_an_asset_of_a_later_block_can_be_paid_in() -> None:
     live = ResidentBook(Book(**tiny_book()), "derive-pm1")
     live.recalculate()
@@ -245,6 +252,7 @@ def test_an_asset_of_a_later_block_can_be_paid_in() -> None:
     assert gained["equity"][0] - gained["equity_right"][0] == pytest.approx(60.0)
 
 
+@pytest.mark.slow
 def test_cash_due_on_a_position_that_is_gone_comes_back_with_it() -> None:
     tables = with_row(
         tiny_book(), "positions", account_id="bob", pool="cross", instrument_id="BTC-PERP", quantity=0.0, unsettled=7.5

@@ -14,8 +14,10 @@ from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
 from gpumargin.engine import DType, Settings
+from gpumargin.errors import UsageError
 from gpumargin.pack.columns import encoded, floats, positions_in
 from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import ENTRY
 from gpumargin.prepare import Options, prepare
 from gpumargin.resident.change import Change, margined, status_changes, wanted_columns
 from gpumargin.resident.checks import reject, require_sound
@@ -74,7 +76,9 @@ class ResidentBook:
         self._load(book)
 
     def _load(self, book: Book) -> None:
+        _require_holdable([self._model])
         passes = prepare(book, self._model, Options(self._as_of, self._settings), Clock())
+        _require_holdable([work.model for work in passes])
         self._tables = Tables.of(book)
         self._columns = tuple(
             n for n in ATTRIBUTES if "accounts" in book.tables and n in book.tables["accounts"].column_names
@@ -249,6 +253,20 @@ class ResidentBook:
 
 def _instant(as_of: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
+
+
+def _require_holdable(models: list[MarginModel]) -> None:
+    """Refuses models whose charges read what is not resident.
+
+    Raises:
+      UsageError: entry prices of options.
+    """
+    for model in models:
+        if ENTRY in model.file.leg_inputs():
+            message = (
+                f"{model.label} reads the entry price of options, which is not resident; margin the book with `run`"
+            )
+            raise UsageError(message)
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.Array:
