@@ -94,6 +94,11 @@ class ResidentBook:
         """The book as blocks have left it; positions and balances are read from the devices, all of them."""
         return whole_book(self._tables, self.lanes, self._columns, has_accounts=self._has_accounts)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that stay between blocks, on devices and host: rows with their padding, names, places, attributes."""
+        return sum(lane.nbytes for lane in self.lanes)
+
     def apply(
         self,
         fills: TableLike | None = None,

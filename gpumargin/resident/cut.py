@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from gpumargin.pack.columns import Ints
 from gpumargin.pack.legs import LegBook
@@ -26,25 +26,29 @@ def empty_like(book: LegBook) -> LegBook:
     return replace(book, **{**columns, **starts})
 
 
-def cut_accounts(book: LegBook, accounts: slice) -> LegBook:
-    """Some consecutive accounts of a packed book."""
-    rows = slice(int(book.unit_start[accounts.start]), int(book.unit_start[accounts.stop]))
-    ends = {
-        "leg": slice(int(book.leg_start[rows.start]), int(book.leg_start[rows.stop])),
-        "cash": slice(int(book.cash_start[rows.start]), int(book.cash_start[rows.stop])),
-        "balance": slice(int(book.balance_start[accounts.start]), int(book.balance_start[accounts.stop])),
-    }
-    legs, cash, balances = ends["leg"], ends["cash"], ends["balance"]
+def _inside(starts: Ints, runs: Ints) -> tuple[Ints, Ints]:
+    """Indices of what some runs hold, one run after the other, and where each run begins among them."""
+    lengths = starts[runs + 1] - starts[runs]
+    begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.repeat(starts[runs] - begins[:-1], lengths) + np.arange(begins[-1]), begins
+
+
+def cut_accounts(book: LegBook, accounts: Ints) -> LegBook:
+    """Some accounts of a packed book, in the order given."""
+    rows, unit_start = _inside(book.unit_start, accounts)
+    legs, leg_start = _inside(book.leg_start, rows)
+    cash, cash_start = _inside(book.cash_start, rows)
+    balances, balance_start = _inside(book.balance_start, accounts)
     return replace(
         book,
-        account_ids=book.account_ids[accounts],
-        pools=book.pools[accounts],
+        account_ids=book.account_ids.take(pa.array(accounts)),
+        pools=book.pools.take(pa.array(accounts)),
         num_positions=book.num_positions[accounts],
-        unit_start=book.unit_start[accounts.start : accounts.stop + 1] - rows.start,
-        balance_start=book.balance_start[accounts.start : accounts.stop + 1] - balances.start,
+        unit_start=unit_start,
+        balance_start=balance_start,
         unit=book.unit[rows],
-        leg_start=book.leg_start[rows.start : rows.stop + 1] - legs.start,
-        cash_start=book.cash_start[rows.start : rows.stop + 1] - cash.start,
+        leg_start=leg_start,
+        cash_start=cash_start,
         contract=book.contract[legs],
         quantity=book.quantity[legs],
         inputs={name: values[legs] for name, values in book.inputs.items()},
@@ -76,12 +80,16 @@ def run_lengths(book: LegBook) -> dict[str, Ints]:
     }
 
 
-def lengths_by_shard(book: LegBook, cuts: Ints) -> dict[str, list[Ints]]:
-    """Lengths of the runs of every level by shard; empty ones of cash legs and balances take no room."""
-    rows = book.unit_start[cuts]
+def lengths_by_shard(book: LegBook, shards: int) -> dict[str, list[Ints]]:
+    """Lengths of the runs of every level by shard, where account n lies in shard n modulo the number of shards.
+
+    Empty runs of cash legs and balances take no room and are left out.
+    """
+    of_account = np.arange(len(book)) % shards
+    of_row = np.repeat(of_account, np.diff(book.unit_start))
     found: dict[str, list[Ints]] = {}
     for level, lengths in run_lengths(book).items():
-        ends = rows if level in ("legs", "cash_legs") else cuts
-        own = [lengths[a:b] for a, b in pairwise(ends)]
+        shard = of_row if level in ("legs", "cash_legs") else of_account
+        own = [lengths[shard == number] for number in range(shards)]
         found[level] = [x[x > 0] for x in own] if level in SHARING else own
     return found

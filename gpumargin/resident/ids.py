@@ -67,6 +67,11 @@ class Ids:
     def __len__(self) -> int:
         return len(self.account_ids)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of names and of what finds them."""
+        return int(self.account_ids.nbytes + self.pools.nbytes + self._order.nbytes + self._hashes.nbytes)
+
     def names(self) -> Names:
         """All names, by number."""
         codes = np.asarray(self.pools.indices)

@@ -140,6 +140,12 @@ class Lane:
             return same and own.settlement is contracts.settlement
         return same and np.array_equal(own.settlement, contracts.settlement)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that stay between blocks."""
+        codes = sum(each.codes.nbytes + each.words.nbytes for each in self.attributes.values())
+        return int(self.store.nbytes + self.ids.nbytes + self.num_positions.nbytes + codes)
+
     def statuses(self) -> Ints:
         """Status of every account, as the block before left it."""
         return self.store.held(np.arange(len(self.ids)), self.unit_of).status

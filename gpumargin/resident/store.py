@@ -39,30 +39,36 @@ class Store:
 
     @staticmethod
     def of(book: LegBook, mesh: jax.sharding.Mesh, pad: int, *, accounts_per_shard: int = ACCOUNTS_PER_SHARD) -> Store:
-        """A packed book on the devices, accounts in order."""
+        """A packed book on the devices."""
         devices = int(mesh.size)
         shards = devices * max(1, -(-len(book) // (accounts_per_shard * devices)))
-        cuts = np.linspace(0, len(book), shards + 1).round().astype(np.int64)
-        parts = Parts(mesh, pad, Layout.of(lengths_by_shard(book, cuts)), [])
+        parts = Parts(mesh, pad, Layout.of(lengths_by_shard(book, shards)), [])
         nowhere = Where(np.zeros(len(book), np.int32), np.zeros(len(book), np.int32))
         store = Store(parts, empty_like(book), nowhere, [])
         for first in range(0, shards, devices):
-            store._add_part(book, cuts, range(first, first + devices))
+            store._add_part(book, shards, range(first, first + devices))
         return store
 
-    def _add_part(self, book: LegBook, cuts: Ints, shards: range) -> None:
+    def _add_part(self, book: LegBook, count: int, shards: range) -> None:
+        """Lays out the accounts of some of `count` shards; they take turns, so that shards are alike."""
         layout, pad = self.parts.layout, self.parts.pad
         news: list[Written] = []
         for shard in shards:
-            chosen = slice(int(cuts[shard]), int(cuts[shard + 1]))
+            chosen = np.arange(shard, len(book), count)
             own = cut_accounts(book, chosen)
             homes = first_homes(layout, own, np.full(len(own), shard))
             news += written(layout, own, homes, np.full(len(own), NEW_ACCOUNT), pad)
             self.where.shard[chosen], self.where.row[chosen] = shard, homes.unit_slots.row
             at = np.full(layout.accounts, -1, np.int32)
-            at[homes.unit_slots.row] = np.arange(chosen.start, chosen.stop)
+            at[homes.unit_slots.row] = chosen
             self.at.append(at)
         self.parts.groups.append(on_blocks(filled_groups(layout, self.template, pad, news, shards), self.parts.mesh))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows and of where accounts lie."""
+        rows = sum(leaf.nbytes for group in self.parts.groups for leaf in jax.tree.leaves(group))
+        return int(rows) + sum(own.nbytes for own in (*self.where, *self.at))
 
     def held(self, accounts: Ints, unit_of: np.ndarray) -> Held:
         """What accounts hold.
