@@ -84,7 +84,7 @@ LONG = [
     ("deribit-pm", coin_margined, True),
     ("okx-pm", coin_margined, True),
     ("bybit-uta", coin_margined, False),
-    ("dydx-v4", None, False),
+    ("derive-sm", None, False),
 ]
 
 
