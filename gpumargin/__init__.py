@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
     from gpumargin.formulas import formula_value as formula_value
+    from gpumargin.resident import Change as Change
+    from gpumargin.resident import ResidentBook as ResidentBook
     from gpumargin.run import margin as margin
     from gpumargin.runs import Run as Run
     from gpumargin.sample import sample_path as sample_path
@@ -27,10 +29,12 @@ __version__ = "0.1.0"
 # Loaded on first use: `import gpumargin` imports nothing heavy and touches no device.
 _HOME = {
     "Book": "gpumargin.tables",
+    "Change": "gpumargin.resident",
     "GpumarginError": "gpumargin.errors",
     "InputError": "gpumargin.errors",
     "InternalError": "gpumargin.errors",
     "MarginModel": "gpumargin.catalogue",
+    "ResidentBook": "gpumargin.resident",
     "ResourceError": "gpumargin.errors",
     "Run": "gpumargin.runs",
     "UsageError": "gpumargin.errors",
@@ -44,10 +48,12 @@ _HOME = {
 }
 __all__ = [
     "Book",
+    "Change",
     "GpumarginError",
     "InputError",
     "InternalError",
     "MarginModel",
+    "ResidentBook",
     "ResourceError",
     "Run",
     "UsageError",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, cast
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gpumargin.errors import ResourceError
 
@@ -18,6 +21,8 @@ _CHUNK_ROWS = {"cpu": 64}
 # Contracts priced together. What the formulas of one contract share must stay in the second-level cache: 128 to 1,024
 # contracts of 25 float64 scenarios are equally fast, and 256 leave little padding behind a small listing (measured).
 _CONTRACT_CHUNK = {"cpu": 256}
+_BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
+_SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
 
 
 def _gpus() -> list[jax.Device]:
@@ -59,3 +64,76 @@ def chunk_rows(device: jax.Device) -> int | None:
 def contract_chunk(device: jax.Device) -> int | None:
     """Contracts priced together on a device; None = all of them."""
     return _CONTRACT_CHUNK.get(device.platform)
+
+
+def on_blocks(tree: Any, mesh: Mesh) -> Any:
+    """Arrays `[devices, ...]` with one row on each device of a mesh, in 64 bits."""
+    with jax.enable_x64(True):
+        return jax.device_put(tree, NamedSharding(mesh, _BLOCK))
+
+
+@cache
+def _block_program(function: Callable[..., Any], mesh: Mesh, shared: int, *, donate: bool) -> Callable[..., Any]:
+    def local(common: tuple[Any, ...], *blocks: Any) -> Any:
+        result = function(*common, *jax.tree.map(lambda x: x[0], blocks))
+        return jax.tree.map(lambda x: x[None], result)
+
+    def program(*arguments: Any) -> Any:
+        blocks = arguments[shared:]
+        specs = (_SHARED, *[_BLOCK] * len(blocks))
+        sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
+        return sharded(arguments[:shared], *blocks)
+
+    return jax.jit(program, donate_argnums=(shared,) if donate else ())
+
+
+def block_program(
+    function: Callable[..., Any], mesh: Mesh, *, shared: int = 0, donate: bool = False
+) -> Callable[..., Any]:
+    """A kernel compiled to run on every device's own rows, once per process and shape.
+
+    Args:
+      function: a function at module level of `shared` common arguments, then of one device's rows.
+      mesh: the devices.
+      shared: how many leading arguments all devices have in common.
+      donate: whether the first of the others may be overwritten.
+
+    Returns:
+      A function of the common arguments and of arrays `[devices, ...]`, to be called in any mode of precision: it
+      enters 64 bits.
+    """
+    compiled = _block_program(function, mesh, shared, donate=donate)
+
+    def called(*arguments: Any) -> Any:
+        with jax.enable_x64(True):
+            return compiled(*arguments)
+
+    return called
+
+
+@jax.jit
+def _taken(rows: jax.Array, index: jax.Array) -> jax.Array:
+    return rows[0, index]
+
+
+def rows_at(array: jax.Array, device: int, index: np.ndarray) -> np.ndarray:
+    """Some rows of one device's block of an array `[devices, ...]`.
+
+    The CPU's own memory is read as it is; elsewhere the rows are picked there, in powers of two, so that calls share
+    programs.
+    """
+    block = array.addressable_data(device)
+    if next(iter(block.devices())).platform == "cpu":
+        return cast("np.ndarray", np.asarray(block)[0][index])
+    room = np.zeros(1 << max(len(index) - 1, 0).bit_length(), np.int32)
+    room[: len(index)] = index
+    with jax.enable_x64(True):
+        return np.asarray(_taken(block, room))[: len(index)]
+
+
+def in_precision(tree: Any, dtype: str) -> Any:
+    """Arrays on the devices with the floating ones in another precision; themselves where that is float64."""
+    if dtype == "float64":
+        return tree
+    with jax.enable_x64(True):
+        return jax.tree.map(lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, tree)

@@ -27,6 +27,7 @@ from gpumargin.pack.legs import LegBook
 from gpumargin.pack.shapes import KnownShapes
 from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, part_margin
 from gpumargin_kernels.model import Model
+from gpumargin_kernels.records import Book
 from gpumargin_kernels.scenario import ContractRisk
 from gpumargin_kernels.tally import RowStage, row_stage
 
@@ -68,12 +69,21 @@ class EngineResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compute; none of it changes a result beyond what `dtype` says."""
+    """How to compute; none of it changes a result beyond what `dtype` says.
+
+    Attributes:
+      device: where.
+      dtype: precision of the kernels.
+      memory_budget: bytes that parts in flight may take.
+      leg_loop: `auto` = the fastest that there is; `xla` = that of XLA, on any device. Both give the same bits.
+      contract_step: the contract table grows by this many rows at least, so that a few listings more do not compile.
+    """
 
     device: DeviceChoice = "auto"
     dtype: DType = "float64"
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     leg_loop: LegLoopChoice = "auto"
+    contract_step: int = 1
 
 
 class LegLoop(NamedTuple):
@@ -130,29 +140,41 @@ class Engine:
 
     def __init__(self, model: Model, contracts: ContractSet, settings: Settings) -> None:
         self.settings = settings
-        self.contracts = contracts
         self.devices = choose_devices(settings.device)
         with jax.enable_x64(True):
-            self._mesh = account_mesh(self.devices)
-            shared = NamedSharding(self._mesh, _SHARED)
-            held = (contracts.market, contracts.assets, model)
-            self._market, self._assets, self._model = jax.device_put(_cast(held, settings.dtype), shared)
+            self.mesh = account_mesh(self.devices)
+            shared = NamedSharding(self.mesh, _SHARED)
+            self._model = jax.device_put(_cast(model, settings.dtype), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
-            self.table = self._price(contracts)
-            self.leg_loop = leg_loop(self.devices[0], settings.leg_loop)
-            self._program = _part_program(self._mesh, self.leg_loop)
+        self.leg_loop = leg_loop(self.devices[0], settings.leg_loop)
+        self._program = _part_program(self.mesh, self.leg_loop)
         self._shapes = KnownShapes()
+        self.price(contracts)
+
+    def rows_of(self, contracts: ContractSet) -> int:
+        """Rows of the contract table of these contracts, padding included; the last is always padding."""
+        step = self.settings.contract_step
+        rows = -(-(contracts.padding + 1) // step) * step
+        return even_rows(rows, contract_chunk(self.devices[0]), len(self.devices))
+
+    def price(self, contracts: ContractSet) -> None:
+        """Takes contracts of the same units and assets, at new prices, in place of those before."""
+        self.contracts = contracts
+        with jax.enable_x64(True):
+            shared = NamedSharding(self.mesh, _SHARED)
+            held = (contracts.market, contracts.assets)
+            self._market, self._assets = jax.device_put(_cast(held, self.settings.dtype), shared)
+            self.table = self._price(contracts)
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        program = _contract_program(self._mesh, contract_chunk(self.devices[0]))
+        program = _contract_program(self.mesh, contract_chunk(self.devices[0]))
         return cast("ContractTable", program(*self._unpriced(contracts)))
 
     def _unpriced(self, contracts: ContractSet) -> tuple[Any, ...]:
         """What the contract stage takes, placed."""
-        rows = even_rows(contracts.padding + 1, contract_chunk(self.devices[0]), len(self.devices))
-        even = _cast(padded_contracts(contracts.contracts, rows), self.settings.dtype)
-        return placed(even, self._mesh), self._market, self._model, self._assets.settlement
+        even = _cast(padded_contracts(contracts.contracts, self.rows_of(contracts)), self.settings.dtype)
+        return placed(even, self.mesh), self._market, self._model, self._assets.settlement
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -191,7 +213,10 @@ class Engine:
 
     def _start(self, book: LegBook, shape: Shape, part: tuple[Shard, ...]) -> PartResult:
         """Packs and uploads a part and starts its computation, without waiting for it."""
-        block = self.place(self.packed(book, shape, part))
+        return self.compute(self.place(self.packed(book, shape, part)))
+
+    def compute(self, block: Book) -> PartResult:
+        """Starts the computation of a part that lies on the devices, `[devices, ...]`, in the run's precision."""
         with jax.enable_x64(True):
             return self._program(self.table, self._market, self._assets, self._model, block, self._zero)
 
@@ -202,13 +227,13 @@ class Engine:
 
     def place(self, packed: Any) -> Any:
         """Starts the upload of a packed part, without waiting for it."""
-        return placed(packed, self._mesh)
+        return placed(packed, self.mesh)
 
     def pricing(self) -> Callable[[], ContractTable]:
         """The contract stage compiled anew for the contracts as they are; runs without waiting for the result."""
         arguments = self._unpriced(self.contracts)
         with jax.enable_x64(True):
-            fresh = _contract_program.__wrapped__(self._mesh, contract_chunk(self.devices[0]))
+            fresh = _contract_program.__wrapped__(self.mesh, contract_chunk(self.devices[0]))
             program = fresh.lower(*arguments).compile()
 
         def run() -> ContractTable:
@@ -236,7 +261,7 @@ class Engine:
         def in_order(table: Any, market: Any, assets: Any, model: Any, zero: Any, *own: Any) -> Any:
             return function(table, market, assets, model, *own, zero)
 
-        return compiled(in_order, self._mesh, self.shared, blocks)
+        return compiled(in_order, self.mesh, self.shared, blocks)
 
 
 def placed(blocks: Any, mesh: jax.sharding.Mesh) -> Any:

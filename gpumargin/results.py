@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.instruments import NO_EXPIRY
 from gpumargin.pack.legs import LegBook
 from gpumargin.selfcheck import leg_pnl
+from gpumargin_kernels.account import AccountRows
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.scenario import ContractRisk
 
@@ -78,36 +80,59 @@ def minor_units(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Arr
     return pa.array(scaled.astype(np.int64), mask=~is_known)
 
 
+def account_columns(
+    rows: AccountRows, naming: Naming, picked: Callable[[Any], np.ndarray] = np.asarray
+) -> dict[str, Callable[[], pa.Array]]:
+    """Every result column of accounts, each made when it is called for.
+
+    Args:
+      rows: results, `[A]`.
+      naming: words for codes.
+      picked: what takes the rows wanted, in their order, out of a leaf.
+    """
+
+    def numbers(leaf: Any) -> Callable[[], pa.Array]:
+        return lambda: _numbers(picked(leaf))
+
+    def minor(leaf: Any, rounding: np.ufunc) -> Callable[[], pa.Array]:
+        return lambda: minor_units(picked(leaf), naming.decimals, rounding)
+
+    columns: dict[str, Callable[[], pa.Array]] = {
+        "model": lambda: _constant(naming.model, len(picked(rows.health.status))),
+        "status": lambda: _words(picked(rows.health.status), STATUSES),
+        "equity": numbers(rows.equity),
+        "unrealised_pnl": numbers(rows.unrealised_pnl),
+        "option_value": numbers(rows.option_value),
+    }
+    for name in rows.margin:
+        columns[f"{name}_collateral_value"] = numbers(rows.collateral_value[name])
+        columns[f"{name}_balance"] = numbers(rows.balance[name])
+        columns[f"{name}_margin"] = numbers(rows.margin[name])
+        columns[f"{name}_excess"] = numbers(rows.health.excess[name])
+    return columns | {
+        **{name: numbers(amount) for name, amount in rows.charges.items()},
+        "health": lambda: _nullable(picked(rows.health.ratio)),
+        "worst_scenario": lambda: _words(picked(rows.worst_scenario), naming.scenarios),
+        "worst_loss": numbers(rows.worst_loss),
+        **{name: numbers(value) for name, value in rows.greeks._asdict().items()},
+        "equity_minor": minor(rows.equity, np.floor),
+        "initial_margin_minor": minor(rows.margin["initial"], np.ceil),
+        "maintenance_margin_minor": minor(rows.margin["maintenance"], np.ceil),
+    }
+
+
 def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
     """One row per margin account of a part, columns as in the contract; unrounded float64 beside minor units."""
     rows = part.result.accounts
     chosen = slice(part.first_account, part.first_account + len(rows.equity))
-    count = len(rows.equity)
+    made = {name: make() for name, make in account_columns(rows, naming).items()}
+    minor = {name: made.pop(name) for name in list(made) if name.endswith("_minor")}
     columns: Columns = {
         "account_id": book.account_ids[chosen],
         "pool": book.pools[chosen],
-        "model": _constant(naming.model, count),
-        "status": _words(rows.health.status, STATUSES),
-        "equity": _numbers(rows.equity),
-        "unrealised_pnl": _numbers(rows.unrealised_pnl),
-        "option_value": _numbers(rows.option_value),
-    }
-    for name in rows.margin:
-        columns[f"{name}_collateral_value"] = _numbers(rows.collateral_value[name])
-        columns[f"{name}_balance"] = _numbers(rows.balance[name])
-        columns[f"{name}_margin"] = _numbers(rows.margin[name])
-        columns[f"{name}_excess"] = _numbers(rows.health.excess[name])
-    columns |= {name: _numbers(amount) for name, amount in rows.charges.items()}
-    ratio = np.asarray(rows.health.ratio, np.float64)
-    columns |= {
-        "health": pa.array(ratio, mask=np.isnan(ratio)),
-        "worst_scenario": _words(rows.worst_scenario, naming.scenarios),
-        "worst_loss": _numbers(rows.worst_loss),
-        **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
+        **made,
         "num_positions": pa.array(book.num_positions[chosen]),
-        "equity_minor": minor_units(rows.equity, naming.decimals, np.floor),
-        "initial_margin_minor": minor_units(rows.margin["initial"], naming.decimals, np.ceil),
-        "maintenance_margin_minor": minor_units(rows.margin["maintenance"], naming.decimals, np.ceil),
+        **minor,
     }
     return pa.table(columns)
 

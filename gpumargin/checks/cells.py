@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from gpumargin.checks.findings import Finding, shown
-from gpumargin.schema import MAX_ID_LENGTH, TABLES, Column
+from gpumargin.schema import MAX_ID_LENGTH, TABLES, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gpumargin.checks.facts import Facts
 
@@ -23,11 +23,11 @@ HIDDEN_CHARACTERS = r"[\p{Cc}\x{061C}\x{200B}-\x{200F}\x{2028}-\x{202E}\x{2060}-
 _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
 
 
-def cell_findings(facts: Facts, tables: Iterable[str]) -> Iterator[Finding]:
+def cell_findings(facts: Facts, tables: Iterable[str], specs: Mapping[str, Table] = TABLES) -> Iterator[Finding]:
     """Nulls, numbers that are not finite or out of range, unknown words and unsafe ids, column by column."""
     for name in tables:
         for column in facts.book.tables[name].column_names:
-            spec = TABLES[name].by_name[column]
+            spec = specs[name].by_name[column]
             found = (rule(facts, name, spec) for rule in _RULES)
             yield from (finding for finding in found if finding is not None and len(finding.rows))
 

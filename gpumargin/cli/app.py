@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from gpumargin import __version__
-from gpumargin.cli import bench, check, compare, doctor, explain, generate, greeks, models, report, run, show, snapshot
+from gpumargin.cli import (
+    bench,
+    check,
+    compare,
+    doctor,
+    explain,
+    follow,
+    generate,
+    greeks,
+    models,
+    report,
+    run,
+    show,
+    snapshot,
+)
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
@@ -49,6 +63,7 @@ importers.command("deribit-chain")(verb(generate.deribit_chain))
 app.command("check")(verb(check.check))
 app.command("greeks")(verb(greeks.greeks))
 app.command("run")(verb(run.run))
+app.command("follow")(verb(follow.follow))
 app.command("show")(verb(show.show))
 app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))

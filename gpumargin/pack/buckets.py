@@ -102,7 +102,7 @@ def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: in
     return Plan(shape, tuple(tuple(shards[i : i + devices]) for i in range(0, len(shards), devices)))
 
 
-class _Bucket(NamedTuple):
+class Rows(NamedTuple):
     """Rows of one width: which runs they are, and the source index of each slot."""
 
     runs: Ints  # [rows in use]
@@ -110,55 +110,90 @@ class _Bucket(NamedTuple):
     is_used: np.ndarray  # [rows, width] bool
 
 
-def _buckets(starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...]) -> Iterator[_Bucket]:
-    begin = starts[first : first + count]
-    length = starts[first + 1 : first + count + 1] - begin
-    widths = bucket_widths(length)
+def rows_of_width(starts: Ints, runs: Ints, width: int, rows: int) -> Rows:
+    """The runs, each at most `width` long, as the first of `rows` rows.
+
+    Args:
+      starts: where each run of a level begins, and the end of the last.
+      runs: which of them.
+      width: slots of a row.
+      rows: at least as many as there are runs.
+    """
+    begin, slots = starts[runs], np.arange(width)
+    is_used = np.zeros((rows, width), bool)
+    is_used[: len(runs)] = slots < (starts[runs + 1] - begin)[:, None]
+    source = np.zeros((rows, width), np.int64)
+    source[: len(runs)] = begin[:, None] + slots
+    return Rows(runs, np.where(is_used, source, 0), is_used)
+
+
+def _buckets(starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...]) -> Iterator[Rows]:
+    widths = bucket_widths(np.diff(starts[first : first + count + 1]))
     for width, rows in shape:
-        runs = np.flatnonzero(widths == width)
-        slots = np.arange(width)
-        is_used = np.zeros((rows, width), bool)
-        is_used[: len(runs)] = slots < length[runs][:, None]
-        source = np.zeros((rows, width), np.int64)
-        source[: len(runs)] = begin[runs][:, None] + slots
-        yield _Bucket(runs, np.where(is_used, source, 0), is_used)
+        yield rows_of_width(starts, first + np.flatnonzero(widths == width), width, rows)
 
 
-def _place(buckets: list[_Bucket], rows: int) -> np.ndarray:
-    """Where each run's row stands in the buckets laid end to end; padded runs point at row 0."""
+def _place(buckets: list[Rows], rows: int, first: int = 0) -> np.ndarray:
+    """Where each run's row, counted from the first, stands in the buckets laid end to end; padded runs at row 0."""
     place = np.zeros(rows, np.int32)
     offset = 0
     for bucket in buckets:
-        place[bucket.runs] = offset + np.arange(len(bucket.runs))
+        place[bucket.runs - first] = offset + np.arange(len(bucket.runs))
         offset += len(bucket.is_used)
     return place
 
 
-def _picked(values: np.ndarray, bucket: _Bucket, padding: float) -> np.ndarray:
+def _picked(values: np.ndarray, bucket: Rows, padding: float) -> np.ndarray:
     if len(values) == 0:
         return np.full(bucket.source.shape, padding, values.dtype)
     return np.where(bucket.is_used, values[bucket.source], np.asarray(padding, values.dtype))
 
 
-def _rows_of(values: np.ndarray, first: int, bucket: _Bucket) -> np.ndarray:
+def _rows_of(values: np.ndarray, bucket: Rows) -> np.ndarray:
     column = np.zeros(len(bucket.is_used), values.dtype)
-    column[: len(bucket.runs)] = values[first + bucket.runs]
+    column[: len(bucket.runs)] = values[bucket.runs]
     return column
 
 
-def _balances(book: LegBook, shard: Shard, bucket: _Bucket) -> records.Balances:
-    place = np.zeros(len(bucket.is_used), np.int32)
-    place[: len(bucket.runs)] = bucket.runs
+def legs_of(book: LegBook, rows: Rows, pad: int) -> records.Legs:
+    """Unit rows with their legs; padded slots have quantity 0 on contract `pad`."""
+    return records.Legs(
+        _rows_of(book.unit, rows),
+        _picked(book.contract, rows, pad),
+        _picked(book.quantity, rows, 0),
+        {name: _picked(values, rows, 0) for name, values in book.inputs.items()},
+    )
+
+
+def cash_legs_of(book: LegBook, rows: Rows, pad: int) -> records.CashLegs:
+    """Unit rows with the legs whose P&L is not yet in the balance."""
+    return records.CashLegs(
+        _picked(book.cash_contract, rows, pad),
+        _picked(book.cash_quantity, rows, 0),
+        _picked(book.entry, rows, np.nan),
+        _picked(book.unsettled, rows, 0),
+    )
+
+
+def unit_slots_of(rows: Rows, row: np.ndarray) -> records.UnitSlots:
+    """Accounts with their unit rows, `row` [rows, width] being where each of these stands."""
+    return records.UnitSlots(np.where(rows.is_used, row, 0).astype(np.int32), rows.is_used)
+
+
+def balances_of(book: LegBook, rows: Rows, account: np.ndarray) -> records.Balances:
+    """Accounts with their balances, `account` [rows in use] being where each of these stands."""
+    place = np.zeros(len(rows.is_used), np.int32)
+    place[: len(rows.runs)] = account
     return records.Balances(
-        _picked(book.asset, bucket, 0),
-        _picked(book.amount, bucket, 0),
-        _picked(book.is_collateral, bucket, False),
+        _picked(book.asset, rows, 0),
+        _picked(book.amount, rows, 0),
+        _picked(book.is_collateral, rows, False),
         place,
-        None if book.category is None else _rows_of(book.category, shard.first_account, bucket),
-        None if book.settlement is None else _picked(book.settlement, bucket, -1),
+        None if book.category is None else _rows_of(book.category, rows),
+        None if book.settlement is None else _picked(book.settlement, rows, -1),
         None
         if book.balance_inputs is None
-        else {name: _picked(values, bucket, 0) for name, values in book.balance_inputs.items()},
+        else {name: _picked(values, rows, 0) for name, values in book.balance_inputs.items()},
     )
 
 
@@ -188,39 +223,18 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
     balances = list(_buckets(book.balance_start, shard.first_account, shard.accounts, shape.balances))
     return records.Book(
         legs=records.Buckets(
-            tuple(
-                records.Legs(
-                    _rows_of(book.unit, shard.first_row, b),
-                    _picked(book.contract, b, pad),
-                    _picked(book.quantity, b, 0),
-                    {name: _picked(values, b, 0) for name, values in book.inputs.items()},
-                )
-                for b in legs
-            ),
-            _place(legs, shape.unit_rows),
+            tuple(legs_of(book, b, pad) for b in legs), _place(legs, shape.unit_rows, shard.first_row)
         ),
         cash_legs=records.Buckets(
-            tuple(
-                records.CashLegs(
-                    _picked(book.cash_contract, b, pad),
-                    _picked(book.cash_quantity, b, 0),
-                    _picked(book.entry, b, np.nan),
-                    _picked(book.unsettled, b, 0),
-                )
-                for b in cash
-            ),
-            _place(cash, shape.unit_rows),
+            tuple(cash_legs_of(book, b, pad) for b in cash), _place(cash, shape.unit_rows, shard.first_row)
         ),
         unit_slots=records.Buckets(
-            tuple(
-                records.UnitSlots(np.where(b.is_used, b.source - shard.first_row, 0).astype(np.int32), b.is_used)
-                for b in slots
-            ),
-            _place(slots, shape.accounts),
+            tuple(unit_slots_of(b, b.source - shard.first_row) for b in slots),
+            _place(slots, shape.accounts, shard.first_account),
         ),
         balances=records.Buckets(
-            tuple(_balances(book, shard, b) for b in balances),
-            _place(balances, shape.accounts),
+            tuple(balances_of(book, b, b.runs - shard.first_account) for b in balances),
+            _place(balances, shape.accounts, shard.first_account),
         ),
         settings={name: _of_accounts(values, shard, shape) for name, values in book.settings.items()},
     )

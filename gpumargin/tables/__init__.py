@@ -1,6 +1,6 @@
 """Books: read in every form of the contract, typed, defaults filled in."""
 
-from gpumargin.tables.book import Book, ExtraColumns, Source, read_book, read_market
+from gpumargin.tables.book import Book, ExtraColumns, Source, read_book, read_market, read_tables
 from gpumargin.tables.parts import TableLike
 from gpumargin.tables.stream import CUT_TABLES, BookFiles, Parts, WholeBook, open_book
 
@@ -16,4 +16,5 @@ __all__ = [
     "open_book",
     "read_book",
     "read_market",
+    "read_tables",
 ]

@@ -155,6 +155,33 @@ def read_market(path: str | Path) -> Book:
     return read_forms(forms, "error", failures, wanted=market)
 
 
+def read_tables(specs: Mapping[str, Table], tables: Mapping[str, TableLike | None], path: Path | None = None) -> Book:
+    """Reads tables that are no whole book: what a block changes of one.
+
+    Args:
+      specs: tables that there may be, by name.
+      tables: by name, in the forms that `read_book` takes.
+      path: folder of further ones.
+
+    Returns:
+      The tables that were given, in canonical types, constant defaults filled in; what is derived from other tables
+      stays null.
+
+    Raises:
+      InputError: unreadable files, unknown, missing or wrongly typed columns; all of them at once.
+    """
+    failures: list[Failure] = []
+    forms = {name: [given_parts(specs[name], value)] for name, value in tables.items() if value is not None}
+    for name, found in (folder_parts(path, failures, specs) if path is not None else {}).items():
+        forms.setdefault(name, []).extend(found)
+    failures += [_several_forms(name, found) for name, found in forms.items() if len(found) > 1]
+    read = {name: _read_table(specs[name], found[0], "error", failures) for name, found in forms.items()}
+    if failures:
+        raise input_error(failure_frame(failures))
+    kept = {name: found for name, found in read.items() if found is not None}
+    return Book({name: table for name, (table, _) in kept.items()}, {name: s for name, (_, s) in kept.items()})
+
+
 def read_forms(
     forms: Mapping[str, list[Part]],
     extra_columns: ExtraColumns,
@@ -196,7 +223,7 @@ def table_forms(
         if name not in TABLES:
             failures.append(unknown_table(name, IN_MEMORY))
         elif value is not None:
-            forms.setdefault(name, []).append(given_parts(name, value))
+            forms.setdefault(name, []).append(given_parts(TABLES[name], value))
     failures += [_several_forms(name, found) for name, found in forms.items() if len(found) > 1]
     failures += [_no_files(name) for name, found in forms.items() if not found[0]]
     return {name: found[0] for name, found in forms.items()}

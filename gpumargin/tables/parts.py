@@ -22,7 +22,7 @@ from gpumargin.failures import Failure
 from gpumargin.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 TableLike: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | str | Path
 IN_MEMORY = "(in memory)"
@@ -56,7 +56,9 @@ class RefusedError(Exception):
     """A file that is not opened although it could be."""
 
 
-def folder_parts(folder: Path, failures: list[Failure]) -> dict[str, list[list[Part]]]:
+def folder_parts(
+    folder: Path, failures: list[Failure], specs: Mapping[str, Table] = TABLES
+) -> dict[str, list[list[Part]]]:
     """Every form in which each table stands in a book folder: a file is a form of one part, a subfolder one of several.
 
     Hidden files, files with another ending and subfolders that are not named like a table are passed over. A Parquet or
@@ -66,22 +68,22 @@ def folder_parts(folder: Path, failures: list[Failure]) -> dict[str, list[list[P
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir() and entry.name in TABLES:
-            found.setdefault(entry.name, []).append(_parts_of(entry, entry.name, root=folder))
+        if entry.is_dir() and entry.name in specs:
+            found.setdefault(entry.name, []).append(_parts_of(entry, specs[entry.name], root=folder))
         elif entry.suffix in _LOADERS and not entry.is_dir():
-            if entry.stem in TABLES:
-                found.setdefault(entry.stem, []).append([_file_part(entry, entry.stem, root=folder)])
+            if entry.stem in specs:
+                found.setdefault(entry.stem, []).append([_file_part(entry, specs[entry.stem], root=folder)])
             else:
-                failures.append(unknown_table(entry.stem, entry.name))
+                failures.append(unknown_table(entry.stem, entry.name, specs))
     return found
 
 
-def given_parts(name: str, value: TableLike) -> list[Part]:
+def given_parts(spec: Table, value: TableLike) -> list[Part]:
     """Parts of a table handed in as a frame, an Arrow table, or the path of a file or of a folder of files."""
     if not isinstance(value, str | Path):
-        return [Part(name, IN_MEMORY, partial(_load_object, name, value))]
+        return [Part(spec.name, IN_MEMORY, partial(_load_object, spec, value))]
     path = Path(value)
-    return _parts_of(path, name, root=None) if path.is_dir() else [_file_part(path, name, root=None)]
+    return _parts_of(path, spec, root=None) if path.is_dir() else [_file_part(path, spec, root=None)]
 
 
 def load_part(part: Part, failures: list[Failure]) -> Raw | None:
@@ -95,10 +97,10 @@ def load_part(part: Part, failures: list[Failure]) -> Raw | None:
         return None
 
 
-def unknown_table(name: str, file: str) -> Failure:
-    """Failure for a name that no table of a book has."""
-    message = f"{name!r} is not a table of a book"
-    return Failure("GM101", name, file, None, "", name, message, f"use one of {', '.join(TABLES)}, or move it away")
+def unknown_table(name: str, file: str, specs: Mapping[str, Table] = TABLES) -> Failure:
+    """Failure for a name that no table of a book, or of a block, has."""
+    message = f"{name!r} is not a table of a {'book' if specs is TABLES else 'block'}"
+    return Failure("GM101", name, file, None, "", name, message, f"use one of {', '.join(specs)}, or move it away")
 
 
 def repeated_names(names: Iterable[str]) -> list[str]:
@@ -106,14 +108,14 @@ def repeated_names(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _parts_of(folder: Path, table: str, *, root: Path | None) -> list[Part]:
+def _parts_of(folder: Path, table: Table, *, root: Path | None) -> list[Part]:
     files = sorted(path for path in folder.iterdir() if path.suffix in _LOADERS and not path.name.startswith("."))
     return [_file_part(path, table, root=root) for path in files]
 
 
-def _file_part(path: Path, table: str, *, root: Path | None) -> Part:
+def _file_part(path: Path, table: Table, *, root: Path | None) -> Part:
     label = path.relative_to(root).as_posix() if root else str(path)
-    return Part(table, label, partial(_load_file, path, table, root), path)
+    return Part(table.name, label, partial(_load_file, path, table, root), path)
 
 
 def refuse_outside(path: Path, root: Path) -> None:
@@ -123,13 +125,13 @@ def refuse_outside(path: Path, root: Path) -> None:
         raise RefusedError(message)
 
 
-def _load_file(path: Path, table: str, root: Path | None) -> Raw:
+def _load_file(path: Path, table: Table, root: Path | None) -> Raw:
     if root is not None:
         refuse_outside(path, root)
     if path.suffix not in _LOADERS:
         message = f"the name must end in {' or '.join(_LOADERS)}, found {path.name!r}"
         raise RefusedError(message)
-    return _LOADERS[path.suffix](path, TABLES[table])
+    return _LOADERS[path.suffix](path, table)
 
 
 def _load_parquet(path: Path, spec: Table) -> Raw:
@@ -168,8 +170,8 @@ def _load_ipc(path: Path, spec: Table) -> Raw:
         return _select(reader.read_all(), spec)
 
 
-def _load_object(table: str, value: pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch) -> Raw:
-    return _select(_as_arrow(value), TABLES[table])
+def _load_object(table: Table, value: pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch) -> Raw:
+    return _select(_as_arrow(value), table)
 
 
 def _as_arrow(value: object) -> pa.Table:

@@ -1,0 +1,208 @@
+"""What a block changed: statuses, totals, and result columns on request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from gpumargin.device import block_program, in_precision
+from gpumargin.errors import InternalError
+from gpumargin.pack.columns import Ints
+from gpumargin.resident.lane import Lane
+from gpumargin.results import account_columns
+from gpumargin.totals import AccountTotals
+from gpumargin_kernels.health import STATUSES
+from gpumargin_kernels.margin import PartResult
+from gpumargin_kernels.resident import MOST_CHANGES, Changes, account_changes
+
+_MINOR_LIMIT = 2.0**62
+_AMOUNTS = ("equity", "initial_excess", "maintenance_excess")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Result of one recalculation.
+
+    Attributes:
+      status_changes: one row per account whose status differs from what the recalculation before said, by account and
+        pool: `account_id`, `pool`, `model`, `before` (null = it is new), `after`, `equity`, `initial_excess`,
+        `maintenance_excess` in the accounting asset of its model. Of the first recalculation all accounts.
+      totals: by accounting asset, as in `summary.json`: `accounts`, `status` (counts), `totals` (exact decimals).
+      seconds: by stage.
+      as_of: instant of valuation.
+      columns: the result columns that were asked for, of all accounts by account and pool; None = none.
+    """
+
+    status_changes: pl.DataFrame
+    totals: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    as_of: datetime
+    columns: pl.DataFrame | None = None
+
+    @property
+    def accounts(self) -> pl.DataFrame:
+        """The columns asked for with the names of their accounts.
+
+        Raises:
+          ValueError: none were.
+        """
+        if self.columns is None:
+            message = 'no columns were asked for: recalculate(columns=("equity", ...)), or columns="all"'
+            raise ValueError(message)
+        return self.columns
+
+
+class _Changed(NamedTuple):
+    """Changed accounts of one part, `[n]` each."""
+
+    account: Ints
+    before: Ints
+    after: Ints
+    amounts: dict[str, np.ndarray]
+
+
+@dataclass
+class Gathered:
+    """What the parts of one lane have brought down."""
+
+    totals: AccountTotals
+    changed: list[_Changed] = field(default_factory=list)
+    accounts: list[Ints] = field(default_factory=list)
+    columns: list[dict[str, pa.Array]] = field(default_factory=list)
+
+
+def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) -> Gathered:
+    """Margins every account of a lane, part by part, and keeps what changed.
+
+    Args:
+      lane: with its contracts at today's prices.
+      wanted: result columns of all accounts to bring down; None = all there are.
+      totals: to add to.
+    """
+    found = Gathered(totals)
+    for part in range(len(lane.store.parts.groups)):
+        book = in_precision(lane.store.parts.book(part), lane.engine.settings.dtype)
+        result = lane.engine.compute(book)
+        found.changed += list(_changes(lane, part, result, totals))
+        if wanted is None or len(wanted):
+            _add_columns(lane, part, result, wanted, found)
+    return found
+
+
+def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -> Iterator[_Changed]:
+    """Changed accounts of a part, a download at a time; its totals and statuses are kept."""
+    program = block_program(account_changes, lane.engine.mesh, shared=2)
+    scale = np.float64(10.0**lane.naming.decimals)
+    before, skip = lane.store.parts.status(part), 0
+    while True:
+        changes: Changes = program(np.int64(skip), scale, result.accounts, before)
+        host = jax.tree.map(np.asarray, changes._replace(status=np.zeros(0)))
+        if skip == 0:
+            _add_totals(host, totals)
+        yield from _compacted(lane, part, host)
+        skip += MOST_CHANGES
+        if int(host.changed.max()) <= skip:
+            break
+    lane.store.parts.set_status(part, changes.status)
+
+
+def _compacted(lane: Lane, part: int, host: Changes) -> Iterator[_Changed]:
+    for device, place in enumerate(host.place):
+        at = lane.store.at[part * lane.store.parts.devices + device]
+        used = place < len(at)
+        if used.any():
+            amounts = {name: values[device][used] for name, values in host.amounts.items()}
+            yield _Changed(
+                at[place[used]].astype(np.int64), host.before[device][used], host.after[device][used], amounts
+            )
+
+
+def _add_totals(host: Changes, totals: AccountTotals) -> None:
+    """Adds a part's exact sums.
+
+    Raises:
+      InternalError: GM117, an amount does not fit int64.
+    """
+    if float(host.largest.max()) >= _MINOR_LIMIT:
+        message = (
+            f"GM117: an amount of {float(host.largest.max()):g} minor units does not fit int64; give the accounting "
+            "asset fewer decimals in the assets table"
+        )
+        raise InternalError(message)
+    counts = host.counts.sum(axis=0).tolist()
+    totals.accounts += sum(counts)
+    totals.status.update({word: n for word, n in zip(STATUSES, counts, strict=True) if n})
+    for name, minor in host.sums.items():
+        totals.minor[f"{name}_minor"] += (sum(minor.high.tolist()) << 32) + sum(minor.low.tolist())
+
+
+def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[str] | None, found: Gathered) -> None:
+    """Brings down columns of every account of a part."""
+    for device in range(lane.store.parts.devices):
+        at = lane.store.at[part * lane.store.parts.devices + device]
+        rows = np.flatnonzero(at >= 0)
+        accounts = at[rows].astype(np.int64)
+
+        def picked(leaf: Any, device: int = device, rows: Ints = rows) -> np.ndarray:
+            return np.asarray(np.asarray(leaf.addressable_data(device))[0][rows])
+
+        made = account_columns(result.accounts, lane.naming, picked)
+        counts = pa.array(lane.num_positions[accounts].astype(np.int64))
+        made["num_positions"] = partial(lambda column: column, counts)
+        names = made if wanted is None else [name for name in made if name in wanted]
+        found.accounts.append(accounts)
+        found.columns.append({name: made[name]() for name in names})
+
+
+def status_changes(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame:
+    """The changed accounts of all lanes as one frame."""
+    frames = [_changed_frame(lane, changed) for lane, found in lanes for changed in found.changed]
+    words = ("account_id", "pool", "model", "before", "after")
+    empty = [*((name, pl.String) for name in words), *((name, pl.Float64) for name in _AMOUNTS)]
+    joined = pl.concat(frames) if frames else pl.DataFrame(schema=empty)
+    return joined.sort("account_id", "pool")
+
+
+def _changed_frame(lane: Lane, changed: _Changed) -> pl.DataFrame:
+    words = pl.Series(STATUSES)
+    before = [code if code >= 0 else None for code in changed.before.tolist()]
+    return pl.DataFrame(
+        {
+            **_names(lane, changed.account),
+            "model": pl.Series([lane.naming.model] * len(changed.account), dtype=pl.String),
+            "before": words.gather(pl.Series(before, dtype=pl.UInt32)),
+            "after": words.gather(pl.Series(changed.after.tolist(), dtype=pl.UInt32)),
+            **{name: changed.amounts[name].astype(np.float64) for name in _AMOUNTS},
+        }
+    )
+
+
+def _names(lane: Lane, accounts: Ints) -> dict[str, pl.Series]:
+    rows = pa.array(accounts)
+    ids, pools = lane.ids.account_ids.take(rows), lane.ids.pools.take(rows).dictionary_decode()
+    return {"account_id": pl.Series(pl.from_arrow(ids)), "pool": pl.Series(pl.from_arrow(pools))}
+
+
+def wanted_columns(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame | None:
+    """The columns asked for, in the order of a run: by model, then account and pool."""
+    frames = [_column_frame(lane, found) for lane, found in lanes if found.columns]
+    return pl.concat(frames, how="diagonal") if frames else None
+
+
+def _column_frame(lane: Lane, found: Gathered) -> pl.DataFrame:
+    accounts = np.concatenate(found.accounts)
+    table = pa.concat_tables([pa.table(columns) for columns in found.columns])
+    rank = np.empty(len(lane.ids), np.int64)
+    rank[lane.ids.order()] = np.arange(len(lane.ids))
+    order = np.argsort(rank[accounts])
+    names = lane.ids.account_ids.take(pa.array(accounts)), lane.ids.pools.take(pa.array(accounts)).dictionary_decode()
+    whole = pa.table({"account_id": names[0], "pool": names[1], **{n: table[n] for n in table.column_names}})
+    return pl.DataFrame(pl.from_arrow(whole.take(pa.array(order))))

@@ -1,0 +1,117 @@
+"""Margin accounts by name: found by sorted hashes, then compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpumargin.pack.columns import Bools, Ints, encoded
+
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of margin accounts, `[rows]` each, as codes into words."""
+
+    account: np.ndarray
+    accounts: pa.Array
+    pool: np.ndarray
+    pools: pa.Array
+
+    @staticmethod
+    def of(table: pa.Table) -> Names:
+        """The names in the columns `account_id` and `pool`."""
+        return Names(*encoded(table["account_id"]), *encoded(table["pool"]))
+
+    def hashes(self) -> np.ndarray:
+        """`[rows]` uint64, equal where the names are."""
+        return np.asarray(_hashes(self.accounts)[self.account] * _FACTOR + _hashes(self.pools)[self.pool])
+
+    def take(self, rows: Ints) -> Names:
+        """Some of the rows."""
+        return Names(self.account[rows], self.accounts, self.pool[rows], self.pools)
+
+    def account_ids(self) -> pa.Array:
+        """`[rows]` account ids."""
+        return self.accounts.take(pa.array(self.account))
+
+    def pool_ids(self) -> pa.Array:
+        """`[rows]` pools."""
+        return self.pools.take(pa.array(self.pool))
+
+
+def _hashes(words: pa.Array) -> np.ndarray:
+    return np.asarray(pl.Series(pl.from_arrow(words)).hash(seed=0).to_numpy() if len(words) else [], np.uint64)
+
+
+class Ids:
+    """Margin accounts by number, and numbers by name.
+
+    Args:
+      account_ids: `[A]`.
+      pools: `[A]`.
+    """
+
+    def __init__(self, account_ids: pa.Array, pools: pa.Array) -> None:
+        self.account_ids = account_ids
+        self.pools = pools if isinstance(pools, pa.DictionaryArray) else pools.dictionary_encode()
+        hashes = self.names().hashes()
+        self._order = np.argsort(hashes, kind="stable").astype(np.int32)
+        self._hashes = hashes[self._order]
+
+    def __len__(self) -> int:
+        return len(self.account_ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of names and of what finds them."""
+        return int(self.account_ids.nbytes + self.pools.nbytes + self._order.nbytes + self._hashes.nbytes)
+
+    def names(self) -> Names:
+        """All names, by number."""
+        codes = np.asarray(self.pools.indices)
+        return Names(np.arange(len(self)), self.account_ids, codes, self.pools.dictionary)
+
+    def find(self, names: Names) -> Ints:
+        """Number of each account, -1 where there is none, `[rows]`."""
+        wanted = names.hashes()
+        place = np.searchsorted(self._hashes, wanted)
+        found = np.full(len(wanted), -1, np.int64)
+        rest = np.arange(len(wanted))
+        while len(rest):  # again only where two names share a hash
+            rest = rest[place[rest] < len(self._hashes)]
+            rest = rest[self._hashes[place[rest]] == wanted[rest]]
+            number = self._order[place[rest]].astype(np.int64)
+            same = self._is_same(number, names.take(rest))
+            found[rest[same]] = number[same]
+            rest = rest[~same]
+            place[rest] += 1
+        return found
+
+    def _is_same(self, number: Ints, names: Names) -> Bools:
+        rows = pa.array(number)
+        return _equal(self.account_ids.take(rows), names.account_ids()) & _equal(
+            self.pools.take(rows).dictionary_decode(), names.pool_ids()
+        )
+
+    def with_more(self, names: Names) -> Ids:
+        """These accounts and, numbered on from them, others that are new."""
+        ids = names.account_ids().cast(self.account_ids.type)
+        pools = pa.concat_arrays([self.pools.dictionary_decode(), names.pool_ids().cast(self.pools.type.value_type)])
+        return Ids(pa.concat_arrays([self.account_ids, ids]), pools)
+
+    def order(self) -> Ints:
+        """Numbers in the order of runs: by account, then pool, `[A]`."""
+        table = pa.table({"account": self.account_ids, "pool": self.pools.dictionary_decode()})
+        found = pc.sort_indices(table, sort_keys=[("account", "ascending"), ("pool", "ascending")])
+        return np.asarray(found).astype(np.int64)
+
+
+def _equal(one: pa.Array, other: pa.Array) -> Bools:
+    same = pc.equal(one, other.cast(one.type)) if one.type != other.type else pc.equal(one, other)
+    return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), bool)

@@ -1,0 +1,168 @@
+"""A book that stays on the device between blocks: rows replaced in place, contracts renumbered, changes picked out."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from gpumargin_kernels.account import AccountRows
+from gpumargin_kernels.health import STATUSES
+from gpumargin_kernels.leaf import Leaf
+from gpumargin_kernels.records import Legs, UnitSlots
+
+NO_ACCOUNT = -2  # status of a row that holds no account
+NEW_ACCOUNT = -1  # status of an account that no block has margined yet
+MOST_CHANGES = 4096  # changed accounts that one download holds
+_SHARE, _LEAST = 64, 64
+_HALF_BITS = 32
+
+Groups = tuple[Any, ...]
+
+
+def capacity(rows: int) -> int:
+    """Rows of an array of `rows` that one update can replace: fixed by the shape, so that blocks share a program."""
+    return max(_LEAST, rows // _SHARE)
+
+
+class Update(NamedTuple):
+    """New rows of every group, laid end to end by type.
+
+    In the order of groups stand in `ints` the rows that each replaces, `capacity` of them, then in the buffer of its
+    type every leaf's rows; a row beyond the last is padding and dropped.
+    """
+
+    ints: Leaf  # [I] int32
+    floats: Leaf  # [F]
+    flags: Leaf  # [B] bool
+
+
+def replaced(groups: Groups, update: Update) -> Groups:
+    """Groups of arrays with some of their rows replaced.
+
+    Args:
+      groups: records of `[R_g, ...]` arrays, of int32, floating and bool; R_g is the same within a group.
+      update: new rows; no row of a group stands in it twice.
+    """
+    buffers = {"i": jnp.asarray(update.ints), "f": jnp.asarray(update.floats), "b": jnp.asarray(update.flags)}
+    taken = dict.fromkeys(buffers, 0)
+
+    def following(kind: str, size: int) -> Array:
+        taken[kind] += size
+        return buffers[kind][taken[kind] - size : taken[kind]]
+
+    def with_rows(group: Any) -> Any:
+        rows = jax.tree.leaves(group)[0].shape[0]
+        count = capacity(rows)
+        index = following("i", count)
+
+        def leaf(x: Array) -> Array:
+            new = following(x.dtype.kind, count * math.prod(x.shape[1:]))
+            return x.at[index].set(new.reshape(count, *x.shape[1:]).astype(x.dtype), mode="drop", unique_indices=True)
+
+        return jax.tree.map(leaf, group)
+
+    return tuple(with_rows(group) for group in groups)
+
+
+def renumbered(table: Array, tree: Any) -> Any:
+    """Codes of int32 arrays by their new number, `table[code]`; padding's included."""
+    return jax.tree.map(lambda codes: table[codes], tree)
+
+
+def holders(contract: Array, legs: tuple[Legs, ...], slots: tuple[UnitSlots, ...]) -> tuple[Array, Array]:
+    """Which accounts hold one of some contracts.
+
+    Args:
+      contract: `[M]` bool, the contracts asked for.
+      legs: buckets of `[R_b, L_b]`, rows numbered as they lie.
+      slots: buckets of `[A_b, L_b]`, accounts numbered as they lie.
+
+    Returns:
+      `[A]` bool, and how many they are.
+    """
+    rows = jnp.concatenate([jnp.any(contract[b.contract] & (b.quantity != 0), axis=1) for b in legs])
+    found = jnp.concatenate([jnp.any(rows[b.row] & b.is_held, axis=1) for b in slots])
+    return found, jnp.sum(found)
+
+
+class MinorSum(NamedTuple):
+    """Exact sum of whole minor units in two parts, neither of which can wrap: high * 2^32 + low."""
+
+    high: Leaf  # [] int64
+    low: Leaf  # [] int64
+
+
+class Changes(NamedTuple):
+    """What a block changed in one shard, and its exact totals."""
+
+    status: Leaf  # [A] int8, `NO_ACCOUNT` where there is none
+    counts: Leaf  # [statuses] int64
+    sums: dict[str, MinorSum]
+    largest: Leaf  # [] largest amount in minor units: what does not fit int64 must not be summed
+    changed: Leaf  # [] accounts whose status changed
+    place: Leaf  # [C] int32 accounts among them from `skip` on, A = none
+    before: Leaf  # [C] int8
+    after: Leaf  # [C] int8
+    amounts: dict[str, Leaf]  # [C] equity and excess by margin type of these
+
+
+def _minor(values: Array, is_account: Array, scale: Array, *, up: bool) -> Array:
+    """Whole minor units as floating numbers, each rounded once; 0 where the value is not finite."""
+    known = jnp.where(is_account & jnp.isfinite(values), values, 0.0).astype(jnp.float64) * scale
+    return jnp.ceil(known) if up else jnp.floor(known)
+
+
+def minor_sum(whole: Array) -> MinorSum:
+    """Exact sum of whole numbers below 2^62; of at most 2^31 of them."""
+    exact = whole.astype(jnp.int64)
+    low = exact & jnp.int64((1 << _HALF_BITS) - 1)
+    return MinorSum(jnp.sum(exact >> _HALF_BITS), jnp.sum(low))
+
+
+def _minors(accounts: AccountRows, is_account: Array, scale: Array) -> dict[str, Array]:
+    equity = _minor(jnp.asarray(accounts.equity), is_account, scale, up=False)
+    margins = {
+        f"{name}_margin": _minor(jnp.asarray(accounts.margin[name]), is_account, scale, up=True)
+        for name in ("initial", "maintenance")
+    }
+    return {"equity": equity, "negative_equity": jnp.minimum(equity, 0), **margins}
+
+
+def account_changes(skip: Array, scale: Array, accounts: AccountRows, before: Array) -> Changes:
+    """Accounts whose status differs from what it was, compacted, and totals over all accounts.
+
+    Args:
+      skip: `[]` changed accounts to pass over: those of earlier rounds.
+      scale: `[]` minor units per accounting unit, 10^decimals.
+      accounts: result, `[A]`.
+      before: `[A]` int8, status code after the block before, `NEW_ACCOUNT` or `NO_ACCOUNT`.
+
+    Returns:
+      `Changes`; where `changed` exceeds `skip + MOST_CHANGES`, another round gets the rest.
+    """
+    is_account = before != NO_ACCOUNT
+    status = jnp.where(is_account, jnp.asarray(accounts.health.status), NO_ACCOUNT).astype(jnp.int8)
+    has_changed = status != before
+    is_next = has_changed & (jnp.cumsum(has_changed) > skip)
+    size = before.shape[0]
+    (place,) = jnp.nonzero(is_next, size=min(MOST_CHANGES, size), fill_value=size)
+    minor = _minors(accounts, is_account, scale)
+    amounts: Mapping[str, Array] = {
+        "equity": jnp.asarray(accounts.equity),
+        **{f"{name}_excess": jnp.asarray(accounts.health.excess[name]) for name in ("initial", "maintenance")},
+    }
+    at = jnp.minimum(place, size - 1)
+    return Changes(
+        status=status,
+        counts=jnp.sum(status[:, None] == jnp.arange(len(STATUSES), dtype=jnp.int8)[None], axis=0),
+        sums={name: minor_sum(whole) for name, whole in minor.items()},
+        largest=jnp.max(jnp.stack([jnp.max(jnp.abs(whole)) for whole in minor.values()])),
+        changed=jnp.sum(has_changed),
+        place=place.astype(jnp.int32),
+        before=before[at],
+        after=status[at],
+        amounts={name: values[at] for name, values in amounts.items()},
+    )

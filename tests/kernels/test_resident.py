@@ -1,0 +1,55 @@
+"""Claims about rows replaced in place, holders found, and exact sums of minor units."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpumargin_kernels.records import Legs, UnitSlots
+from gpumargin_kernels.resident import Update, capacity, holders, minor_sum, renumbered, replaced
+
+LARGE = 2**62 - 1
+
+
+@given(st.lists(st.sampled_from([LARGE, -LARGE, 2**53, -1, 0, 1]), min_size=1, max_size=64))
+def test_sums_of_minor_units_are_exact_where_int64_would_wrap(values: list[int]) -> None:
+    whole = np.array(values, np.float64)
+    with jax.enable_x64(True):
+        found = jax.tree.map(int, minor_sum(jnp.asarray(whole)))
+    assert (found.high << 32) + found.low == sum(int(value) for value in whole.tolist())
+
+
+def test_an_update_replaces_its_rows_of_every_group_and_drops_padding() -> None:
+    with jax.enable_x64(True):
+        first = {"amount": jnp.arange(6.0).reshape(3, 2), "code": jnp.zeros(3, jnp.int32)}
+        second = (jnp.zeros(4, bool),)
+        room = capacity(3)
+        ints = np.full(3 * room, 10**6, np.int32)
+        floats, flags = np.zeros(2 * room), np.zeros(room, bool)
+        ints[0], floats[:2], ints[room] = 2, (7.0, 8.0), 5  # row 2 of the first group, and its code
+        ints[2 * room], ints[2 * room + 1], flags[:2] = 0, 3, True  # rows 0 and 3 of the second
+        found = replaced((first, second), Update(jnp.asarray(ints), jnp.asarray(floats), jnp.asarray(flags)))
+    assert found[0]["amount"].tolist() == [[0.0, 1.0], [2.0, 3.0], [7.0, 8.0]]
+    assert found[0]["code"].tolist() == [0, 0, 5]
+    assert found[1][0].tolist() == [True, False, False, True]
+
+
+def test_an_account_holds_a_contract_if_a_row_that_it_has_does() -> None:
+    legs = Legs(
+        unit=jnp.zeros(4, jnp.int32),
+        contract=jnp.array([[0, 3], [1, 3], [2, 1], [1, 3]]),
+        quantity=jnp.array([[1.0, 0.0], [2.0, 0.0], [1.0, -1.0], [0.0, 0.0]]),
+        inputs={},
+    )
+    slots = UnitSlots(jnp.array([[0, 1], [2, 0], [3, 1]]), jnp.array([[True, True], [True, False], [True, False]]))
+    found, count = holders(jnp.array([False, True, False, False]), (legs,), (slots,))
+    assert found.tolist() == [True, True, False]
+    assert int(count) == 2
+
+
+def test_contracts_are_renumbered_padding_included() -> None:
+    table = jnp.array([1, 3, 5], jnp.int32)
+    assert renumbered(table, {"a": jnp.array([[2, 0], [1, 2]])})["a"].tolist() == [[5, 1], [3, 5]]
