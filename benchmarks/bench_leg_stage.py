@@ -33,7 +33,7 @@ from benchmarks.opponents_frames import HOW_TO_INSTALL_DUCKDB, worst_pnl_duckdb,
 from benchmarks.opponents_jax import worst_pnl_segment_sum
 from benchmarks.workload import STANDARD, Legs, make_legs
 from gpumargin.device import ACCOUNT_AXIS, account_mesh, chunk_rows
-from gpumargin.engine import leg_loop
+from gpumargin.native.choice import leg_loop
 from gpumargin.pack.buckets import bucket_widths
 from gpumargin_kernels import records
 from gpumargin_kernels.components import _discounted_pnl
@@ -93,7 +93,7 @@ def _worst(shared: tuple[()], sums: tuple[jax.Array, ...], unit: jax.Array, one:
 def ours(legs: Legs, tally: records.Tally) -> Callable[[], list[jax.Array]]:
     """The leg stage on all host devices, by the loop that a run uses; returns the worst P&L per row of every bucket."""
     devices = jax.devices("cpu")
-    mesh, loop = account_mesh(devices), leg_loop(devices[0], "auto")
+    mesh, loop = account_mesh(devices), leg_loop(devices[0], chunk_rows(devices[0]), "auto")
     row, shared = PartitionSpec(ACCOUNT_AXIS), PartitionSpec()
     packed = buckets(legs, len(devices), loop.chunk or 1)
 

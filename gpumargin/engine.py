@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gpumargin import native
 from gpumargin.device import (
     ACCOUNT_AXIS,
     DeviceChoice,
@@ -21,6 +20,7 @@ from gpumargin.device import (
     contract_chunk,
 )
 from gpumargin.errors import ResourceError
+from gpumargin.native.choice import LegLoop, LegLoopChoice, leg_loop
 from gpumargin.pack.buckets import Plan, Shape, Shard, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import ContractSet, padded_contracts
 from gpumargin.pack.legs import LegBook
@@ -29,10 +29,8 @@ from gpumargin_kernels.margin import ContractTable, PartResult, contract_stage, 
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Book
 from gpumargin_kernels.scenario import ContractRisk
-from gpumargin_kernels.tally import RowStage, row_stage
 
 DType = Literal["float64", "float32"]
-LegLoopChoice = Literal["auto", "xla"]
 MAX_ACCOUNTS_PER_SHARD = 1 << 18
 MIN_ACCOUNTS_PER_SHARD = 1 << 10
 DEFAULT_MEMORY_BUDGET = 4 << 30
@@ -86,29 +84,6 @@ class Settings:
     contract_step: int = 1
 
 
-class LegLoop(NamedTuple):
-    """How legs are summed on a device.
-
-    Attributes:
-      name: `native` or `xla`.
-      rows: see `gpumargin_kernels.tally.row_stage`.
-      chunk: rows that XLA handles together; None = all of a bucket.
-    """
-
-    name: str
-    rows: RowStage
-    chunk: int | None
-
-
-def leg_loop(device: jax.Device, choice: LegLoopChoice) -> LegLoop:
-    """The leg loop of a device: on a CPU the native one where it is installed, everywhere else XLA's; same bits."""
-    if choice == "auto" and device.platform == "cpu" and native.is_available():
-        from gpumargin.native.stage import native_row_stage  # its compiler is optional
-
-        return LegLoop("native", native_row_stage, chunk_rows(device))
-    return LegLoop("xla", row_stage, chunk_rows(device))
-
-
 def _cast(tree: Any, dtype: DType) -> Any:
     """Floating leaves in the run's precision; everything else as it is."""
 
@@ -146,7 +121,7 @@ class Engine:
             shared = NamedSharding(self.mesh, _SHARED)
             self._model = jax.device_put(_cast(model, settings.dtype), shared)
             self._zero = jax.device_put(np.zeros((), settings.dtype), shared)
-        self.leg_loop = leg_loop(self.devices[0], settings.leg_loop)
+        self.leg_loop = leg_loop(self.devices[0], chunk_rows(self.devices[0]), settings.leg_loop)
         self._program = _part_program(self.mesh, self.leg_loop)
         self._shapes = KnownShapes()
         self.price(contracts)

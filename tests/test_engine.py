@@ -17,6 +17,7 @@ from gpumargin.catalogue import load_model
 from gpumargin.device import choose_devices
 from gpumargin.engine import Engine, EngineResult, Settings, accounts_per_shard
 from gpumargin.errors import ResourceError
+from gpumargin.native.choice import leg_loop
 from gpumargin.pack.buckets import bucket_widths
 from gpumargin.pack.legs import LegBook
 from tests.asserts import assert_close, assert_same_trees
@@ -59,7 +60,7 @@ def programs() -> int:
     """Compiled variants of the engine's two programs so far."""
     first, mesh = choose_devices("auto")[0], device.account_mesh(choose_devices("auto"))
     contract = engine._contract_program(mesh, device.contract_chunk(first))
-    part = engine._part_program(mesh, engine.leg_loop(first, "auto"))
+    part = engine._part_program(mesh, leg_loop(first, device.chunk_rows(first), "auto"))
     return int(contract._cache_size() + part._cache_size())  # type: ignore[attr-defined]
 
 

@@ -16,6 +16,7 @@ from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
 from gpumargin.native import compiler, stage
+from gpumargin.native.choice import leg_loop
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import plan_of
 from gpumargin.native.stage import native_row_stage
@@ -210,7 +211,7 @@ def test_a_function_without_translation_takes_the_xla_path() -> None:
 
 def test_where_the_compiler_is_absent_the_xla_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_available", lambda: False)
-    assert engine.leg_loop(jax.devices("cpu")[0], "auto").name == "xla"
+    assert leg_loop(jax.devices("cpu")[0], None, "auto").name == "xla"
 
 
 def test_the_interface_version_is_that_of_the_installed_jaxlib() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gpumargin import device, engine
+from gpumargin import device, engine, native
 from gpumargin.pack import buckets
 from gpumargin.run import margin
 from gpumargin.runs import Run
@@ -103,7 +103,7 @@ def test_chunk_size_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "chunk_rows", lambda _: rows)
-    monkeypatch.setattr(engine.native, "is_available", lambda: False)
+    monkeypatch.setattr(native, "is_available", lambda: False)
     assert hashes(margin(book, model)) == expected
 
 

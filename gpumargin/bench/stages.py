@@ -18,7 +18,8 @@ from gpumargin.bench.counting import bytes_of, operations
 from gpumargin.bench.limits import Limits
 from gpumargin.clock import Clock
 from gpumargin.device import contract_chunk
-from gpumargin.engine import Engine, LegLoop, finished
+from gpumargin.engine import Engine, finished
+from gpumargin.native.choice import LegLoop
 from gpumargin.pack.buckets import even_rows, make_plan
 from gpumargin.pack.contracts import padded_contracts
 from gpumargin.pack.legs import LegBook

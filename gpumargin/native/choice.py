@@ -1,0 +1,35 @@
+"""Which loop over legs a device runs."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax
+
+from gpumargin import native
+from gpumargin_kernels.tally import RowStage, row_stage
+
+LegLoopChoice = Literal["auto", "xla"]
+
+
+class LegLoop(NamedTuple):
+    """How legs are summed on a device.
+
+    Attributes:
+      name: `native` or `xla`.
+      rows: see `gpumargin_kernels.tally.row_stage`.
+      chunk: rows that XLA handles together; None = all of a bucket.
+    """
+
+    name: str
+    rows: RowStage
+    chunk: int | None
+
+
+def leg_loop(device: jax.Device, chunk: int | None, choice: LegLoopChoice) -> LegLoop:
+    """The leg loop of a device: on a CPU the native one where it is installed, everywhere else XLA's; same bits."""
+    if choice == "auto" and device.platform == "cpu" and native.is_available():
+        from gpumargin.native.stage import native_row_stage  # its compiler is optional
+
+        return LegLoop("native", native_row_stage, chunk)
+    return LegLoop("xla", row_stage, chunk)
