@@ -13,7 +13,7 @@ from jax import Array
 
 from gpumargin.native.blocks import padded
 from gpumargin.native.lowering import Traced, UnsupportedError
-from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lanes_of, total_widths
+from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lane_of, total_widths
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ def array_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
+def lanes_apart(plan: RowPlan) -> tuple[Lane, ...]:
+    """A lane for each tally: closing one then reads whole vectors, and no columns of its neighbours."""
+    return tuple(lane_of(tally.level, (tally,)) for tally in plan.tallies)
+
+
 def _one_row(widths: dict[str, int] | int, dtype: np.dtype[Any]) -> Any:
     return jax.tree.map(lambda width: array_of((1, width), dtype), widths)
 
@@ -148,7 +153,7 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
     Raises:
       UnsupportedError: a result is of a type that the loop does not write.
     """
-    lanes = lanes_of(plan.tallies)
+    lanes = lanes_apart(plan)
     planned, table_width = _lane_plans(lanes, dtype)
     finish, shapes = _finish(plan, lanes, planned, dtype)
     outputs, widths = _outputs(shapes)
@@ -175,7 +180,7 @@ def _blocks(lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...]) -> Iterator[
 
 def table_of(plan: RowPlan, made: Plan) -> Array:
     """Everything that the loop reads of a contract in one row, `[M, table_width]`."""
-    lanes = lanes_of(plan.tallies)
+    lanes = lanes_apart(plan)
     filled = [(block, place) for block, place in _blocks(lanes, made.lanes) if place.width]
     return jnp.concatenate(
         [jnp.pad(block, ((0, 0), (0, padded(place.width, made.itemsize) - place.width))) for block, place in filled],

@@ -72,10 +72,11 @@ QUANTITIES: dict[str, Callable[[Array], Array]] = {
 def lanes_of(tallies: tuple[Tally, ...]) -> tuple[Lane, ...]:
     """Tallies by level; the loop carries one set of sums for each."""
     levels = list(dict.fromkeys(t.level for t in tallies))
-    return tuple(_lane(level, tuple(t for t in tallies if t.level == level)) for level in levels)
+    return tuple(lane_of(level, tuple(t for t in tallies if t.level == level)) for level in levels)
 
 
-def _lane(level: Level, tallies: tuple[Tally, ...]) -> Lane:
+def lane_of(level: Level, tallies: tuple[Tally, ...]) -> Lane:
+    """Tallies of one level side by side."""
     words = sorted({word for t in tallies for word in t.columns})
     columns = {word: jnp.concatenate([t.columns[word] for t in tallies if word in t.columns], axis=1) for word in words}
     return Lane(level, tallies, columns, jnp.concatenate([t.terms for t in tallies], axis=1))
