@@ -22,7 +22,7 @@ class _Run:
         with pa.ipc.new_file(str(path), rows.schema) as writer:
             writer.write_table(rows.combine_chunks(), max_chunksize=_BATCH)
         self.firsts = rows.column(0).take(np.arange(0, len(rows), _BATCH)).to_pylist()
-        self._path, self._next, self._rest = path, 0, rows.slice(0, 0)
+        self._path, self._next, self._rest = path, 0, rows.schema.empty_table()
 
     def up_to(self, bound: str | int | None) -> pa.Table:
         """The next rows whose id is at most `bound` (None = all)."""

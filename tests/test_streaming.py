@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ACCOUNTS, MODEL = 400, "derive-pm1"
-SMALL = 1 << 19  # bytes: cuts the book into some ten parts
+SMALL = 3 << 18  # bytes: cuts the book into some ten parts
 CUT = ("positions", "balances", "accounts")
 SHOWN = ("by_accounting_asset", "balances", "rows", "filled", "marks", "as_of", "models")
 
