@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     f" --xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
@@ -27,7 +27,6 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 import jax
 import numpy as np
 import polars as pl
-from jax.sharding import NamedSharding, PartitionSpec
 
 import gpumargin as gm
 from benchmarks.bench_leg_stage import ours, plain_tally
@@ -36,69 +35,15 @@ from benchmarks.block_deribit import BLOCKS
 from benchmarks.harness import REPEATS, alternating, machine, save
 from benchmarks.opponents import worst_pnl_numba
 from benchmarks.workload import STANDARD, Legs, make_legs
+from gpumargin.cli.process import keep_memory
 from gpumargin.clock import Clock
-from gpumargin.device import ACCOUNT_AXIS, account_mesh
-from gpumargin.pack.buckets import make_plan, pack_shard
-from gpumargin.prepare import Options, Pass, prepare
+from gpumargin.prepare import Options, prepare
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book
 
 FILLS = 10_000
 MOVES = (1.01, 0.99)  # what every mark, price and forward is multiplied by, turn by turn
 Frames = dict[str, pl.DataFrame]
-
-
-class Live(Protocol):
-    """A book that stays where it is computed."""
-
-    def apply(self, **tables: pl.DataFrame) -> object:
-        """Takes fills, transfers and settlements."""
-        ...
-
-    def recalculate(self, **tables: pl.DataFrame) -> Any:
-        """Margins every account at new marks, prices and forwards."""
-        ...
-
-
-class Change(NamedTuple):
-    """What the stand-in for `ResidentBook` says of a block."""
-
-    seconds: dict[str, float]
-    status_changes: np.ndarray  # accounts
-
-
-class PackedOnce:
-    """A stand-in while this tree has no `ResidentBook`: packed and placed once; reprices, and takes no fills."""
-
-    def __init__(self, work: Pass) -> None:
-        self.engine, self.contracts = work.engine, work.contracts
-        devices = self.engine.devices
-        plan = make_plan(work.legs, len(work.legs), len(devices))
-        self.accounts = [shard.accounts for shard in plan.parts[0]]
-        shards = [pack_shard(work.legs, work.contracts, plan.shape, shard) for shard in plan.parts[0]]
-        rows = NamedSharding(account_mesh(devices), PartitionSpec(ACCOUNT_AXIS))
-        with jax.enable_x64(True):
-            self.block = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *shards), rows)
-        self.status = self._status(self.engine.table)
-
-    def _status(self, table: Any) -> np.ndarray:
-        with jax.enable_x64(True):
-            held = table, self.engine._market, self.engine._assets, self.engine._model, self.block, self.engine._zero
-            found = np.asarray(self.engine._program(*held).accounts.health.status)
-        return np.concatenate([row[:count] for row, count in zip(found, self.accounts, strict=True)])
-
-    def apply(self, **_tables: pl.DataFrame) -> None:
-        """Nothing: a packed book does not move."""
-
-    def recalculate(self, **_tables: pl.DataFrame) -> Change:
-        """Prices every contract and margins every account; the tables are not read."""
-        clock = Clock()
-        with clock.stage("contracts"), jax.enable_x64(True):
-            table = jax.block_until_ready(self.engine._price(self.contracts))
-        with clock.stage("margin"):
-            status = self._status(table)
-        changed, self.status = np.flatnonzero(status != self.status), status
-        return Change(clock.seconds, changed)
 
 
 def moved(book: Book, factor: float) -> Frames:
@@ -130,7 +75,6 @@ class Blocks(NamedTuple):
     apply: Callable[[], object]
     accounts: int
     legs: int
-    through: str
 
 
 def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
@@ -143,8 +87,7 @@ def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
     fused = BLOCKS[name](work)
     before = fused()
     require_equal(work, list(work.engine.run(work.legs)), before)
-    resident = getattr(gm, "ResidentBook", None)
-    live: Live = PackedOnce(work) if resident is None else resident(book, gm.load_model(name))
+    live = gm.ResidentBook(book, gm.load_model(name))
     frames, stages, turn = [moved(book, factor) for factor in MOVES], [], iter(range(1 << 30))
 
     def recalculated() -> object:
@@ -169,7 +112,6 @@ def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
         lambda: live.apply(fills=fills),
         len(work.legs),
         len(work.legs.contract),
-        "ResidentBook" if resident else "Engine, packed once",
     )
 
 
@@ -186,7 +128,6 @@ def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
     seconds["fills"] = {"min": min(applied), "median": statistics.median(applied)}
     stages = blocks.stages[-repeats:]
     return {
-        "through": blocks.through,
         "accounts": blocks.accounts,
         "legs": blocks.legs,
         "fills": FILLS,
@@ -197,7 +138,7 @@ def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
 
 def show(name: str, found: dict[str, Any]) -> None:
     """Prints one model's figures and ratios."""
-    print(f"{name}: {found['accounts']:,} accounts, {found['legs']:,} legs, through {found['through']}")
+    print(f"{name}: {found['accounts']:,} accounts, {found['legs']:,} legs")
     medians = {what: figures["median"] for what, figures in found["seconds"].items()}
     for what, median in medians.items():
         print(f"  {what:28s} median {median:.4f} s  min {found['seconds'][what]['min']:.4f} s")
@@ -226,6 +167,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--save", help="name under benchmarks/results")
     options = parser.parse_args()
+    keep_memory()  # as `gpumargin follow` does
     book = book_at(options.book, options.accounts)
     legs = make_legs(**STANDARD | {"accounts": options.accounts})
     report: dict[str, Any] = {"machine": machine(), "repeats": options.repeats, "dtype": "float64", "models": {}}

@@ -47,8 +47,14 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return whole_book(tmp_path_factory.mktemp("native") / "book", accounts=400)
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", MODELS)
+# Every model in float64, some in float32 too: a case compiles two programs.
+CASES = [*((m, "float64") for m in model_dates()), *((m, "float32") for m in sorted(SAMPLE))]
+FAST = {("synthetix-v3", "float64"), ("span", "float64")}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow) for case in CASES]
+)
 def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name: str, dtype: Any) -> None:
     model = load_model(name)
     own = read_book(**accepted(book, model.file))

@@ -30,6 +30,7 @@ from gpumargin.resident.store import ACCOUNTS_PER_SHARD
 from gpumargin.resident.whole import whole_book
 from gpumargin.tables import Book, read_tables
 from gpumargin.totals import AccountTotals, asset_decimals
+from gpumargin_kernels.resident import MOST_ACCOUNTS
 
 if TYPE_CHECKING:
     from gpumargin.tables import TableLike
@@ -52,7 +53,8 @@ class ResidentBook:
       as_of: instant of valuation of later recalculations unless they say otherwise; None = the newest timestamp.
       device: as in `gpumargin.margin`.
       dtype: precision of the kernels; what is resident is float64.
-      accounts_per_shard: accounts that one device margins at a time; bounds the memory of a recalculation.
+      accounts_per_shard: accounts that one device margins at a time, at most 2^21; bounds the memory of a
+        recalculation.
 
     Raises:
       InputError: the book or the model breaks the input contract. ResourceError: no such device, or out of memory.
@@ -69,6 +71,9 @@ class ResidentBook:
         dtype: DType = "float64",
         accounts_per_shard: int = ACCOUNTS_PER_SHARD,
     ) -> None:
+        if not 1 <= accounts_per_shard <= MOST_ACCOUNTS:
+            message = f"accounts_per_shard must be 1 to {MOST_ACCOUNTS:,}, found {accounts_per_shard:,}"
+            raise UsageError(message)
         self._model = model if isinstance(model, MarginModel) else load_model(model)
         self._as_of = _instant(as_of)
         self._settings = Settings(device, dtype, contract_step=_CONTRACT_STEP)

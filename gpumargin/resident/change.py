@@ -88,13 +88,27 @@ def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) 
       totals: to add to.
     """
     found = Gathered(totals)
-    for part in range(len(lane.store.parts.groups)):
-        book = in_precision(lane.store.parts.book(part), lane.engine.settings.dtype)
-        result = lane.engine.compute(book)
+    for part, result in _computed(lane):
         found.changed += list(_changes(lane, part, result, totals))
         if wanted is None or len(wanted):
             _add_columns(lane, part, result, wanted, found)
     return found
+
+
+def _computed(lane: Lane) -> Iterator[tuple[int, PartResult]]:
+    """Results of every part; the next is started before one is handed over, so that devices do not wait."""
+    parts = len(lane.store.parts.groups)
+
+    def start(part: int) -> PartResult:
+        book = in_precision(lane.store.parts.book(part), lane.engine.settings.dtype)
+        return lane.engine.compute(book)
+
+    running = start(0) if parts else None
+    for part in range(parts):
+        following = start(part + 1) if part + 1 < parts else None
+        assert running is not None  # noqa: S101  started the round before
+        yield part, running
+        running = following
 
 
 def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -> Iterator[_Changed]:

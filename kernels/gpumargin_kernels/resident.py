@@ -18,6 +18,7 @@ NEW_ACCOUNT = -1  # status of an account that no block has margined yet
 MOST_CHANGES = 4096  # changed accounts that one download holds
 _SHARE, _LEAST = 64, 64
 _HALF_BITS = 32
+MOST_ACCOUNTS = 1 << 21  # of one shard: as many halves of amounts add up exactly
 
 Groups = tuple[Any, ...]
 
@@ -116,10 +117,14 @@ def _minor(values: Array, is_account: Array, scale: Array, *, up: bool) -> Array
 
 
 def minor_sum(whole: Array) -> MinorSum:
-    """Exact sum of whole numbers below 2^62; of at most 2^31 of them."""
-    exact = whole.astype(jnp.int64)
-    low = exact & jnp.int64((1 << _HALF_BITS) - 1)
-    return MinorSum(jnp.sum(exact >> _HALF_BITS), jnp.sum(low))
+    """Exact sum of whole numbers below 2^62 in float64; of at most 2^21 of them.
+
+    The halves are split and added up as floating numbers, which vectorises: neither sum reaches 2^53, so that every
+    addition is exact, in any order.
+    """
+    high = jnp.floor(whole * 2.0**-_HALF_BITS)
+    low = whole - high * 2.0**_HALF_BITS
+    return MinorSum(jnp.sum(high).astype(jnp.int64), jnp.sum(low).astype(jnp.int64))
 
 
 def _minors(accounts: AccountRows, is_account: Array, scale: Array) -> dict[str, Array]:
