@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 def diagnose() -> list[Finding]:
     """Versions, devices, driver, precision and memory. Imports JAX and starts its devices."""
-    return [*_versions(), *_devices(), _driver_and_plugin(), _precision(), _memory()]
+    return [*_versions(), *_devices(), _driver_and_plugin(), _leg_loop(), _precision(), _memory()]
 
 
 def _versions() -> Iterator[Finding]:
@@ -99,6 +99,17 @@ def _driver_and_plugin() -> Finding:
         remedy = "JAX sees no GPU, so runs use the CPU: check that plugin and driver fit, and JAX_PLATFORMS"
         return Finding("gpu", "warning", f"driver present ({driver}), {plugin} installed, but {remedy}")
     return Finding("gpu", "note", "no NVIDIA driver here: runs use the CPU, and --device gpu ends with exit code 5")
+
+
+def _leg_loop() -> Finding:
+    from gpumargin.native import is_available
+
+    if _gpus():
+        return Finding("leg loop", "ok", "XLA's, on the GPU")
+    if is_available():
+        return Finding("leg loop", "ok", "native, compiled by LLVM for this processor; same bits as XLA's")
+    remedy = "install llvmlite, and the hot loop takes a fraction of the time, with the same bits"
+    return Finding("leg loop", "warning", f"XLA's: {remedy}")
 
 
 def _precision() -> Finding:

@@ -81,6 +81,7 @@ def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, A
         "rows": {"read": _rows(source), "quarantined": 0, "written": dict(progress.rows)},
         "filled": market.filling.summary,
         "device": [str(device) for device in _engine(market).devices],
+        "leg_loop": _engine(market).leg_loop.name,
         "dtype": market.options.settings.dtype,
         "seconds": _seconds(progress.clock),
     }
