@@ -147,14 +147,13 @@ class Loop:
         if not place.width:
             return Block(0, ())
         kind = block_type(place.width, self.element, self.plan.itemsize)
-        return Block(place.width, tuple(self._vector(row, place, i, kind) for i in self._starts(place)))
+        return Block(place.width, tuple(self._vector(row, i, kind) for i in self._starts(place)))
 
     def _starts(self, place: Place) -> range:
         size = self.plan.itemsize
         return range(place.start, place.start + padded(place.width, size), lanes(place.width, size))
 
-    def _vector(self, row: ir.Value, place: Place, start: int, kind: ir.Type) -> ir.Value:
-        del place
+    def _vector(self, row: ir.Value, start: int, kind: ir.Type) -> ir.Value:
         pointer = self.builder.gep(row, [ir.Constant(LONG, start)], source_etype=self.element)
         return self.builder.load(pointer, align=self.plan.itemsize, typ=kind)
 

@@ -11,7 +11,7 @@ from jax import Array
 from gpumargin.native.compiler import registered
 from gpumargin.native.loop import COLUMN_GAP, kind_types
 from gpumargin.native.lowering import UnsupportedError
-from gpumargin.native.plan import Output, Plan, array_of, plan_of, table_of
+from gpumargin.native.plan import Output, array_of, plan_of, table_of
 from gpumargin_kernels._buckets import barrier
 from gpumargin_kernels.records import Legs
 from gpumargin_kernels.tally import RowPlan, row_stage
@@ -62,6 +62,3 @@ def _result(columns: Array, output: Output, rows: int) -> Array:
         return columns[output.start, :rows]
     (width,) = output.shape
     return columns[output.start : output.start + width, :rows].T
-
-
-__all__ = ["Plan", "native_row_stage"]
