@@ -251,7 +251,7 @@ def test_bucket_sizes_hold_the_rows_in_whole_steps_without_much_waste(rows: int)
 def test_bucket_sizes_are_few_and_never_fall() -> None:
     sizes = [buckets.rounded(rows) for rows in range(1, 100_000, 37)]
     assert sizes == sorted(sizes)
-    assert len(set(sizes)) < 60
+    assert len(set(sizes)) < 70
 
 
 @pytest.mark.parametrize("rows", [1, 33, 2_001, 200_001])

@@ -217,8 +217,8 @@ def leg_summer(tallies: tuple[Tally, ...], contracts: Contracts, zero: Array) ->
 
     Returns:
       A function of legs `[R, L]` in canonical order, L 2, 4 or a multiple of 8. It gives one `[R, J]` per tally; rows
-      of padding give what closing empty groups gives, 0. At unit level J counts the columns in the alphabetical order of
-      their words (see `Tally`).
+      of padding give what closing empty groups gives, 0. At unit level J counts the columns in the alphabetical order
+      of their words (see `Tally`).
     """
     return partial(_sums, tallies, lanes_of(tallies), contracts, zero)
 
