@@ -98,10 +98,15 @@ def with_integer_ids(name: str, frame: pl.DataFrame, to: Path) -> None:
 
 
 WAYS = [in_row_groups(100), in_row_groups(10_000), shuffled, in_files, without_statistics]
+FAST = ("small row groups in order", "shuffled")
 NAMES = ["small row groups in order", "one row group", "shuffled", "files that overlap", "no statistics"]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=NAMES)
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(w, marks=[] if n in FAST else pytest.mark.slow) for w, n in zip(WAYS, NAMES, strict=True)],
+    ids=NAMES,
+)
 def test_a_book_in_parts_gives_the_results_of_the_whole_book(
     folder: Path, expected: dict[str, Any], tmp_path: Path, way: Callable[[str, pl.DataFrame, Path], None]
 ) -> None:
@@ -223,7 +228,11 @@ def test_rows_that_wait_on_disk_give_the_same_results_and_are_removed(
     assert not [path for path in (tmp_path / "runs").iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()], ids=["a failure", "an interrupt"])
+@pytest.mark.parametrize(
+    "error",
+    [pytest.param(ValueError("a bug"), marks=pytest.mark.slow), KeyboardInterrupt()],
+    ids=["a failure", "an interrupt"],
+)
 def test_rows_that_wait_on_disk_are_removed_whatever_ends_the_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
