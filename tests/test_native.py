@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.whole_book import Tables
 
 # How much of a model goes natively: everything of a unit row unless it stands here.
-SUMS_ONLY = {"bybit-uta-cross", "dydx-v4", "span"}  # requirements look up tables of two kinds, or brackets
+SUMS_ONLY = {"bybit-uta-cross", "span"}  # requirements look up brackets, or a table in two directions
 NOTHING = {"binance-pm", "hyperliquid", "okx-pm"}  # positions look up brackets
 SAMPLE = {"derive-pm2", "span", "synthetix-v3"}
 MODELS = [pytest.param(m, marks=[] if m in SAMPLE else pytest.mark.slow) for m in model_dates()]
