@@ -119,7 +119,8 @@ def _scenario_loss(component: Component, model: Model, row: RowSide) -> Charge:
     columns = model.columns(component.choice("scenarios"))
     pnl = _processed(component, model, row, row.sums[0] * row.weight[:, columns])
     least, worst = least_column(pnl)
-    return Charge(-least, worst + columns.start, pnl)
+    # Of 0 and -0 either may come out as the least, by the order in which a compiler folds them: no loss is plain 0.
+    return Charge(jnp.where(least == 0, 0, -least), worst + columns.start, pnl)
 
 
 def _scenario_mean(component: Component, model: Model, row: RowSide) -> Charge:
