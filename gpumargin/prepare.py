@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from gpumargin.bind import bind
 from gpumargin.bind.account import category_codes
@@ -138,10 +140,12 @@ def priced(head: Book, model: MarginModel, contracts: ContractSet, settings: Set
     return Priced(model, contracts, Engine(bound, contracts, settings), naming)
 
 
-def model_legs(book: Book, accounts: Accounts, contracts: ContractSet, file: ModelFile, included: Bools) -> LegBook:
+def model_legs(
+    tables: Mapping[str, pa.Table], accounts: Accounts, contracts: ContractSet, file: ModelFile, included: Bools
+) -> LegBook:
     """Legs and balances of the accounts that a model margins, with all that it names of them."""
     return leg_book(
-        book.tables,
+        tables,
         accounts,
         contracts,
         included=included,
@@ -238,7 +242,7 @@ class Market:
             contracts = market_contracts(self.head, model.file, self.instant, self.filling)
             self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
         known = self.priced[model.label]
-        legs = model_legs(book, accounts, known.contracts, model.file, included)
+        legs = model_legs(book.tables, accounts, known.contracts, model.file, included)
         return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling)
 
     def finish(self) -> None:

@@ -73,7 +73,7 @@ LAYERS = {
     "gpumargin.runs": _at(4, "polars", "pyarrow"),
     "gpumargin.doctor": _at(4, "jax"),
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
-    "gpumargin.prepare": _at(5, "numpy", "polars"),
+    "gpumargin.prepare": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.solvency": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.report": _at(6, "jinja2", "matplotlib", "numpy", "polars", "pyarrow"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.bind.account import category_codes
 from gpumargin.catalogue import MarginModel
 from gpumargin.engine import Engine
-from gpumargin.modelfile import account_settings
 from gpumargin.pack.accounts import Accounts
 from gpumargin.pack.columns import Bools, Floats, Ints, encoded, positions_in, texts
 from gpumargin.pack.contracts import ContractSet
-from gpumargin.pack.legs import LegBook, leg_book
-from gpumargin.prepare import Pass
+from gpumargin.pack.legs import LegBook
+from gpumargin.prepare import Pass, model_legs
 from gpumargin.resident.fills import Holdings, Payoffs, Terms
 from gpumargin.resident.ids import Ids
 from gpumargin.resident.keys import is_among
@@ -196,7 +194,7 @@ class Lane:
 
     def packed(self, held: Holdings, accounts: Ints, tables: Mapping[str, pa.Table]) -> LegBook:
         """Accounts as a run packs them, from what they hold."""
-        file, everyone = self.model.file, np.arange(len(accounts))
+        everyone = np.arange(len(accounts))
         own = {"instruments": tables["instruments"], "prices": tables["prices"]}
         own |= {"positions": self.positions(held), "balances": self.balances(held)}
         rows: dict[str, Ints] = {"orders": np.zeros(0, np.int64), "account_parameters": np.zeros(0, np.int64)}
@@ -206,20 +204,10 @@ class Lane:
             columns = {name: each.column(accounts) for name, each in self.attributes.items() if name == "emode"}
             own["accounts"] = pa.table({"account_id": pa.array(everyone), **columns})
         names = pa.array(everyone)
-        return leg_book(
-            own,
-            Accounts(
-                names, names, held.owner, held.balance_owner, everyone, rows["orders"], rows["account_parameters"]
-            ),
-            self.contracts,
-            included=np.ones(len(accounts), bool),
-            keep_empty=file.unsettled_without_position,
-            inputs=file.leg_inputs(),
-            balance_inputs=file.balance_inputs(),
-            categories=category_codes(file),
-            settable=file.settable,
-            account_settings=account_settings(file),
+        known = Accounts(
+            names, names, held.owner, held.balance_owner, everyone, rows["orders"], rows["account_parameters"]
         )
+        return model_legs(own, known, self.contracts, self.model.file, np.ones(len(accounts), bool))
 
     def positions(self, held: Holdings) -> pa.Table:
         """Positions as a table, without account names."""
