@@ -30,8 +30,8 @@ Seen = Callable[[str, pa.Table], None]
 _ROW_BYTES = {"positions": 400, "balances": 400, "accounts": 1500, "account_parameters": 300, "orders": 400}
 """What a row takes in one part, results of its account included, while that is read, computed or written: estimates."""
 _IN_FLIGHT = 6
-"""Parts that a budget is to hold: one read and packed, one computed, one written, room for as many again for compiled
-programs and memory that is free but not given back; with 4 a book of 10,000,000 accounts took 1.1 times 2 GiB."""
+"""Parts that a budget is to hold: one read and packed, one computed, one written, and room for as many again for
+compiled programs and memory that is free but not given back: an estimate, tested on books that are small for it."""
 _WORDS = {"positions": "instrument_id", "orders": "instrument_id", "accounts": "model"}
 """Columns whose words the market is checked and models are looked up for before any account is."""
 
