@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpumargin import disk
 from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
-from gpumargin.publish import RunFolder, disk, resolve_run
+from gpumargin.publish import RunFolder, resolve_run
 from gpumargin.result_columns import TABLES, described
 from gpumargin.sums import BalanceSums, exact_sum
 from gpumargin.tables import Book

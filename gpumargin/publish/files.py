@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gpumargin import disk
 from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
-from gpumargin.publish import disk
 
 POINTER = "latest"
 

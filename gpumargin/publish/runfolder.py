@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from gpumargin import disk
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
-from gpumargin.publish import disk
 from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_table, put_tables, words
 from gpumargin.publish.records import Record, read_records, record_path, write_record
 from gpumargin.publish.staging import Note, take_place

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpumargin import disk
 from gpumargin.errors import ResourceError, UsageError
-from gpumargin.publish import disk
 from gpumargin.publish.files import json_text, put_bytes, read_json
 from gpumargin.publish.locks import Lock, holder, take_lock
 from gpumargin.publish.records import count_records

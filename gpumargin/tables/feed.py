@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gpumargin import disk
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.tables.book import Source
 from gpumargin.tables.ranges import cut
@@ -52,6 +53,7 @@ class Waiting:
     path: Path
     pieces: list[Piece] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)  # of the spilled rows, without their numbers
+    file: disk.OutFile | None = None
     writer: pa.ipc.RecordBatchStreamWriter | None = None
     held: int = 0
 
@@ -69,8 +71,9 @@ class Waiting:
         numbers = np.arange(source.first, source.first + source.rows) if source.index is None else source.index
         table = table.append_column(_ROW, pa.array(numbers.astype(np.int64))).combine_chunks()
         if self.writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.writer = pa.ipc.new_stream(str(self.path), table.schema)
+            disk.make_folder(self.path.parent)
+            self.file = disk.OutFile(self.path)
+            self.writer = pa.ipc.new_stream(self.file, table.schema)
         self.writer.write_table(table)
         self.sources.append(source)
 
@@ -80,12 +83,13 @@ class Waiting:
         return [*self.pieces, *self._read_back()]
 
     def _read_back(self) -> list[Piece]:
-        if self.writer is None:
+        if self.writer is None or self.file is None:
             return []
         self.writer.close()
+        self.file.close()
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
             batches = list(reader)
-        self.path.unlink()
+        disk.remove(self.path)
         return [_spilled(batch, source) for batch, source in zip(batches, self.sources, strict=True)]
 
 

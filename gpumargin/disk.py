@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 _PATIENCE = 16  # calls that a signal interrupted before it is taken for a fault
+_BUFFER = 1 << 18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -34,15 +35,11 @@ class OutFile(io.RawIOBase):
 
     Args:
       path: of the file, emptied if it is there; a link is refused.
-
-    Attributes:
-      digest: SHA-256 of what was written so far.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.digest = hashlib.sha256()
-        self._at = 0
+        self._at, self._waiting = 0, bytearray()
         self._handle = _again(os.open, path, _NEW, 0o666)
 
     def writable(self) -> bool:
@@ -54,26 +51,53 @@ class OutFile(io.RawIOBase):
         return self._at
 
     def write(self, content: object) -> int:
-        """Writes all of a buffer."""
-        whole = rest = memoryview(content).cast("B")  # type: ignore[arg-type]
+        """Takes all of a buffer; what is small waits for more."""
+        view = memoryview(content).cast("B")  # type: ignore[arg-type]
+        if len(self._waiting) + len(view) > _BUFFER:
+            self._put()
+        if len(view) > _BUFFER:
+            self._put_all(view)
+        else:
+            self._waiting += view
+        self._at += len(view)
+        return len(view)
+
+    def _put(self) -> None:
+        waiting, self._waiting = self._waiting, bytearray()
+        self._put_all(memoryview(waiting))
+
+    def _put_all(self, rest: memoryview) -> None:
         while rest:
             done = _again(os.write, self._handle, rest)
             if done <= 0:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             rest = rest[done:]
-        self.digest.update(whole)
-        self._at += len(whole)
-        return len(whole)
 
     def sync(self) -> None:
-        """Forces the file to disk."""
+        """Writes what waits and forces the file to disk."""
+        self._put()
         os.fsync(self._handle)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Writes what waits and closes the file."""
         if not self.closed:
-            os.close(self._handle)
-        super().close()
+            try:
+                self._put()
+            finally:
+                os.close(self._handle)
+                super().close()
+
+
+class _HashedFile(OutFile):
+    """A file whose hash is known when it is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.digest = hashlib.sha256()
+
+    def write(self, content: object) -> int:
+        self.digest.update(content)  # type: ignore[arg-type]
+        return super().write(content)
 
 
 def write_new(path: Path, write: Callable[[OutFile], object], check: Callable[[Path], None] | None = None) -> str:
@@ -92,7 +116,7 @@ def write_new(path: Path, write: Callable[[OutFile], object], check: Callable[[P
     """
     staging = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with OutFile(staging) as file:
+        with _HashedFile(staging) as file:
             write(file)
             file.sync()
         if check is not None:
