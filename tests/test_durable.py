@@ -424,6 +424,21 @@ def test_a_place_that_is_no_folder_ends_with_5(book: Path, tmp_path: Path, place
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_folder_that_goes_while_the_run_is_made_ends_with_5(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = RunFolder.finish_part
+
+    def finish_part(folder: RunFolder, *arguments: Any) -> None:
+        finish(folder, *arguments)
+        shutil.rmtree(tmp_path / "out")
+
+    monkeypatch.setattr(RunFolder, "finish_part", finish_part)
+    with pytest.raises(ResourceError, match="nothing was published"):
+        run(book, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 NO_MEMORY = "RESOURCE_EXHAUSTED: out of memory while trying to allocate"
 
 
