@@ -13,6 +13,7 @@ import pyarrow as pa
 from gpumargin.clock import Clock
 from gpumargin.digests import ColumnDigest, DigestState
 from gpumargin.owners import OwnerTotals
+from gpumargin.publish import Record
 from gpumargin.totals import AccountTotals
 
 Tables = dict[str, pa.Table]
@@ -84,11 +85,13 @@ class Progress:
             "accounts": dict(self.accounts),
         }, tables
 
-    def take_up(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> None:
+    def take_up(self, record: Record) -> None:
         """Takes what was laid aside; the sums by owner are taken by `take_up_owners`."""
+        state = record.state
         for name, blocks in state["digests"].items():
             kind, _, key = name.partition("/")
-            digest = ColumnDigest(DigestState(bytes.fromhex(blocks), tables.get(name)))
+            tail = record.table(name) if name in record.packed else None
+            digest = ColumnDigest(DigestState(bytes.fromhex(blocks), tail))
             if kind == "inputs":
                 self.inputs[key] = digest
             else:
@@ -99,9 +102,9 @@ class Progress:
             self.totals[money] = AccountTotals(own["decimals"], own["accounts"], **counters)
         self.rows, self.accounts = Counter(state["rows"]), Counter(state["accounts"])
 
-    def take_up_owners(self, tables: Mapping[str, pa.Table], scratch: Path) -> None:
+    def take_up_owners(self, record: Record, scratch: Path) -> None:
         """Takes the sums by owner of one part; after `take_up`."""
-        for name, rows in tables.items():
+        for name in record.packed:
             if name.startswith("owners/"):
                 money = name.split("/", 2)[2]
-                self.owners_in(money, self.totals[money].decimals, scratch).add_sums(rows)
+                self.owners_in(money, self.totals[money].decimals, scratch).add_sums(record.table(name))

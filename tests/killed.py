@@ -40,7 +40,7 @@ def made_here(out: Path, *, resumes: bool) -> Path:
         digest = ColumnDigest()
         if folder.finished:
             last = folder.finished[-1]
-            digest = ColumnDigest(DigestState(bytes.fromhex(last.state["blocks"]), last.tables["tail"]))
+            digest = ColumnDigest(DigestState(bytes.fromhex(last.state["blocks"]), last.table("tail")))
         for number in range(len(folder.finished), PARTS):
             table = part_table(number)
             folder.add_part("accounts", table)

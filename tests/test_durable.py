@@ -24,6 +24,7 @@ from gpumargin.cli.app import app
 from gpumargin.digests import ColumnDigest
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError, ResourceError, UsageError
+from gpumargin.lanes import lane
 from gpumargin.prepare import Options
 from gpumargin.publish import RunFolder
 from gpumargin.run import margin_folder
@@ -514,3 +515,17 @@ def test_a_signal_ends_the_run_in_order_and_it_can_be_resumed(
     (folder,) = visible(tmp_path)
     assert results(folder) == expected
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "latest"}
+
+
+def test_work_behind_a_piece_that_failed_is_not_done() -> None:
+    done: list[int] = []
+
+    def piece(number: int) -> None:
+        if number == 1:
+            raise OSError(28, "No space left on device")
+        done.append(number)
+
+    with pytest.raises(OSError, match="No space"), lane() as behind:
+        for number in range(6):
+            behind.do(piece, number)
+    assert done == [0]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from gpumargin import disk
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
 from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_table, put_tables, words
-from gpumargin.publish.records import Record, read_records, record_path, write_record
+from gpumargin.publish.records import Record, packed, read_records, record_path, write_record
 from gpumargin.publish.staging import Note, take_place
 
 _VERDICTS = (InputError, InternalError, UsageError)  # going on would end the same way
@@ -135,7 +135,7 @@ class RunFolder:
         for name in {Path(file).parts[0] for file in self._files}:
             disk.sync_folder(self._place.run / name)
         disk.sync_folder(self._place.run)
-        record = Record(dict(self._files), state, tables)
+        record = Record(dict(self._files), state, {key: packed(table) for key, table in tables.items()})
         write_record(self._place.records, len(self.finished), record)
         disk.sync_folder(self._place.records)
         self.finished.append(Record(record.files, {}, {}))
