@@ -525,7 +525,11 @@ def test_work_behind_a_piece_that_failed_is_not_done() -> None:
             raise OSError(28, "No space left on device")
         done.append(number)
 
-    with pytest.raises(OSError, match="No space"), lane() as behind:
-        for number in range(6):
-            behind.do(piece, number)
+    def work() -> None:
+        with lane() as behind:
+            for number in range(6):
+                behind.do(piece, number)
+
+    with pytest.raises(OSError, match="No space"):
+        work()
     assert done == [0]

@@ -107,7 +107,9 @@ class RunFolder:
             error.add_note(said)
 
     def _is_resumable(self) -> bool:
-        return self._identity is not None and bool(self.finished or self._place.named.exists())
+        if self._identity is None or not self._place.path.is_dir():
+            return False
+        return bool(self.finished) or self._place.named.exists()
 
     def _said(self) -> str:
         """What became of the run."""
@@ -122,7 +124,7 @@ class RunFolder:
         index = self._parts[name]
         self._parts[name] += 1
         file = f"{name}/part-{index:05d}.parquet"
-        disk.make_folder(self._place.run / name)
+        disk.make_folder(self._place.run / name, above=False)
         self._files[file] = put_table(self._place.run / file, table)
 
     def finish_part(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> None:
