@@ -72,7 +72,7 @@ def _rules(vol_limit: float) -> list[tuple[pl.Expr, Callable[[Book, pl.DataFrame
 
 
 def _located(
-    book: Book, options: pl.DataFrame, *, table: str, column: str, text: Callable[[dict[str, Any]], str], **said: str
+    book: Book, options: pl.DataFrame, *, table: str, column: str, text: Callable[[dict[str, Any]], str], **said: Any
 ) -> Iterator[Finding]:
     """A finding at the rows of a table that belong to the options; none where there are no options."""
     numbered = book.frame(table).select("instrument_id").with_row_index("at")

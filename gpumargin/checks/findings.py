@@ -30,6 +30,7 @@ class Finding:
       rows: `[n]` int64 row numbers of the table, ascending; empty where no row is to blame but the table.
       message: what was expected and found; `{value}` is the cell. A function gets the position within `rows`.
       remedy: what to do.
+      is_warning: whether it is counted only: the row is used, and no run ends for it.
     """
 
     code: str
@@ -38,6 +39,7 @@ class Finding:
     rows: np.ndarray
     message: str | Callable[[int], str]
     remedy: str
+    is_warning: bool = False
 
 
 def shown(value: object) -> str:
@@ -76,7 +78,7 @@ class Gathered:
             key = (rank, finding.table, finding.column, finding.code, finding.remedy)
             group = self._groups.setdefault(key, Group(0, []))
             group.total += len(finding.rows)
-            group.examples = _first([*group.examples, *_examples(book, finding, limit=rows)], rows)
+            group.examples = _first([*group.examples, *examples_of(book, finding, limit=rows)], rows)
 
     def failures(self) -> list[Failure]:
         """Failure rows of everything found, the first of several with their number in its message."""
@@ -111,7 +113,8 @@ def failures_of(book: Book, findings: Iterable[Finding], *, max_examples: int | 
     return gathered.failures()
 
 
-def _examples(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+def examples_of(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+    """Failure rows of the first `limit` rows of a finding; one of the table if no row is to blame."""
     if not len(finding.rows):
         return [_failure(finding, file="", row=None, value="", message=str(finding.message))]
     return [_located(book, finding, position) for position in range(min(limit, len(finding.rows)))]

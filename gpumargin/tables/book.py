@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from gpumargin.tables.parts import TableLike
 
 ExtraColumns = Literal["error", "ignore"]
+NO_FILE = "(added)"
+"""Source of rows that no file holds."""
 _POLARS: Mapping[Kind, pl.DataType | type[pl.DataType]] = {
     "id": pl.String,
     "enum": pl.String,
