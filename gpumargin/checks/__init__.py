@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from gpumargin.checks.amounts import amount_findings, size_findings
 from gpumargin.checks.cells import cell_findings
 from gpumargin.checks.facts import Facts, Limits
-from gpumargin.checks.findings import Gathered
+from gpumargin.checks.findings import Gathered, Oddity
 from gpumargin.checks.keys import key_findings
 from gpumargin.checks.ledger import ledger_findings
 from gpumargin.checks.market import market_findings, zero_entries
@@ -143,7 +143,7 @@ class BookChecks:
         """Files warnings and what ends the run; returns the rest."""
         rest = []
         for finding in findings:
-            if finding.is_warning:
+            if isinstance(finding, Oddity):
                 self._warned.add(book, [finding], rank=rank)
             elif self._sieve is None or ends_run(finding):
                 self._found.add(book, [finding], rank=rank)

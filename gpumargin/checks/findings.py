@@ -30,7 +30,6 @@ class Finding:
       rows: `[n]` int64 row numbers of the table, ascending; empty where no row is to blame but the table.
       message: what was expected and found; `{value}` is the cell. A function gets the position within `rows`.
       remedy: what to do.
-      is_warning: whether it is counted only: the row is used, and no run ends for it.
     """
 
     code: str
@@ -39,7 +38,12 @@ class Finding:
     rows: np.ndarray
     message: str | Callable[[int], str]
     remedy: str
-    is_warning: bool = False
+
+
+class Oddity(Finding):
+    """Something odd that breaks no rule: it is counted and shown, its rows are used, and no run ends for it."""
+
+    __slots__ = ()
 
 
 def shown(value: object) -> str:

@@ -7,7 +7,7 @@ frame (`contract_frame`) and over the price tables themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -216,7 +216,7 @@ def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
     for rule in rules:
         rows = frame.filter(rule.broken).get_column(f"{rule.table}_row").sort().to_numpy()
         if len(rows):
-            where: dict[str, Any] = {"code": rule.code, "table": rule.table, "column": rule.column}
+            where = {"code": rule.code, "table": rule.table, "column": rule.column}
             yield Finding(**where, rows=rows.astype(np.int64), message=rule.message, remedy=rule.remedy)
 
 
@@ -260,5 +260,5 @@ def zero_entries(facts: Facts) -> Iterator[Finding]:
     rows = candidates[np.asarray(is_zero)]
     if len(rows):
         message = "entry price 0 of an inverse contract, whose value is 1/entry"
-        where: dict[str, Any] = {"code": "GM109", "table": "positions", "column": "entry_price"}
+        where = {"code": "GM109", "table": "positions", "column": "entry_price"}
         yield Finding(**where, rows=rows, message=message, remedy="give the entry price, or null where settled")

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.types as pat
 
-from gpumargin.checks.findings import NO_ROW, Finding, shown
+from gpumargin.checks.findings import NO_ROW, Oddity, shown
 from gpumargin.checks.market import SECONDS_PER_YEAR, contract_frame
 from gpumargin.pack.accounts import find_accounts
 
@@ -23,7 +23,7 @@ _WITH_ACCOUNTS = ("positions", "balances", "accounts")
 _NAMED = (("instruments", "instrument_id"), ("prices", "asset"))
 
 
-def market_warnings(facts: Facts, limits: Limits) -> Iterator[Finding]:
+def market_warnings(facts: Facts, limits: Limits) -> Iterator[Oddity]:
     """Option prices outside of what no-arbitrage allows on their forward (GM109)."""
     if limits.as_of is None or not facts.book.num_rows("instruments"):
         return
@@ -44,9 +44,7 @@ def market_warnings(facts: Facts, limits: Limits) -> Iterator[Finding]:
         message = "mark_price {value} lies outside of what no-arbitrage allows on its forward"
         remedy = "check mark_price, strike and forward; the price is used as it is"
         rows = odd.cast(pl.Int64).to_numpy()
-        yield Finding(
-            code="GM109", table="marks", column="mark_price", rows=rows, message=message, remedy=remedy, is_warning=True
-        )
+        yield Oddity(code="GM109", table="marks", column="mark_price", rows=rows, message=message, remedy=remedy)
 
 
 def _years(limits: Limits) -> pl.Expr:
@@ -54,7 +52,7 @@ def _years(limits: Limits) -> pl.Expr:
     return left.dt.total_seconds() / SECONDS_PER_YEAR
 
 
-def uncovered(facts: Facts) -> Iterator[Finding]:
+def uncovered(facts: Facts) -> Iterator[Oddity]:
     """Margin accounts with positions and without any balance (GM106), each at its first position."""
     if not facts.book.num_rows("positions"):
         return
@@ -70,7 +68,7 @@ def uncovered(facts: Facts) -> Iterator[Finding]:
         message = "margin account ({value} with its pool) has positions and no balance"
         remedy = "add its balances if it has any; it is margined without collateral"
         where = {"code": "GM106", "table": "positions", "column": "account_id"}
-        yield Finding(**where, rows=rows, message=message, remedy=remedy, is_warning=True)
+        yield Oddity(**where, rows=rows, message=message, remedy=remedy)
 
 
 @dataclass
@@ -85,7 +83,7 @@ class Twins:
             if (words := _words(facts, table, "account_id")) is not None:
                 self._accounts.append(words)
 
-    def findings(self, facts: Facts) -> Iterator[Finding]:
+    def findings(self, facts: Facts) -> Iterator[Oddity]:
         """Twins among accounts, contracts and assets (GM118).
 
         Args:
@@ -105,7 +103,7 @@ def _words(facts: Facts, table: str, column: str) -> pl.Series | None:
     return None if pat.is_integer(words.type) else pl.Series(pl.from_arrow(words)).cast(pl.String)
 
 
-def _twins(words: pl.Series, table: str, column: str) -> Iterator[Finding]:
+def _twins(words: pl.Series, table: str, column: str) -> Iterator[Oddity]:
     distinct = pl.DataFrame({"word": words.unique()})
     is_plain = distinct.select((pl.col("word").str.len_bytes() == pl.col("word").str.len_chars()).all()).item()
     text = pl.col("word") if is_plain else pl.col("word").str.normalize("NFKC")
@@ -115,6 +113,4 @@ def _twins(words: pl.Series, table: str, column: str) -> Iterator[Finding]:
         names = " and ".join(f"'{shown(word)}'" for word in pair)
         message = f"{column} {names} differ in case or spelling of characters alone"
         remedy = "write one id in one way; they are taken for different ones"
-        yield Finding(
-            code="GM118", table=table, column=column, rows=NO_ROW, message=message, remedy=remedy, is_warning=True
-        )
+        yield Oddity(code="GM118", table=table, column=column, rows=NO_ROW, message=message, remedy=remedy)

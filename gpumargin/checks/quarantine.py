@@ -160,6 +160,13 @@ def _keys(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pa.table(plain, names=list(ACCOUNT))))
 
 
+def is_among(account_ids: pa.Array, pools: pa.Array, accounts: pl.DataFrame) -> np.ndarray:
+    """`[A]` bool: which margin accounts are among those of a frame with `account_id` and `pool`."""
+    keys = _keys(pa.table([account_ids, pools], names=list(ACCOUNT)))
+    found = keys.join(accounts.with_columns(found=True), on=ACCOUNT, how="left", maintain_order="left")
+    return found["found"].fill_null(value=False).to_numpy()
+
+
 def _with_empty(book: Book, unknown: pl.DataFrame) -> Book:
     """The book with a row of `accounts` for each unknown margin account that no other row names."""
     named = [_keys(book.tables[name]).unique() for name in CUT_TABLES if book.num_rows(name)]

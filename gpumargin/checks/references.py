@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -96,7 +96,7 @@ def _unknown(facts: Facts, reference: Reference) -> Iterator[Finding]:
     rows = coded.rows_with(~is_known)
     if len(rows):
         message = f"{reference.column} {{value}} has no row in {reference.target}"
-        where: dict[str, Any] = {"table": reference.table, "column": reference.column}
+        where = {"table": reference.table, "column": reference.column}
         yield Finding(code="GM105", **where, rows=rows, message=message, remedy=reference.remedy)
 
 
