@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
+
+import polars as pl
 
 from gpumargin.checks.amounts import amount_findings, size_findings
 from gpumargin.checks.cells import cell_findings
@@ -30,13 +32,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    import polars as pl
-
     from gpumargin.checks.findings import Finding
     from gpumargin.checks.policy import OnBadRows
     from gpumargin.tables import Book
 
-__all__ = ["BookChecks", "CheckOptions", "Sifted", "check_book", "require_valid", "resolve_as_of"]
+__all__ = [
+    "BookChecks",
+    "CheckOptions",
+    "Sifted",
+    "Sifting",
+    "check_book",
+    "require_valid",
+    "resolve_as_of",
+    "sift_book",
+]
 
 EXAMPLES = 20
 
@@ -222,6 +231,31 @@ def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[Ch
     checks = BookChecks(book, on_bad_rows, **options)
     checks.part(book)
     return checks.finished()
+
+
+class Sifting(NamedTuple):
+    """What a run that puts bad rows into quarantine makes of a book.
+
+    Attributes:
+      failures: what ends it all the same, columns as `check_book`.
+      rejected: rows in quarantine, columns as `cascade.RECORDS`.
+      unknown: margin accounts that are in doubt for it.
+      warnings: what is odd and is used, columns as `check_book`.
+    """
+
+    failures: pl.DataFrame
+    rejected: pl.DataFrame
+    unknown: int
+    warnings: pl.DataFrame
+
+
+def sift_book(book: Book, on_bad_rows: OnBadRows = "quarantine", **options: Unpack[CheckOptions]) -> Sifting:
+    """The input contract of a book with all that becomes of its rows; arguments as `check_book`."""
+    checks = BookChecks(book, on_bad_rows, **options)
+    part = checks.part(book)
+    found = [frame for frame in (checks.rejected_market, part.rejected) if frame is not None]
+    unknown = 0 if part.unknown is None else part.unknown.height
+    return Sifting(checks.finished(), pl.concat(found), unknown, checks.warnings())
 
 
 def require_valid(book: Book, **options: Unpack[CheckOptions]) -> None:

@@ -125,8 +125,10 @@ def _records(book: Book, link: Link, found: pl.DataFrame) -> pl.DataFrame:
     words = found[column].cast(pl.String)
     spelt = {word: shown(word) for word in words.unique().drop_nulls()}
     value = words.replace_strict(spelt, return_dtype=pl.String) if spelt else words
-    cause = pl.format("{} {} stands on row {} of {}, which is in quarantine with {}; correct that row",
-                      pl.lit(column), "value", "of_row", "of_file", "cause")  # fmt: skip
+    cause = pl.format(
+        f"{column} {{}} stands on row {{}} of {link.source} ({{}}), which is in quarantine with {{}}; correct that row",
+        "value", "of_row", "of_file", "cause",
+    )  # fmt: skip
     placed = found.with_columns(
         value.alias("value"), pl.Series("file", files.tolist(), dtype=pl.String), pl.Series("row", numbers)
     )
