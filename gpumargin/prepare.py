@@ -244,6 +244,7 @@ class Market:
             if not self.checks:
                 return []
             accounts = find_accounts(book.tables)
+            self.checks.cover(book, accounts)
             cuts = _cut(book, self.models, accounts)
             for model, included in cuts:
                 self._check_model(model, book, accounts, included)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from gpumargin import filling, prepare
-from gpumargin.checks import BookChecks, check_book, resolve_as_of
+from gpumargin.checks import BookChecks, check_book, resolve_as_of, sift_book
 from gpumargin.errors import FAILURE_COLUMNS, InputError
 from gpumargin.rejects import Rejects
 from gpumargin.run import margin
@@ -162,19 +162,15 @@ def test_quarantine_spares_no_run_what_ends_it(case: Fault) -> None:
 def test_what_is_odd_is_told_and_used(case: Fault, way: str, tmp_path: Path) -> None:
     tables = case.edit(tiny_book())
     book = WAYS[way](tables, tmp_path)
-    checks = BookChecks(book, **case.options)
-    assert checks.part(book).book is book
-    assert checks.finished().is_empty()
+    found = sift_book(book, "fail", **case.options)
+    assert found.failures.is_empty()
     file, number = place(way, case.table, case.row, tables)
-    told = checks.warnings().select("code", "table", "file", "row", "column").rows()
+    told = found.warnings.select("code", "table", "file", "row", "column").rows()
     assert told == [(case.code, case.table, file, number, case.column)]
 
 
 def test_the_tiny_book_is_not_odd() -> None:
-    book = Book(**tiny_book())
-    checks = BookChecks(book)
-    checks.part(book)
-    assert checks.warnings().is_empty()
+    assert sift_book(Book(**tiny_book())).warnings.is_empty()
 
 
 @pytest.mark.parametrize("way", ALL_WAYS)

@@ -25,6 +25,7 @@ from gpumargin.checks.references import (
 )
 from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of
 from gpumargin.failures import failure_frame, input_error
+from gpumargin.pack.accounts import find_accounts
 from gpumargin.sums import BalanceSums
 from gpumargin.tables import CUT_TABLES
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from gpumargin.checks.findings import Finding
     from gpumargin.checks.policy import OnBadRows
+    from gpumargin.pack.accounts import Accounts
     from gpumargin.tables import Book
 
 __all__ = [
@@ -177,15 +179,19 @@ class BookChecks:
             bad += self._sorted(book, account_findings(facts), rank=3)
         bad += self._sorted(book, zero_entries(facts), rank=5)
         bad += self._sorted(book, size_findings(facts), rank=5)
-        self._warn(book, facts)
+        self._twins.add(facts)
         if "balances" in book.tables:
             self.sums.add(book.tables["balances"])
         return Sifted(book) if self._sieve is None or self._found else self._sieve.part(book, self.head, bad)
 
-    def _warn(self, book: Book, facts: Facts) -> None:
-        if not self._found:
-            self._sorted(book, uncovered(facts), rank=3)
-        self._twins.add(facts)
+    def cover(self, book: Book, accounts: Accounts) -> None:
+        """Looks for accounts without any balance.
+
+        Args:
+          book: a part that nothing is wrong with.
+          accounts: of it.
+        """
+        self._sorted(book, uncovered(book, accounts), rank=3)
 
     def finished(self) -> pl.DataFrame:
         """All failures that end the run, after the last part; empty for a valid book."""
@@ -253,6 +259,8 @@ def sift_book(book: Book, on_bad_rows: OnBadRows = "quarantine", **options: Unpa
     """The input contract of a book with all that becomes of its rows; arguments as `check_book`."""
     checks = BookChecks(book, on_bad_rows, **options)
     part = checks.part(book)
+    if checks:
+        checks.cover(part.book, find_accounts(part.book.tables))
     found = [frame for frame in (checks.rejected_market, part.rejected) if frame is not None]
     unknown = 0 if part.unknown is None else part.unknown.height
     return Sifting(checks.finished(), pl.concat(found), unknown, checks.warnings())

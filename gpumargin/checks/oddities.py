@@ -11,12 +11,13 @@ import pyarrow.types as pat
 
 from gpumargin.checks.findings import NO_ROW, Oddity, shown
 from gpumargin.checks.market import SECONDS_PER_YEAR, contract_frame
-from gpumargin.pack.accounts import find_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpumargin.checks.facts import Facts, Limits
+    from gpumargin.pack.accounts import Accounts
+    from gpumargin.tables import Book
 
 _ROUNDING = 1e-6
 _WITH_ACCOUNTS = ("positions", "balances", "accounts")
@@ -52,11 +53,10 @@ def _years(limits: Limits) -> pl.Expr:
     return left.dt.total_seconds() / SECONDS_PER_YEAR
 
 
-def uncovered(facts: Facts) -> Iterator[Oddity]:
+def uncovered(book: Book, accounts: Accounts) -> Iterator[Oddity]:
     """Margin accounts with positions and without any balance (GM106), each at its first position."""
-    if not facts.book.num_rows("positions"):
+    if not book.num_rows("positions"):
         return
-    accounts = find_accounts(facts.book.tables)
     has_balance = np.zeros(len(accounts), bool)
     has_balance[accounts.of_balances] = True
     if has_balance.all():
