@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,8 @@ import pyarrow.parquet as pq
 from gpumargin.errors import ResourceError
 
 _POINTER = "latest"
+CHECKSUMS = "SHA256SUMS"
+"""Every file of a published folder with its SHA-256, as `sha256sum --check` reads it."""
 
 
 def _synced(path: Path) -> None:
@@ -30,7 +33,8 @@ def _synced(path: Path) -> None:
         os.close(handle)
 
 
-def _json(content: Mapping[str, Any]) -> str:
+def as_json(content: Mapping[str, Any]) -> str:
+    """A document as it is written: texts where JSON has no number."""
     return json.dumps(_strict(content), indent=2, default=str, allow_nan=False) + "\n"
 
 
@@ -46,6 +50,12 @@ def _strict(value: Any) -> Any:
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     _synced(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -128,7 +138,13 @@ class _Staging:
 
     def add_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file."""
-        self.add_text(name, _json(content))
+        self.add_text(name, as_json(content))
+
+    def add_checksums(self) -> None:
+        """Writes the hash of every file that is there so far, for whoever asks later whether a byte has changed."""
+        files = sorted(path for path in self._staging.rglob("*") if path.is_file())
+        lines = (f"{file_digest(path)}  {path.relative_to(self._staging).as_posix()}\n" for path in files)
+        self.add_text(CHECKSUMS, "".join(lines))
 
 
 class StagedFolder(_Staging):
@@ -215,7 +231,7 @@ class RunFolder(_Staging):
         _synced(path)
 
     def publish(self, run_id: str, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
-        """Makes the run visible: manifest last, one rename, then the pointer to the newest run.
+        """Makes the run visible: manifest and checksums last, one rename, then the pointer to the newest run.
 
         Args:
           run_id: name of the new run, which must not exist.
@@ -227,6 +243,7 @@ class RunFolder(_Staging):
         """
         self.add_json("summary.json", summary)
         self.add_json("manifest.json", manifest)
+        self.add_checksums()
         for name in self._parts:
             _synced(self._staging / name)
         _synced(self._staging)

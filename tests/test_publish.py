@@ -50,7 +50,7 @@ def test_a_published_run_is_whole_and_named_by_the_pointer(tmp_path: Path) -> No
     assert target == tmp_path / "runs" / "one"
     assert everything(target) == {
         "accounts", "accounts/part-00000.parquet", "accounts/part-00001.parquet",
-        "instruments.parquet", "summary.json", "manifest.json",
+        "instruments.parquet", "summary.json", "manifest.json", "SHA256SUMS",
     }  # fmt: skip
     assert json.loads((target / "manifest.json").read_text()) == {"id": "one"}
     assert (tmp_path / "runs" / "latest").read_text() == "one\n"

@@ -41,6 +41,7 @@ VERBS = (
     "snapshot",
     "prove",
     "verify-proof",
+    "verify",
     "report",
     "doctor",
     "bench",
