@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -47,11 +47,18 @@ class Asset:
         return np.asarray((self.values["amount"].amount == 0) & (orders == 0))
 
 
+class _Counted(NamedTuple):
+    """What counts of balances, of those that are no debt, and what is owed for them, `[B]` each."""
+
+    counted: Figures
+    owed: Figures
+    positive: Figures
+
+
 @dataclass(frozen=True)
 class BalanceSide:
     """What is summed over the balances of accounts, `[A]` each, and by margin type where it differs by that."""
 
-    full_value: Figures
     collateral: dict[str, Figures]
     debt: dict[str, Figures]
     charges: dict[str, Figures]
@@ -75,18 +82,13 @@ def balance_side(contracts: Contracts, held: Holdings, units: Sequence[Unit], sc
     summed = {name: sums[name] for name in file.summed()}
     collateral, debt = {}, {}
     for name in file.margin:
-        parts = [_counted(contracts, held, asset, name, settled.get(name, {}), summed) for asset in assets]
-        collateral[name] = total(
-            [asset.sums(counted, accounts) for asset, (counted, _, _) in zip(assets, parts, strict=True)]
-        )
-        debt[name] = total([asset.sums(owed, accounts) for asset, (_, owed, _) in zip(assets, parts, strict=True)])
-        if file.debt == "requirement":
-            collateral[name] = total(
-                [asset.sums(positive, accounts) for asset, (_, _, positive) in zip(assets, parts, strict=True)]
-            )
-    full = total([asset.sums(asset.values["value"], accounts) for asset in assets])
+        own = [_counted(contracts, held, asset, name, settled.get(name, {}), summed) for asset in assets]
+        parts = list(zip(assets, own, strict=True))
+        is_required = file.debt == "requirement"
+        collateral[name] = total([a.sums(c.positive if is_required else c.counted, accounts) for a, c in parts])
+        debt[name] = total([asset.sums(counts.owed, accounts) for asset, counts in parts])
     beside = {} if file.pnl_settles else {name: total(list(found.values())) for name, found in of_units.items()}
-    return BalanceSide(full, collateral, debt, sums, beside)
+    return BalanceSide(collateral, debt, sums, beside)
 
 
 def full_value(contracts: Contracts, held: Holdings) -> Figures:
@@ -203,8 +205,8 @@ def _taken(figures: Figures, account: Array) -> Figures:
 
 def _counted(
     contracts: Contracts, held: Holdings, asset: Asset, margin_type: str, settled: Values, summed: Values
-) -> tuple[Figures, Figures, Figures]:
-    """What counts of balances; what is owed for them; what counts of those that are no debt: `[B]` each."""
+) -> _Counted:
+    """What balances of one asset count towards a margin type."""
     file = contracts.file
     rule, table = file.rule_of(margin_type), file.collateral_of(margin_type)
     values = _with_money(contracts, asset, settled)
@@ -225,7 +227,7 @@ def _counted(
         is_some = ~np.broadcast_to((values["amount"].amount == 0) & (orders == 0), shape)
         owed = total([owed, Figures(*(np.where(is_some, part, 0.0) for part in more))])
     positive = Figures(*(np.where(is_liability, 0.0, part) for part in counted))
-    return counted, owed, positive
+    return _Counted(counted, owed, positive)
 
 
 def _numbers(contracts: Contracts, held: Holdings, asset: Asset, margin_type: str) -> dict[str, Figures]:

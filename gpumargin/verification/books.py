@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,31 +41,29 @@ def open_book_of(ledger: Ledger, run: RunTables, named: Path | None) -> Book | N
         findings = [Finding("", "a book", str(error), str(place))]
         ledger.add(BOOK, f"{place}: cannot be read; put it back, or name it with --book", 0, findings)
         return None
-    findings = list(_changes(run.manifest["inputs"], book))
+    findings = list(_changes(run.manifest, book))
     rows = sum(table.num_rows for table in book.tables.values())
     is_same = ledger.add(BOOK, f"rows and values of {place} against manifest.json", rows, findings)
     return book if is_same else None
 
 
-def _changes(inputs: Mapping[str, Any], book: Book) -> list[Finding]:
+def _changes(manifest: Mapping[str, Any], book: Book) -> Iterator[Finding]:
     """Tables that the run read otherwise than they are now."""
-    found = []
+    inputs = manifest["inputs"]
     for name in sorted({*inputs, *book.tables}):
         if name not in book.tables or name not in inputs:
             stored, now = ("there" if name in side else "not there" for side in (inputs, book.tables))
-            found.append(Finding("table", stored, now, name))
+            yield Finding("table", stored, now, name)
             continue
-        files = {source.file: source.rows for source in book.sources[name]}
-        read = inputs[name]["files"]
-        found += [
-            Finding("rows read of the file", read.get(file), files.get(file), file)
-            for file in sorted({*files, *read})
-            if files.get(file) != read.get(file)
-        ]
+        read, now_read = inputs[name]["files"], {source.file: source.rows for source in book.sources[name]}
+        if manifest["book"] is None:  # rows that came from memory had no files
+            read, now_read = ({name: sum(rows.values())} for rows in (read, now_read))
+        for file in sorted({*read, *now_read}):
+            if read.get(file) != now_read.get(file):
+                yield Finding("rows read of the file", read.get(file), now_read.get(file), file)
         digest = table_digest(book.tables[name])
         if digest != inputs[name]["sha256"]:
-            found.append(Finding("sha256 of the values", inputs[name]["sha256"], digest, name))
-    return found
+            yield Finding("sha256 of the values", inputs[name]["sha256"], digest, name)
 
 
 class BookFrames:
@@ -81,12 +79,12 @@ class BookFrames:
         self._keys = accounts.select(KEYS).with_row_index("account").with_columns(pl.col("account").cast(pl.Int64))
         self.market = {n: book_frame(n, table) for n, table in book.tables.items() if n not in CUT_TABLES}
 
-    def rows(self, chosen: np.ndarray | None = None) -> dict[str, pl.DataFrame]:
-        """Rows of the tables of accounts, `account` counted from 0 among the chosen ones."""
+    def rows(self, chosen: np.ndarray | None = None, names: Collection[str] = CUT_TABLES) -> dict[str, pl.DataFrame]:
+        """Rows of tables of accounts that there are, `account` counted from 0 among the chosen ones."""
         keys = self._keys if chosen is None else self._keys[chosen].with_columns(account=pl.int_range(len(chosen)))
         return {
             name: book_frame(name, self._book.tables[name]).join(keys, on=KEYS, how="inner", maintain_order="left")
-            for name in CUT_TABLES
+            for name in names
             if name in self._book.tables
         }
 
@@ -174,7 +172,9 @@ def check_owners(
     stored = run.frame("owners", placed=True).with_columns(
         pl.col("owner_id", "accounting_asset", "status").cast(pl.String)
     )
-    owner = frames.rows()["accounts"].select("account", pl.col("owner_id").cast(pl.String)).drop_nulls()
+    owner = (
+        frames.rows(names=["accounts"])["accounts"].select("account", pl.col("owner_id").cast(pl.String)).drop_nulls()
+    )
     asset = pl.col("model").replace_strict(money, return_dtype=pl.String)
     rows = accounts.with_row_index("account").with_columns(pl.col("account").cast(pl.Int64), accounting_asset=asset)
     digits = pl.col("accounting_asset").replace_strict(decimals, return_dtype=pl.Int64)

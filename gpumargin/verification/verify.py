@@ -175,7 +175,7 @@ def _check_against_book(
 
 def _check_equities(ledger: Ledger, run: RunTables, frames: BookFrames, accounts: pl.DataFrame) -> None:
     prices = collateral_prices(frames.market["prices"])
-    rows = frames.rows()["balances"]
+    rows = frames.rows(names=["balances"])["balances"]
     tolerance = TOLERANCE[str(run.manifest["dtype"])]
     for label, file in run.models.items():
         chosen = (accounts["model"] == label).to_numpy().nonzero()[0]
