@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from gpumargin.modelfile import ModelFile
 from gpumargin.verification.books import BookFrames
-from gpumargin.verification.comparison import Comparison, compare
-from gpumargin.verification.contracts import Contracts, model_contracts
+from gpumargin.verification.comparison import Comparison, compare, compare_legs
+from gpumargin.verification.contracts import model_contracts
 from gpumargin.verification.figures import Array
 from gpumargin.verification.findings import Ledger
 from gpumargin.verification.holdings import holdings
@@ -33,42 +32,39 @@ def check_recomputation(
       chosen: which of them, ascending.
       how: in words.
     """
-    found = Comparison.of(str(run.manifest["dtype"]))
-    units = run.frame("units", placed=True) if "units" in run.parts else None
+    found, of_legs = (Comparison.of(str(run.manifest["dtype"])) for _ in range(2))
+    parts = {name: _text_keys(run.frame(name, placed=True)) for name in ("units", "positions") if name in run.parts}
     for label, file in run.models.items():
         own = chosen[(accounts["model"] == label).to_numpy()[chosen]]
         if len(own):
-            tables = {name: run.of_model(name, label) for name in ("instruments", "scenarios")}
-            contracts = model_contracts(file, tables, frames.market, run.manifest)
-            _compare_model(found, file, contracts, frames, accounts[own], own, units)
+            given = {name: run.of_model(name, label) for name in ("instruments", "scenarios")}
+            contracts = model_contracts(file, given, frames.market, run.manifest)
+            held = holdings(contracts, frames.rows(own), len(own))
+            tables = {name: _of_accounts(part, accounts[own]) for name, part in parts.items()}
+            for first, stop in _cuts(held.legs, len(own)):
+                made = recomputed(contracts, held.part(first, stop))
+                inside = {name: _between(table, first, stop) for name, table in tables.items()}
+                compare(found, file, made, accounts[own][first:stop], inside.get("units"))
+                if "positions" in inside:
+                    compare_legs(of_legs, made, inside["positions"])
+    if "positions" in parts:
+        of_legs.add_to(ledger, "positions", f"numbers of the legs of {how}")
     found.add_to(ledger, "recomputation", f"numbers of {how}, from run folder and book in numpy")
 
 
-def _compare_model(
-    found: Comparison,
-    file: ModelFile,
-    contracts: Contracts,
-    frames: BookFrames,
-    accounts: pl.DataFrame,
-    chosen: Array,
-    units: pl.DataFrame | None,
-) -> None:
-    held = holdings(contracts, frames.rows(chosen), len(chosen))
-    own = None if units is None else _own_units(units, accounts)
-    for first, stop in _cuts(held.legs, len(chosen)):
-        made = recomputed(contracts, held.part(first, stop))
-        inside = None if own is None else _between(own, first, stop)
-        compare(found, file, made, accounts[first:stop], inside)
+def _text_keys(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(pl.col("account_id", "pool").cast(pl.String))
 
 
-def _own_units(units: pl.DataFrame, accounts: pl.DataFrame) -> pl.DataFrame:
+def _of_accounts(table: pl.DataFrame, accounts: pl.DataFrame) -> pl.DataFrame:
+    """Rows of some accounts, each with its `account`, counted from 0 among them, ascending."""
     keys = accounts.select(KEYS).with_row_index("account").with_columns(pl.col("account").cast(pl.Int64))
-    return units.join(keys, on=KEYS, how="inner").sort("account")
+    return table.join(keys, on=KEYS, how="inner", maintain_order="left").sort("account", maintain_order=True)
 
 
-def _between(units: pl.DataFrame, first: int, stop: int) -> pl.DataFrame:
-    low, high = np.searchsorted(units["account"].to_numpy(), [first, stop])
-    return units[low:high].with_columns(pl.col("account") - first)
+def _between(table: pl.DataFrame, first: int, stop: int) -> pl.DataFrame:
+    low, high = np.searchsorted(table["account"].to_numpy(), [first, stop])
+    return table[low:high].with_columns(pl.col("account") - first)
 
 
 def _cuts(legs: pl.DataFrame, accounts: int) -> Iterator[tuple[int, int]]:

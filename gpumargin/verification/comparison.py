@@ -14,7 +14,7 @@ from gpumargin.modelfile import ModelFile
 from gpumargin.verification.aggregation import Unit
 from gpumargin.verification.figures import Array, Figures
 from gpumargin.verification.findings import MOST_ALIKE, Finding, Ledger
-from gpumargin.verification.recomputation import Recomputed, binding, statuses
+from gpumargin.verification.recomputation import Recomputed, binding, leg_figures, statuses
 
 
 @dataclass
@@ -129,6 +129,35 @@ def _compare_units(found: Comparison, made: Recomputed, accounts: pl.DataFrame, 
     for name, rows in by_unit.items():
         found.findings += [Finding("unit", name, "no legs in it", **Where(rows).place(0))]
         found.failed += rows.height
+
+
+def compare_legs(found: Comparison, made: Recomputed, legs: pl.DataFrame) -> None:
+    """Compares all numbers of the legs of some accounts.
+
+    Args:
+      found: takes what differs.
+      made: the accounts recomputed.
+      legs: their rows of the positions table, with file, row and `account`, 0 to A - 1.
+    """
+    keys, left = ["account", "instrument_id"], legs
+    for unit in made.units:
+        own, figures = leg_figures(unit)
+        both = own.with_row_index("leg").join(legs, on=keys, how="inner", maintain_order="left")
+        left = left.join(own, on=keys, how="anti")
+        absent = own.join(legs, on=keys, how="anti")
+        for account, name in absent.head(MOST_ALIKE).iter_rows():
+            found.findings.append(Finding("instrument_id", "no row", f"account {account}, {name}", "positions"))
+        found.failed += absent.height + max(both.height - own.height, 0)
+        if both.height > own.height:
+            again = both.filter(~pl.struct(keys).is_first_distinct())
+            found.findings.append(Finding("instrument_id", "a second row", "one row", **Where(again).place(0)))
+        where, leg = Where(both), both["leg"].to_numpy()
+        for name, of_unit in figures.items():
+            found.column(name, floats(both, name), Figures(*(part[leg] for part in of_unit)), where)
+    found.failed += left.height
+    found.findings += [
+        Finding("instrument_id", "a row", "no leg", **Where(left).place(i)) for i in range(left.height)[:9]
+    ]
 
 
 def _missing_rows(unit: str, accounts: pl.DataFrame, rows: Array, expected: Array) -> Iterator[Finding]:

@@ -99,6 +99,17 @@ def _words(
     return found | {name: quantity * per_contract[place] for name, per_contract in exposure.items()}
 
 
+def leg_figures(unit: Unit) -> tuple[pl.DataFrame, dict[str, Figures]]:
+    """Legs of one unit: account and instrument of each, and figures by column of the positions table, `[N]` each."""
+    rows, side = unit.rows, unit.rows.contracts.side
+    ids = side.legs["instrument_id"].gather(rows.contract)
+    keys = pl.DataFrame({"account": rows.account[rows.row], "instrument_id": ids})
+    worth = rows.quantity * rows.contracts.column("contract_value")[rows.contract]
+    found = {"quantity": given(rows.quantity), "value": given(worth)}
+    found["unrealised_pnl"] = Figures(rows.words["unrealised_pnl"], rows.words["gross_pnl"])
+    return keys, found | {name: given(rows.words[name]) for name in _GREEKS}
+
+
 def _profit(unit: UnitContracts, place: Array, quantity: Array, entry: Array, unsettled: Array) -> tuple[Array, Array]:
     """P&L not yet in the balance, cash due included, and the size that its rounding is relative to."""
     inverse = unit.side.legs["inverse"].fill_null(value=False).to_numpy()[place]

@@ -36,8 +36,10 @@ from gpumargin.verification.totals import check_summary, stated_decimals
 
 DEFAULT_SAMPLE = 1_000
 # What reading or computing on a damaged file may end with.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, ArithmeticError, pa.ArrowException,
-           pl.exceptions.PolarsError)  # fmt: skip
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError,
+    pa.ArrowException, pl.exceptions.PolarsError,
+)  # fmt: skip
 
 
 def verify_run(
