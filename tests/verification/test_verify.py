@@ -14,13 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import gpumargin as gm
-from gpumargin.catalogue import load_model
 from gpumargin.errors import UsageError
-from gpumargin.prepare import Options
 from gpumargin.publish import CHECKSUMS
-from gpumargin.run import margin_to_folder
-from gpumargin.tables import read_book
-from tests.books import AS_OF, tiny_book, with_cell, write_book
+from tests.books import AS_OF, with_cell, write_book
+from tests.verification.conftest import MODEL, with_owners
 from tests.verification.forged import (
     all_of,
     edited,
@@ -41,30 +38,7 @@ if TYPE_CHECKING:
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
-MODEL = "derive-pm1"
-ALL_TABLES = ("units", "positions")
 ALICE, BOB, CAROL = 0, 1, 2
-
-
-def with_owners() -> dict[str, pl.DataFrame]:
-    """The tiny book with an owner of two accounts."""
-    names = {"account_id": ["alice", "bob", "carol"], "pool": ["cross"] * 3, "owner_id": ["fund", "fund", "carol"]}
-    return {**tiny_book(), "accounts": pl.DataFrame(names)}
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with every table, its book in a folder; no test may change either."""
-    place = tmp_path_factory.mktemp("verified")
-    book = write_book(place / "book", with_owners())
-    options = Options(as_of=AS_OF, tables=ALL_TABLES, book_path=str(book))
-    return margin_to_folder(read_book(book), load_model(MODEL), place / "runs", options)
-
-
-@pytest.fixture
-def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy of that run, to be tampered with."""
-    return shutil.copytree(published, tmp_path / published.name)
 
 
 def failed(found: Verification) -> set[str]:
@@ -128,14 +102,20 @@ def undetected_flips(folder: Path, count: int, seed: int) -> list[str]:
     return missed
 
 
-def test_every_one_of_50_flipped_bits_is_seen(folder: Path) -> None:
-    assert undetected_flips(folder, 50, seed=7) == []
+@pytest.fixture
+def whole(solvent: Path, tmp_path: Path) -> Path:
+    """A copy of the run with its snapshot."""
+    return shutil.copytree(solvent, tmp_path / solvent.name)
+
+
+def test_every_one_of_50_flipped_bits_is_seen(whole: Path) -> None:
+    assert undetected_flips(whole, 50, seed=7) == []
 
 
 @pytest.mark.slow
-def test_every_one_of_1000_flipped_bits_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_one_of_1000_flipped_bits_is_seen(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     count = 1_000
-    missed = undetected_flips(folder, count, seed=11)
+    missed = undetected_flips(whole, count, seed=11)
     with capsys.disabled():
         print(f"{count - len(missed):,} of {count:,} single-bit flips seen")  # noqa: T201  the count is the claim
     assert missed == []
