@@ -147,8 +147,8 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
         one.add_table("accounts", SMALL)
         two.publish("two", {}, {})
         one.publish("one", {}, {})
-    assert everything(tmp_path / "one") == {"accounts.parquet", "summary.json", "manifest.json"}
-    assert everything(tmp_path / "two") == {"summary.json", "manifest.json"}
+    assert everything(tmp_path / "one") == {"accounts.parquet", "summary.json", "manifest.json", "SHA256SUMS"}
+    assert everything(tmp_path / "two") == {"summary.json", "manifest.json", "SHA256SUMS"}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
