@@ -76,6 +76,7 @@ LAYERS = {
     "gpumargin.explain": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.prepare": _at(5, "numpy", "polars", "pyarrow"),
     "gpumargin.solvency": _at(5, "numpy", "polars", "pyarrow"),
+    "gpumargin.verification": _at(6, "numpy", "polars", "pyarrow", "pydantic"),
     "gpumargin.report": _at(6, "jinja2", "matplotlib", "numpy", "polars", "pyarrow"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.formulas": _at(6),

@@ -21,6 +21,7 @@ from gpumargin.cli import (
     run,
     show,
     snapshot,
+    verify,
 )
 from gpumargin.cli.outcome import set_debug, verb
 
@@ -73,6 +74,7 @@ app.command("compare")(verb(compare.compare))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
+app.command("verify")(verb(verify.verify))
 app.command("report")(verb(report.report))
 app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))
