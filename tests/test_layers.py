@@ -82,6 +82,7 @@ LAYERS = {
     "gpumargin.run": _at(7, "pyarrow"),
     "gpumargin.resident": _at(7, "jax", "numpy", "polars", "pyarrow"),
     "gpumargin.compare": _at(8, "polars"),
+    "gpumargin.difference": _at(8, "numpy", "polars", "pyarrow"),
     "gpumargin.bench": _at(8, "jax", "numpy"),
     "gpumargin.cli": _at(9, "polars", "pyarrow", "rich", "typer"),
     "gpumargin.__main__": _at(10),
