@@ -147,8 +147,9 @@ def _margined(
     found: list[pl.DataFrame] = []
 
     def keep(_: str, accounts: pa.Table) -> None:
-        asset = models[str(accounts["model"][0])].file.accounting_asset
-        found.append(account_figures(accounts, digits[asset]))
+        if accounts.num_rows:
+            asset = models[str(accounts["model"][0])].file.accounting_asset
+            found.append(account_figures(accounts, digits[asset]))
 
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         margin_parts(source, market, progress, Path(scratch), keep)
