@@ -73,7 +73,7 @@ def diff(
         message = f"RUN_B is of {second.as_of.isoformat()}, before RUN_A at {first.as_of.isoformat()}; swap them"
         raise UsageError(message)
     settings = Settings(device, second.manifest["dtype"], memory_budget)
-    return outcome_of(first, second, list(_Chain(first, second, settings).steps()))
+    return outcome_of(first, second, _Chain(first, second, settings).steps())
 
 
 @dataclass

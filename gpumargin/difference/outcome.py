@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,13 +84,13 @@ def _of_figure(suffix: str) -> pl.Expr:
     return chosen / pl.lit(10.0).pow(pl.col("decimals"))
 
 
-def outcome_of(first: Side, second: Side, steps: Sequence[Step]) -> Difference:
+def outcome_of(first: Side, second: Side, steps: Iterable[Step]) -> Difference:
     """What a chain of revaluations says.
 
     Args:
       first: where it starts.
       second: where it ends.
-      steps: what was found on the way, the second run's accounts at the end.
+      steps: what was found on the way, the second run's accounts at the end; one is held at a time.
 
     Raises:
       UsageError: an account's money is counted in another asset, or in other minor units, after than before.
@@ -163,7 +163,7 @@ def _aligned(words: pl.DataFrame, accounts: pl.DataFrame) -> pl.DataFrame:
     return found.select(pl.when(is_absent).then(0).otherwise(name).alias(name) for name in FIGURES)
 
 
-def _effects(words: pl.DataFrame, start: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
+def _effects(words: pl.DataFrame, start: pl.DataFrame, steps: Iterable[Step]) -> pl.DataFrame:
     """Figures before and after, and the effect of every step on each."""
     before = here = _aligned(words, start)
     found: dict[str, pl.Series] = {}
