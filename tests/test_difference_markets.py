@@ -202,6 +202,22 @@ def test_the_price_of_a_marked_option_moves_with_its_model_price() -> None:
     }
 
 
+def test_small_moves_have_the_effects_that_greeks_say() -> None:
+    name, hour = "BTC-20260626-80000-C", timedelta(hours=1)
+    held = {**SHORT_PUT, "instrument_id": name, "quantity": 100.0}
+    start = with_row(with_row(tiny_book(), "positions", **held), "balances", **CASH)
+    here = pl.col("instrument_id") == name
+    vol = pl.when(here).then(pl.col("mark_iv") + 1e-4).otherwise("mark_iv").alias("mark_iv")
+    forward = pl.when(pl.col("underlying") == "BTC").then(pl.col("forward") + 5.0).otherwise("forward").alias("forward")
+    end = {**start, "marks": start["marks"].with_columns(vol), "forwards": start["forwards"].with_columns(forward)}
+    before, after = run_of(start), run_of(end, as_of=AS_OF + hour)
+    greeks = before.instruments.filter(here).row(0, named=True)
+    expected = {"time": greeks["theta"] * hour.total_seconds() / (365 * 86_400), "price": greeks["delta"] * 5.0}
+    expected["vol"] = greeks["vega"] * 1e-4
+    found = effects(diff(before, after), "erin")
+    assert found == {effect: pytest.approx(100 * money * USDC, rel=0.01) for effect, money in expected.items()}
+
+
 @pytest.mark.slow
 def test_vols_that_a_run_filled_are_the_vols_that_moved() -> None:
     """The vol of the far call is nowhere given: it follows from its price."""

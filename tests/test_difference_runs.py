@@ -161,6 +161,19 @@ def test_a_folder_without_accounts_is_refused(copied: Path) -> None:
         diff(*runs(copied))
 
 
+def test_a_manifest_of_another_time_is_refused(copied: Path) -> None:
+    (path,) = (copied / "a" / "runs").glob("*/manifest.json")
+    content = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({name: content[name] for name in content if name != "inputs"}), "utf-8")
+    with pytest.raises(UsageError, match=r"the manifest of RUN_A .* has no inputs; run the book again"):
+        diff(*runs(copied))
+    label = next(iter(content["models"]))
+    content["models"][label]["margin"] = {}
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(UsageError, match=rf"the model '{label}' of a run is not valid"):
+        diff(*runs(copied))
+
+
 def test_the_older_run_comes_first(pair: Path) -> None:
     with pytest.raises(UsageError, match="before RUN_A at 2026-03-07"):
         diff(*reversed(runs(pair)))

@@ -63,8 +63,11 @@ def diff(
 
 def _write(found: Difference, out: Path) -> None:
     from gpumargin.publish import write_table
+    from gpumargin.result_columns import described
 
-    for name in ("accounts", "totals", "crossings"):
+    money = " or ".join(found.totals["accounting_asset"].unique(maintain_order=True))
+    write_table(out / "accounts.parquet", described(found.accounts.to_arrow(), "difference", money))
+    for name in ("totals", "crossings"):
         write_table(out / f"{name}.parquet", getattr(found, name).to_arrow())
     say(f"every account that changed: {out / 'accounts.parquet'}")
 

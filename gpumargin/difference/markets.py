@@ -207,7 +207,8 @@ def _known(instruments: pl.DataFrame, before: Frames, first: Side) -> pl.Series:
     joined = joined.join(forwards, on=list(_EXPIRY), how="left", maintain_order="left")
     option, vol, forward = pl.col("kind") == "option", pl.col("mark_iv"), pl.col("forward")
     has_expired = (pl.col("expiry") <= first.as_of).fill_null(value=False)
-    live = pl.when(option).then(vol.is_not_null() & forward.is_not_null()).otherwise(pl.col("mark_price").is_not_null())
+    is_marked = pl.col("mark_price").is_not_null() & ((pl.col("mark_price") > 0) | ~pl.col("inverse"))
+    live = pl.when(option).then(vol.is_not_null() & forward.is_not_null()).otherwise(is_marked)
     known = pl.when(has_expired).then(pl.col("settlement_price").is_not_null()).otherwise(live)
     return joined.select(known.alias("known"))["known"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from gpumargin.tables.stream import Seen
 from gpumargin.totals import asset_decimals
 
 _UNUSED = ("owner_id", "model")
+_LIMITS = ("vol_limit", "tenor_limit_years")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def revalued(hybrid: Hybrid, settings: Settings) -> pl.DataFrame:
         says what.
     """
     used = hybrid.labels["model"].unique().sort().to_list()
-    models = {label: hybrid.models[label] for label in used}
+    models = {label: _unlimited(hybrid.models[label]) for label in used}
     one = len(used) == 1
     parts = hybrid.side.open_parts(settings.memory_budget if one else sys.maxsize)
     source = _InMarket(parts, hybrid.market, None if one else hybrid.labels)
@@ -131,6 +133,11 @@ def revalued(hybrid: Hybrid, settings: Settings) -> pl.DataFrame:
         raise InputError(message, error.failures) from error
     _require_unchanged(hybrid.side, progress)
     return figures
+
+
+def _unlimited(model: MarginModel) -> MarginModel:
+    """The model without limits of vol and tenor: the runs have judged their inputs, filled vols need none."""
+    return replace(model, file=model.file.model_copy(update=dict.fromkeys(_LIMITS, math.inf)))
 
 
 def _require_unchanged(side: Side, progress: Progress) -> None:

@@ -26,6 +26,7 @@ from gpumargin.totals import asset_decimals
 
 _MARKET = tuple(table.name for table in MARKET_TABLES)
 _OPTION = ("instrument_id", "implied_vol", "forward")
+_KEYS = {"as_of", "book", "dtype", "inputs", "models", "overrides", "platform", "results", "versions"}
 _REMEDY = "put the table back as it was, or run the book again; books that are to be compared need a folder each"
 
 
@@ -104,6 +105,10 @@ def open_side(run: Run | Path | str, name: str) -> Side:
         return _side(name, run.manifest, _in_memory(run), run.tables, lambda _: WholeBook(run.book))
     folder = open_run(run)
     manifest = run_json(folder, "manifest")
+    absent = sorted(_KEYS - manifest.keys())
+    if absent:
+        message = f"the manifest of {name} ({str(folder)!r}) has no {', '.join(absent)}; run the book again"
+        raise UsageError(message)
     book = _book_folder(manifest, f"{name} ({str(folder)!r})")
     side = _side(
         name,
@@ -145,7 +150,15 @@ def _side(
 
 
 def _model(raw: Mapping[str, Any], manifest: Mapping[str, Any], label: str) -> MarginModel:
-    return MarginModel(ModelFile.model_validate(dict(raw)), dict(raw), manifest["overrides"].get(label, {}))
+    try:
+        file = ModelFile.model_validate(dict(raw))
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        message = (
+            f"the model {label!r} of a run is not valid to this version of gpumargin ({first}); run the book again"
+        )
+        raise UsageError(message) from None
+    return MarginModel(file, dict(raw), manifest["overrides"].get(label, {}))
 
 
 def _label(accounts: pa.Table) -> str:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from gpumargin.difference import EFFECTS
@@ -78,6 +79,9 @@ def test_every_account_that_changed_is_written_and_given_as_csv(
         ("carol", "cross"),
         ("dave", "isolated-1"),
     ]
+    fields = pq.read_schema(tmp_path / "out" / "accounts.parquet")
+    assert fields.field("equity_price_minor").metadata[b"unit"] == b"minor units of USDC"
+    assert all(b"meaning" in field.metadata for field in fields)
     change = sum(written[f"equity_{effect}_minor"] for effect in EFFECTS)
     assert isinstance(change, pl.Series)
     assert change.to_list() == written["equity_change_minor"].to_list()
