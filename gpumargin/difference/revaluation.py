@@ -16,7 +16,7 @@ import pyarrow.types as pat
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.difference.figures import KEYS, account_figures
-from gpumargin.difference.side import Side
+from gpumargin.difference.side import Side, policy_of
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError
 from gpumargin.prepare import Market, Options
@@ -25,6 +25,7 @@ from gpumargin.schema import ACCOUNTS
 from gpumargin.summary import Progress
 from gpumargin.tables import CUT_TABLES, Book, Parts
 from gpumargin.tables.canonical import canonical_column
+from gpumargin.tables.parts import IN_MEMORY
 from gpumargin.tables.stream import Seen
 from gpumargin.totals import asset_decimals
 
@@ -71,7 +72,8 @@ class _InMarket:
 
     @property
     def files(self) -> Mapping[str, Mapping[str, int]]:
-        return self.source.files
+        own = {name: files for name, files in self.source.files.items() if name not in self.market}
+        return own | {name: {IN_MEMORY: table.num_rows} for name, table in self.market.items()}
 
     def parts(self, seen: Seen, scratch: Path) -> Iterator[Book]:
         for book in self.source.parts(seen, scratch):
@@ -126,7 +128,8 @@ def revalued(hybrid: Hybrid, settings: Settings) -> pl.DataFrame:
     source = _InMarket(parts, hybrid.market, None if one else hybrid.labels)
     progress = Progress()
     try:
-        figures = _margined(source, models, hybrid.as_of, settings, progress)
+        options = Options(hybrid.as_of, settings, tables=(), on_bad_rows=policy_of(hybrid.side.manifest), models=models)
+        figures = _margined(source, options, progress)
     except InputError as error:
         _require_unchanged(hybrid.side, progress)
         message = f"{hybrid.words} cannot be margined: {error}"
@@ -145,10 +148,8 @@ def _require_unchanged(side: Side, progress: Progress) -> None:
     side.require_unchanged(found, CUT_TABLES)
 
 
-def _margined(
-    source: Parts, models: Mapping[str, MarginModel], as_of: datetime, settings: Settings, progress: Progress
-) -> pl.DataFrame:
-    options = Options(as_of, settings, tables=(), models=models)
+def _margined(source: Parts, options: Options, progress: Progress) -> pl.DataFrame:
+    models = options.models
     market = Market(source.head, next(iter(models.values())), options, progress.clock)
     digits = asset_decimals(source.head)
     found: list[pl.DataFrame] = []

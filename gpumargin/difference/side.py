@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gpumargin.catalogue import MarginModel
+from gpumargin.checks import BookChecks
+from gpumargin.checks.policy import OnBadRows
 from gpumargin.difference.figures import account_figures
 from gpumargin.digests import ColumnDigest, combined_digest, table_digest
 from gpumargin.errors import InternalError, UsageError
@@ -81,6 +83,8 @@ class Side:
         Raises:
           InputError: GM119, for each table that is not.
         """
+        if self.manifest["book"] is None:  # it is in memory, without the rows that the run had in quarantine
+            return
         changed = [name for name in tables if digests.get(name) != self.sha256(name)]
         if changed:
             where = f"{self.name}'s book {str(self.manifest['book'])!r}"
@@ -110,14 +114,15 @@ def open_side(run: Run | Path | str, name: str) -> Side:
         message = f"the manifest of {name} ({str(folder)!r}) has no {', '.join(absent)}; run the book again"
         raise UsageError(message)
     book = _book_folder(manifest, f"{name} ({str(folder)!r})")
+    market = read_market(book)
     side = _side(
         name,
         manifest,
-        (read_market(book), _published(folder, manifest)),
+        (market, _published(folder, manifest)),
         _Tables(folder),
         lambda memory: open_book(book, memory=memory),
     )
-    side.require_unchanged({n: table_digest(table) for n, table in side.market.tables.items()}, _MARKET)
+    side.require_unchanged({n: table_digest(table) for n, table in market.tables.items()}, _MARKET)
     return side
 
 
@@ -139,8 +144,9 @@ def _side(
     tables: Mapping[str, pa.Table],
     open_parts: Callable[[int], Parts],
 ) -> Side:
-    market, accounts = book_and_accounts
+    given, accounts = book_and_accounts
     models = {label: _model(raw, manifest, label) for label, raw in manifest["models"].items()}
+    market = _usable(given, manifest, models)
     digits = asset_decimals(market)
     figures = [account_figures(t, digits[models[_label(t)].file.accounting_asset]) for t in accounts if t.num_rows]
     several = len(models) > 1
@@ -159,6 +165,25 @@ def _model(raw: Mapping[str, Any], manifest: Mapping[str, Any], label: str) -> M
         )
         raise UsageError(message) from None
     return MarginModel(file, dict(raw), manifest["overrides"].get(label, {}))
+
+
+def _usable(market: Book, manifest: Mapping[str, Any], models: Mapping[str, MarginModel]) -> Book:
+    """A market without the rows that the run had in quarantine."""
+    if policy_of(manifest) == "fail":
+        return market
+    files = [model.file for model in models.values()]
+    return BookChecks(
+        market,
+        "quarantine",
+        as_of=datetime.fromisoformat(manifest["as_of"]),
+        vol_limit=max(file.vol_limit for file in files),
+        tenor_limit_years=max(file.tenor_limit_years for file in files),
+    ).head
+
+
+def policy_of(manifest: Mapping[str, Any]) -> OnBadRows:
+    """What a run did with bad rows."""
+    return "quarantine" if manifest.get("on_bad_rows") == "quarantine" else "fail"
 
 
 def _label(accounts: pa.Table) -> str:

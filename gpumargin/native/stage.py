@@ -57,7 +57,7 @@ def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
 
 
 def _with_memory(x: Array) -> Array:
-    """The array itself, or one unread number for an empty one: jaxlib 0.11 crashes on empty operands of a sharded call."""
+    """The array, or one unread number for an empty one: jaxlib 0.11 crashes on empty operands of a sharded call."""
     return x if x.size else jnp.zeros(1, x.dtype)
 
 
