@@ -87,6 +87,7 @@ LAYERS = {
     "gpumargin.run": _at(8, "pyarrow"),
     "gpumargin.resident": _at(7, "jax", "numpy", "polars", "pyarrow"),
     "gpumargin.compare": _at(9, "polars"),
+    "gpumargin.difference": _at(9, "numpy", "polars", "pyarrow"),
     "gpumargin.bench": _at(9, "jax", "numpy"),
     "gpumargin.cli": _at(10, "polars", "pyarrow", "rich", "typer"),
     "gpumargin.__main__": _at(11),
