@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from gpumargin.errors import RefusedError
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Book, Source, read_book, read_forms, table_forms
 from gpumargin.tables.canonical import canonical_column, with_one_dictionary
@@ -211,7 +212,7 @@ def _streamable(forms: Mapping[str, list[Part]], root: Path) -> dict[str, list[R
         return None
     try:
         found = {name: [group for part in parts for group in row_groups(part)] for name, parts in forms.items()}
-    except (OSError, pa.ArrowException):
+    except (OSError, RefusedError, pa.ArrowException):
         return None
     return {name: groups for name, groups in found.items() if groups}
 
