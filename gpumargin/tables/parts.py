@@ -85,7 +85,7 @@ def load_part(part: Part, failures: list[Failure]) -> Raw | None:
         return part.load()
     except MemoryError:
         raise
-    except (OSError, RefusedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except (OSError, UnicodeDecodeError, RefusedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         code, column = (error.code, error.column) if isinstance(error, RefusedError) else ("GM119", "")
         reason = " ".join(str(error).split())
         remedy = "write the file again, or restore it from where it came"

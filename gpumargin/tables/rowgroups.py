@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.types as pat
 
 from gpumargin.errors import RefusedError
 from gpumargin.failures import Failure, failure_frame, input_error
@@ -20,8 +21,7 @@ from gpumargin.tables.parts import Part, Raw, known_names, load_part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow.parquet as pq
-
+    from gpumargin.files import Group
 ACCOUNT = "account_id"
 Id = str | int
 
@@ -43,10 +43,11 @@ def row_groups(part: Part) -> list[RowGroup]:
     """The row groups of a file, in order."""
     footer, found = _footer(part), list[RowGroup]()
     first = 0
-    for index, (rows, _) in enumerate(footer.groups):
-        low, high = _account_range(footer.metadata.row_group(index))
-        found.append(RowGroup(part, footer, index, rows, first, low, high))
-        first += rows
+    dtype = footer.schema.field(ACCOUNT).type if ACCOUNT in footer.names else pa.null()
+    for index, group in enumerate(footer.groups):
+        low, high = _account_range(group, dtype)
+        found.append(RowGroup(part, footer, index, group.rows, first, low, high))
+        first += group.rows
     return found
 
 
@@ -57,15 +58,24 @@ def _footer(part: Part) -> Footer:
     return read_footer(part.path, partial(known_names, spec=TABLES[part.table]))
 
 
-def _account_range(group: pq.RowGroupMetaData) -> tuple[Id | None, Id | None]:
+def _account_range(group: Group, dtype: pa.DataType) -> tuple[Id | None, Id | None]:
     """Smallest and largest account id by the file's statistics; rows without an id are not counted."""
-    columns = (group.column(i) for i in range(group.num_columns))
-    found = next((column for column in columns if column.path_in_schema == ACCOUNT), None)
-    statistics = None if found is None else found.statistics
-    if statistics is None or not statistics.has_min_max or statistics.null_count:
+    chunk = group.chunks.get(ACCOUNT)
+    if chunk is None or chunk.low is None or chunk.high is None:
         return None, None
-    low, high = statistics.min, statistics.max
-    return (low, high) if isinstance(low, str | int) and isinstance(high, str | int) else (None, None)
+    low, high = _id(chunk.low, dtype), _id(chunk.high, dtype)
+    return (None, None) if low is None or high is None else (low, high)
+
+
+def _id(raw: bytes, dtype: pa.DataType) -> Id | None:
+    """A value of statistics; None of a type whose order is another."""
+    inner = dtype.value_type if pat.is_dictionary(dtype) else dtype
+    if pat.is_signed_integer(inner):
+        return int.from_bytes(raw, "little", signed=True)
+    try:
+        return raw.decode() if pat.is_string(inner) or pat.is_large_string(inner) else None
+    except UnicodeDecodeError:  # cut in the middle of a character, which is allowed
+        return None
 
 
 def schema_part(part: Part) -> Part:

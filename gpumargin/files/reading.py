@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,22 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from gpumargin.errors import RefusedError
+from gpumargin.files.footers import (
+    MAX_CHUNKS,
+    MAX_COLUMNS,
+    Group,
+    footer_length,
+    parse_footer,
+    refuse_many,
+    refuse_pages,
+)
 from gpumargin.limits import usable_memory
 
-MAX_ROW_GROUPS = 100_000
-MAX_COLUMNS = 1_000
-MAX_FOOTER_BYTES = 1 << 28
 CELL_BYTES = 48
 """What a cell takes while its table is read and judged (measured: 25 to 45); declared sizes are no guard, since a value
 that repeats declares almost nothing."""
 
 _EXTENSION = b"ARROW:extension:name"
-_PLAIN, _ENCRYPTED = b"PAR1", b"PARE"
 _FORMAT = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -54,10 +59,10 @@ class Footer:
     Attributes:
       path: of the file.
       state: of the file when its footer was read.
-      metadata: the footer.
+      metadata: the footer as pyarrow reads it.
       schema: its columns as Arrow types.
       names: columns that are wanted.
-      groups: rows, and bytes of the wanted columns before compression, of every row group.
+      groups: its row groups.
     """
 
     path: Path
@@ -65,7 +70,12 @@ class Footer:
     metadata: pq.FileMetaData
     schema: pa.Schema
     names: tuple[str, ...]
-    groups: tuple[tuple[int, int], ...]
+    groups: Sequence[Group]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return sum(group.rows for group in self.groups)
 
 
 def refuse_outside(path: Path, root: Path) -> None:
@@ -118,34 +128,16 @@ def read_footer(path: Path, choose: Choose = list, *, is_plain: bool = True) -> 
       OSError, pa.ArrowException: it cannot be read.
     """
     with opened(path) as (file, state):
-        _refuse_tail(file, state.size)
+        footer_length(file.read_at, state.size)
         metadata = pq.read_metadata(file)
-        _refuse_many("columns", metadata.num_columns, MAX_COLUMNS)
-        _refuse_many("row groups", metadata.num_row_groups, MAX_ROW_GROUPS)
+        refuse_many("columns", metadata.num_columns, MAX_COLUMNS)
+        refuse_many("columns of row groups", metadata.num_columns * metadata.num_row_groups, MAX_CHUNKS)
+        groups = parse_footer(file.read_at, state.size)
         schema = metadata.schema.to_arrow_schema()
     names = choose(schema.names)
     for name in names if is_plain else ():
         refuse_type(schema.field(name))
-    return Footer(path, state, metadata, schema, tuple(names), _groups(metadata, names))
-
-
-def _refuse_tail(file: pa.NativeFile, size: int) -> None:
-    """The last 8 bytes: length of the footer and the magic word."""
-    tail = file.read_at(8, max(size - 8, 0))
-    length, magic = int.from_bytes(tail[:4], "little"), tail[4:]
-    if magic == _ENCRYPTED:
-        message = "it is encrypted; write it without encryption"
-        raise RefusedError(message)
-    if size < 12 or magic != _PLAIN or length > size - 12:
-        message = f"it is no whole Parquet file: {size:,} bytes that end in {tail!r}"
-        raise RefusedError(message)
-    _refuse_many("bytes of footer", length, MAX_FOOTER_BYTES)
-
-
-def _refuse_many(what: str, found: int, most: int) -> None:
-    if not 0 <= found <= most:
-        message = f"it has {found:,} {what}, at most {most:,} are read"
-        raise RefusedError(message)
+    return Footer(path, state, metadata, schema, tuple(names), groups)
 
 
 def refuse_type(field: pa.Field) -> None:
@@ -169,27 +161,6 @@ def refuse_giant(rows: int, *, num_columns: int, num_bytes: int = 0) -> None:
         raise RefusedError(message)
 
 
-def _groups(metadata: pq.FileMetaData, names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Rows and bytes of every row group, whose columns must have as many values as it has rows."""
-    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
-    flat = [index for index, path in enumerate(paths) if path in names]
-    found = tuple(_declared(metadata.row_group(number), flat) for number in range(metadata.num_row_groups))
-    rows = sum(rows for rows, _ in found)
-    if rows != metadata.num_rows:
-        message = f"its row groups have {rows:,} rows together, its footer says {metadata.num_rows:,}"
-        raise RefusedError(message)
-    return found
-
-
-def _declared(group: pq.RowGroupMetaData, flat: Sequence[int]) -> tuple[int, int]:
-    columns = [group.column(index) for index in flat]
-    odd = [column.num_values for column in columns if column.num_values != group.num_rows]
-    if odd or group.num_rows < 0:
-        message = f"a row group says {group.num_rows:,} rows, a column of it {(odd or [0])[0]:,} values"
-        raise RefusedError(message)
-    return group.num_rows, sum(max(column.total_uncompressed_size, 0) for column in columns)
-
-
 def read_parquet(footer: Footer, names: Sequence[str] | None = None, *, group: int | None = None) -> pa.Table:
     """Rows of a file or of one of its row groups, words as dictionaries, checksums of pages verified where it has them.
 
@@ -203,9 +174,9 @@ def read_parquet(footer: Footer, names: Sequence[str] | None = None, *, group: i
       OSError, pa.ArrowException: it cannot be read.
     """
     wanted = footer.names if names is None else names
-    sizes = footer.groups if group is None else (footer.groups[group],)
-    rows = sum(rows for rows, _ in sizes)
-    refuse_giant(rows, num_columns=len(wanted), num_bytes=sum(size for _, size in sizes))
+    groups = footer.groups if group is None else [footer.groups[group]]
+    rows = sum(group.rows for group in groups)
+    refuse_giant(rows, num_columns=len(wanted), num_bytes=_bytes(groups, wanted))
     if not wanted:
         return footer.schema.empty_table().select([])
     table = _decoded(footer, list(wanted), group)
@@ -215,15 +186,19 @@ def read_parquet(footer: Footer, names: Sequence[str] | None = None, *, group: i
     return table
 
 
+def _bytes(groups: Sequence[Group], names: Collection[str]) -> int:
+    """Bytes before compression."""
+    return sum(chunk.uncompressed for group in groups for name, chunk in group.chunks.items() if name in names)
+
+
 def _decoded(footer: Footer, names: list[str], group: int | None) -> pa.Table:
     words = [name for name in names if _is_text(footer.schema.field(name).type)]
-    with (
-        opened(footer.path, expected=footer.state) as (file, _),
-        pq.ParquetFile(
-            file, metadata=footer.metadata, read_dictionary=words, page_checksum_verification=True
-        ) as reader,
-    ):
-        return reader.read(columns=names) if group is None else reader.read_row_group(group, columns=names)
+    options = {"metadata": footer.metadata, "read_dictionary": words, "page_checksum_verification": True}
+    with opened(footer.path, expected=footer.state) as (file, _):
+        for each in footer.groups if group is None else [footer.groups[group]]:
+            refuse_pages(file.read_at, each, names)
+        with pq.ParquetFile(file, **options) as reader:
+            return reader.read(columns=names) if group is None else reader.read_row_group(group, columns=names)
 
 
 def _is_text(dtype: pa.DataType) -> bool:
@@ -239,8 +214,8 @@ def read_arrow(path: Path, choose: Choose = list) -> tuple[tuple[str, ...], pa.T
     """
     with opened(path) as (file, state), pa.ipc.open_file(file) as probe:
         refuse_giant(0, num_columns=0, num_bytes=state.size)
-        _refuse_many("columns", len(probe.schema), MAX_COLUMNS)
-        _refuse_many("batches", probe.num_record_batches, MAX_ROW_GROUPS)
+        refuse_many("columns", len(probe.schema), MAX_COLUMNS)
+        refuse_many("columns of batches", len(probe.schema) * probe.num_record_batches, MAX_CHUNKS)
         names, schema = tuple(probe.schema.names), probe.schema
         wanted = [schema.get_field_index(name) for name in choose(names)]
         for index in wanted:
@@ -270,7 +245,7 @@ def refuse_odd(paths: Sequence[Path]) -> None:
     for path in paths:
         with named(path):
             footer = read_footer(path, is_plain=False)
-            refuse_giant(footer.metadata.num_rows, num_columns=1, num_bytes=sum(size for _, size in footer.groups))
+            refuse_giant(footer.rows, num_columns=1, num_bytes=_bytes(footer.groups, footer.names))
 
 
 def checked_dataset(paths: Sequence[Path]) -> ds.Dataset:
@@ -300,6 +275,6 @@ def named(path: Path) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except (OSError, pa.ArrowException, RefusedError) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException, RefusedError) as error:
         message = f"{str(path)!r} cannot be read: {' '.join(str(error).split())}"
         raise RefusedError(message) from error
