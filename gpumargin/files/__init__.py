@@ -4,6 +4,7 @@ from gpumargin.files.footers import Group
 from gpumargin.files.reading import (
     Footer,
     checked_dataset,
+    is_inside,
     named,
     read_arrow,
     read_footer,
@@ -17,6 +18,7 @@ __all__ = [
     "Footer",
     "Group",
     "checked_dataset",
+    "is_inside",
     "named",
     "read_arrow",
     "read_footer",

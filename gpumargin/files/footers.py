@@ -32,7 +32,8 @@ _META: Wanted = {
     11: ("dictionary", int, None),
     12: ("statistics", dict, _STATISTICS),
 }
-_GROUP: Wanted = {1: ("columns", list, {3: ("meta", dict, _META)}), 3: ("rows", int, None)}
+_COLUMN: Wanted = {3: ("meta", dict, _META), 8: ("crypto", dict, None)}
+_GROUP: Wanted = {1: ("columns", list, _COLUMN), 3: ("rows", int, None)}
 _FOOTER: Wanted = {3: ("rows", int, None), 4: ("groups", list, _GROUP)}
 _PAGE_VALUES: Wanted = {1: ("values", int, None)}
 _PAGE: Wanted = {
@@ -125,7 +126,7 @@ def _group(found: dict[str, Any], end: int) -> Group:
     rows = found["rows"]
     chunks = {}
     for column in found["columns"]:
-        if "meta" not in column:
+        if "meta" not in column or "crypto" in column:
             message = "it has encrypted columns; write it without encryption"
             raise RefusedError(message)
         path = [name.decode() for name in column["meta"]["path"]]

@@ -78,10 +78,19 @@ class Footer:
         return sum(group.rows for group in self.groups)
 
 
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path, links followed, leads to something in the folder `root`."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return False
+
+
 def refuse_outside(path: Path, root: Path) -> None:
     """Raises RefusedError if a path leads out of the folder `root`."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        message = f"it is a link to {str(path.resolve())!r}, outside the folder {str(root)!r}"
+    if not is_inside(path, root):
+        what = f"it is a link to {str(path.readlink())!r}" if path.is_symlink() else "it lies"
+        message = f"{what}, outside the folder {str(root)!r}"
         raise RefusedError(message)
 
 
@@ -220,7 +229,8 @@ def read_arrow(path: Path, choose: Choose = list) -> tuple[tuple[str, ...], pa.T
         wanted = [schema.get_field_index(name) for name in choose(names)]
         for index in wanted:
             refuse_type(schema.field(index))
-        table = _batches(file, sorted(wanted))
+        # asked for no fields, the reader gives all of them
+        table = _batches(file, sorted(wanted)) if wanted else schema.empty_table().select([])
     return names, table
 
 
@@ -234,7 +244,7 @@ def _batches(file: pa.NativeFile, wanted: list[int]) -> pa.Table:
             rows, size = rows + batch.num_rows, size + batch.nbytes
             refuse_giant(rows, num_columns=len(wanted), num_bytes=size)
             found.append(batch)
-        return pa.Table.from_batches(found, reader.schema) if wanted else reader.schema.empty_table()
+        return pa.Table.from_batches(found, reader.schema)
 
 
 def refuse_odd(paths: Sequence[Path]) -> None:
