@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from gpumargin.errors import UsageError
-from gpumargin.files import refuse_odd
+from gpumargin.files import is_inside, refuse_odd
 from gpumargin.identity import new_run_id
 from gpumargin.publish import RunFolder, resolve_run
 
@@ -109,9 +109,14 @@ def open_run(path: str | Path) -> Path:
       UsageError: there is none.
     """
     try:
-        return resolve_run(Path(path))
+        found = resolve_run(Path(path))
     except FileNotFoundError as error:
         raise UsageError(str(error)) from None
+    base = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not is_inside(found, base):
+        message = f"{str(base / 'latest')!r} names {str(found)!r}, which is not in that folder; name the run itself"
+        raise UsageError(message)
+    return found
 
 
 def run_table(folder: Path, name: str) -> pl.LazyFrame:

@@ -141,7 +141,11 @@ def _group(found: dict[str, Any], end: int) -> Group:
 
 
 def _chunk(meta: dict[str, Any], end: int) -> Chunk:
-    start = meta["dictionary"] if 0 < meta.get("dictionary", 0) < meta["data"] else meta["data"]
+    # a column without rows has no page of data, and none of words unless its writer leaves an empty one
+    places = [meta[name] for name in ("dictionary", "data") if meta.get(name, 0) != 0]
+    if not places and meta["values"] == 0:
+        return Chunk(0, 0, 0, 0, None, None)
+    start = min(places, default=0)
     statistics = meta.get("statistics", {})
     low, high = (None, None) if statistics.get("nulls") else (statistics.get("low"), statistics.get("high"))
     chunk = Chunk(start, start + meta["compressed"], meta["values"], meta["uncompressed"], low, high)

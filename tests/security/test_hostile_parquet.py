@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gpumargin.files import read_footer, read_parquet
 from gpumargin.files.footers import MAX_CHUNKS, MAX_COLUMNS
 from tests.books import tiny_book, write_book
 from tests.security import parquet_forger as forger
@@ -290,3 +291,26 @@ def test_every_byte_of_a_page_that_is_flipped_is_refused(limited: Limited, tmp_p
     assert_survived(outcomes)
     assert {each.code for each in outcomes} == {3}
     assert len(places) > 40
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("version", ["1.0", "2.6"])
+@pytest.mark.parametrize("page_version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])
+def test_what_honest_writers_write_is_read(
+    rows: int, version: str, page_version: str, compression: str, tmp_path: Path
+) -> None:
+    table = tiny_book()["prices"].to_arrow()[:rows]
+    path, options = tmp_path / "prices.parquet", {"version": version, "data_page_version": page_version}
+    pq.write_table(table, path, compression=compression, **options)
+    assert read_parquet(read_footer(path)).num_rows == rows
+    tiny_book()["prices"][:rows].write_parquet(path, compression="uncompressed" if compression == "none" else "zstd")
+    assert read_parquet(read_footer(path)).num_rows == rows
+
+
+def test_a_row_group_without_rows_among_others_is_read(tmp_path: Path) -> None:
+    table = tiny_book()["prices"].to_arrow()
+    with pq.ParquetWriter(tmp_path / "prices.parquet", table.schema) as writer:
+        for part in (table[:0], table, table[:0]):
+            writer.write_table(part)
+    assert read_parquet(read_footer(tmp_path / "prices.parquet")).num_rows == 3
