@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gpumargin.sample import sample_path as sample_path
     from gpumargin.tables import Book as Book
     from gpumargin.tables import read_book as read_book
+    from gpumargin.verification import Verification as Verification
+    from gpumargin.verification import verify_run as verify_run
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,7 @@ _HOME = {
     "ResourceError": "gpumargin.errors",
     "Run": "gpumargin.runs",
     "UsageError": "gpumargin.errors",
+    "Verification": "gpumargin.verification",
     "check_book": "gpumargin.checks",
     "compare_models": "gpumargin.compare",
     "formula_value": "gpumargin.formulas",
@@ -47,6 +50,7 @@ _HOME = {
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
     "sample_path": "gpumargin.sample",
+    "verify_run": "gpumargin.verification",
 }
 __all__ = [
     "Book",
@@ -60,6 +64,7 @@ __all__ = [
     "ResourceError",
     "Run",
     "UsageError",
+    "Verification",
     "__version__",
     "check_book",
     "compare_models",
@@ -68,6 +73,7 @@ __all__ = [
     "margin",
     "read_book",
     "sample_path",
+    "verify_run",
 ]
 
 

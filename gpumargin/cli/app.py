@@ -22,11 +22,13 @@ from gpumargin.cli import (
     run,
     show,
     snapshot,
+    verify,
 )
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
-    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, 130 interrupted."
+    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, "
+    "130 interrupted, 143 terminated."
 )
 app = typer.Typer(
     name="gpumargin",
@@ -73,6 +75,7 @@ app.command("compare")(verb(compare.compare))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
+app.command("verify")(verb(verify.verify))
 app.command("report")(verb(report.report))
 app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))

@@ -170,7 +170,7 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return cast("pl.DataFrame", pl.from_arrow(_plain(table)))
 
 
-def _book_frame(name: str, table: pa.Table) -> pl.DataFrame:
+def book_frame(name: str, table: pa.Table) -> pl.DataFrame:
     """A table of the book with ids as text and amounts as floats, whatever types they came in."""
     types = {"id": pl.String, "amount": pl.Float64}
     casts = {
@@ -251,7 +251,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
     results: _Results = _InMemory(run) if isinstance(run, Run) else _InFolder(open_run(run))
     row = _account_row(results, account, pool)
     label = str(row["model"])
-    tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
+    tables = {name: book_frame(name, table) for name, table in results.book(account).items()}
     own = {name: tables[name].filter(pl.col("pool") == pool) for name in _EVERY_OWN if name in tables}
     return AccountSources(
         account=row,

@@ -1,4 +1,4 @@
-"""Claims about the process and the machine around a run: settings, threads, secrets, the cache of programs, what ships."""
+"""Claims about what is around a run: settings of its process, threads, secrets, the cache of programs, what ships."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHIPPED = (
 )
 HOST = """
 import os, sys, threading
-import jax, numpy
+import jax, numpy, polars  # the last sets a variable of its own allocator
 environment, settings = dict(os.environ), dict(jax.config.values)
 errors = numpy.geterr()
 import gpumargin as gm
