@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpumargin.errors import GpumarginError as GpumarginError
     from gpumargin.errors import InputError as InputError
     from gpumargin.errors import InternalError as InternalError
+    from gpumargin.errors import RefusedError as RefusedError
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
     from gpumargin.formulas import formula_value as formula_value
@@ -39,6 +40,7 @@ _HOME = {
     "InputError": "gpumargin.errors",
     "InternalError": "gpumargin.errors",
     "MarginModel": "gpumargin.catalogue",
+    "RefusedError": "gpumargin.errors",
     "ResidentBook": "gpumargin.resident",
     "ResourceError": "gpumargin.errors",
     "Run": "gpumargin.runs",
@@ -62,6 +64,7 @@ __all__ = [
     "InputError",
     "InternalError",
     "MarginModel",
+    "RefusedError",
     "ResidentBook",
     "ResourceError",
     "Run",

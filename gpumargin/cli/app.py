@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -88,5 +89,9 @@ def _importers() -> None:
 
 
 def main() -> None:
-    """Runs the command line of this process and ends it with the contract's exit code."""
+    """Runs the command line of this process and ends it with the contract's exit code.
+
+    What it writes is for its user alone, as the accounts of customers should be, until that user says otherwise.
+    """
+    os.umask(0o077)
     app()

@@ -179,7 +179,7 @@ class StagedFolder:
             disk.remove_tree(self._staging)
         try:
             disk.make_folder(self.target.parent)
-            self._staging.mkdir()
+            self._staging.mkdir(mode=0o700)
         except OSError as error:
             message = f"cannot make the folder {str(self._staging)!r}: {words(error)}"
             raise ResourceError(message) from error
