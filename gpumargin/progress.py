@@ -13,6 +13,7 @@ import pyarrow as pa
 from gpumargin.clock import Clock
 from gpumargin.digests import ColumnDigest, DigestState
 from gpumargin.owners import OwnerTotals
+from gpumargin.publish import Record
 from gpumargin.rejects import Fate, Rejects
 from gpumargin.totals import AccountTotals
 
@@ -91,11 +92,13 @@ class Progress:
             "quarantined": fate.quarantined,
         }, tables
 
-    def take_up(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> None:
+    def take_up(self, record: Record) -> None:
         """Takes what was laid aside; sums by owner and fates of rows are taken by `take_up_part`."""
+        state = record.state
         for name, blocks in state["digests"].items():
             kind, _, key = name.partition("/")
-            digest = ColumnDigest(DigestState(bytes.fromhex(blocks), tables.get(name)))
+            tail = record.table(name) if name in record.packed else None
+            digest = ColumnDigest(DigestState(bytes.fromhex(blocks), tail))
             if kind == "inputs":
                 self.inputs[key] = digest
             else:
@@ -106,10 +109,11 @@ class Progress:
             self.totals[money] = AccountTotals(own["decimals"], own["accounts"], **counters)
         self.rows, self.accounts = Counter(state["rows"]), Counter(state["accounts"])
 
-    def take_up_part(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table], scratch: Path) -> None:
+    def take_up_part(self, record: Record, scratch: Path) -> None:
         """Takes the sums by owner and the fates of rows of one part; after `take_up`."""
-        self.rejects.add(Fate(state["used"], state["quarantined"], tables["rejects"]), scratch)
-        for name, rows in tables.items():
+        fate = Fate(record.state["used"], record.state["quarantined"], record.table("rejects"))
+        self.rejects.add(fate, scratch)
+        for name in record.packed:
             if name.startswith("owners/"):
                 money = name.split("/", 2)[2]
-                self.owners_in(money, self.totals[money].decimals, scratch).add_sums(rows)
+                self.owners_in(money, self.totals[money].decimals, scratch).add_sums(record.table(name))

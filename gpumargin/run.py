@@ -294,10 +294,10 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     if not folder.finished:
         return FIRST
     last = folder.finished[-1]
-    progress.take_up(last.state, last.tables)
+    progress.take_up(last)
     market.take_up(last.state["market"])
     for record in folder.finished:
-        progress.take_up_part(record.state, record.tables, folder.scratch)
+        progress.take_up_part(record, folder.scratch)
     return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})
 
 
