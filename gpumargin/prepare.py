@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,7 @@ from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
+from gpumargin.selfcheck import Expected
 from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
 
@@ -44,12 +46,14 @@ class Options:
       settings: device, precision, memory.
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
+      closed_book: whether a contract whose longs and shorts differ ends the run.
     """
 
     as_of: datetime | None = None
     settings: Settings = field(default_factory=Settings)
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
+    closed_book: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,13 @@ class Pass:
     def money(self) -> str:
         """The accounting asset."""
         return self.model.file.accounting_asset
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What results are held against."""
+        file, risk = self.model.file, self.engine.contract_risk()
+        plain = () if file.pnl_settles else tuple(name for name in file.margin if name not in file.counted)
+        return Expected(self.legs, self.contracts, np.asarray(risk.value), self.naming.decimals, plain)
 
 
 @dataclass(frozen=True)

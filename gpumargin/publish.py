@@ -194,13 +194,19 @@ class RunFolder(_Staging):
                 with suppress(OSError):  # another run is in it by now
                     self._out.rmdir()
 
-    def add_part(self, name: str, table: pa.Table) -> None:
-        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ..."""
+    def add_part(self, name: str, table: pa.Table) -> Path:
+        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ...
+
+        Returns:
+          The file.
+        """
         index = self._parts.get(name, 0)
         self._parts[name] = index + 1
         folder = self._staging / name
         folder.mkdir(exist_ok=True)
-        _write_parquet(folder / f"part-{index:05d}.parquet", table)
+        path = folder / f"part-{index:05d}.parquet"
+        _write_parquet(path, table)
+        return path
 
     def add_rows(self, name: str, tables: Iterator[pa.Table]) -> None:
         """Writes `NAME.parquet` from tables that follow one another; nothing where there are none."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.clock import Clock
+from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
@@ -19,13 +20,14 @@ from gpumargin.lanes import ahead, lane
 from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass
 from gpumargin.publish import RunFolder
+from gpumargin.readback import require_written
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
 from gpumargin.summary import Progress, identity_of, manifest_of, summary_of
 from gpumargin.tables import Book, Parts, WholeBook, open_book
-from gpumargin.totals import AccountTotals
+from gpumargin.totals import AccountTotals, Approximate
 
 Keep = Callable[[str, pa.Table], None]
 
@@ -48,8 +50,12 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path) ->
             book = next(books, None)
         if book is None:
             return
-        yield market.passes(book)
-        del book
+        progress.used(book)
+        passes = market.passes(book)
+        for work in passes:
+            progress.packed(work)
+        yield passes
+        del book, passes
 
 
 def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Path, keep: Keep) -> None:
@@ -64,14 +70,15 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
 
     Raises:
       InputError: the book breaks the input contract; parts may have been kept before that was seen.
-      InternalError: an identity does not hold.
+      InternalError: an identity does not hold, or the books do not balance.
     """
     wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
 
     def finish(work: Pass, part: EngineResult) -> None:
         with progress.clock.stage("tables"):
-            check_part(work.legs, work.contracts, part)
             tables = _part_tables(work, part, wanted)
+        with progress.clock.stage("self-check"):
+            check_part(work.expected, part, tables)
         with progress.clock.stage("totals"):
             _add(work, part, tables, progress, scratch)
         with progress.clock.stage("write"):
@@ -87,16 +94,18 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
                         part = next(results, None)
                     if part is None:
                         break
+                    check_rows(done, part.first_account)
                     behind.do(finish, work, part)
                     done += len(part.result.accounts.equity)
                 check_rows(done, len(work.legs))
-    market.finish()
+    progress.close(market)
 
 
 def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress, scratch: Path) -> None:
     """Adds the results of some accounts to totals and hashes."""
     accounts, legs = tables["accounts"], work.legs
     progress.totals.setdefault(work.money, AccountTotals(work.naming.decimals)).add(accounts)
+    progress.equity.setdefault(work.money, Approximate()).add(accounts)
     if legs.owner is not None and legs.owner_ids is not None:
         owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
         known = progress.owners.setdefault(work.money, OwnerTotals(work.naming.decimals, scratch))
@@ -112,10 +121,11 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
-def whole_tables(market: Market) -> dict[str, pa.Table]:
-    """The small tables: instruments and scenarios, of every model."""
+def whole_tables(market: Market, progress: Progress) -> dict[str, pa.Table]:
+    """The small tables: open interest; instruments and scenarios, of every model."""
     several = len(market.priced) > 1
-    tables: dict[str, pa.Table] = {}
+    interest = progress.books.interest.table()
+    tables = {"open_interest": described(interest, "open_interest", "").replace_schema_metadata()}
     for work in market.priced.values():
         suffix = f"-{work.model.label}" if several else ""
         instruments = instruments_table(work.contracts, work.engine.contract_risk())
@@ -134,6 +144,7 @@ def margin(
     dtype: DType = "float64",
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     tables: Collection[str] = DEFAULT_TABLES,
+    closed_book: bool = False,
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -145,6 +156,7 @@ def margin(
       dtype: precision of the kernels; statuses are meant to be decided in float64.
       memory_budget: bytes that parts in flight may take.
       tables: result tables beside `accounts`, of `units` and `positions`.
+      closed_book: whether a contract whose longs and shorts differ is an error.
 
     Returns:
       `Run` with the result tables as polars frames.
@@ -155,8 +167,9 @@ def margin(
     """
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables))
-    source, progress = WholeBook(book), Progress()
+    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables), closed_book=closed_book)
+    source = WholeBook(book)
+    progress = Progress(Conservation(source))
     market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
@@ -166,11 +179,22 @@ def margin(
             keep("owners", table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables=joined | whole_tables(market),
+        tables=joined | whole_tables(market, progress),
         summary=summary_of(source, market, progress),
         manifest=manifest_of(identity_of(source, market, progress), progress),
         book=book,
     )
+
+
+def _written(folder: RunFolder, clock: Clock) -> Keep:
+    """Writes a part and reads it back: what lies on disk is what was hashed."""
+
+    def keep(name: str, table: pa.Table) -> None:
+        path = folder.add_part(name, table)
+        with clock.stage("read back"):
+            require_written(path, table)
+
+    return keep
 
 
 def margin_to_folder(
@@ -192,11 +216,11 @@ def margin_to_folder(
       InputError, ResourceError: nothing was published.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
-    progress = Progress(clock or Clock())
+    progress = Progress(Conservation(source), clock or Clock())
     market = Market(source.head, model, options, progress.clock)
     with RunFolder(out) as folder:
-        margin_parts(source, market, progress, folder.scratch, folder.add_part)
-        for name, table in whole_tables(market).items():
+        margin_parts(source, market, progress, folder.scratch, _written(folder, progress.clock))
+        for name, table in whole_tables(market, progress).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
         identity = identity_of(source, market, progress)

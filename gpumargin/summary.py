@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.clock import Clock
+from gpumargin.conservation import Conservation
 from gpumargin.digests import ColumnDigest, combined_digest
 from gpumargin.engine import Engine
 from gpumargin.grades import estimated_numbers
 from gpumargin.identity import versions
 from gpumargin.owners import OwnerTotals
-from gpumargin.prepare import Market
+from gpumargin.prepare import Market, Pass
+from gpumargin.results import contract_value
 from gpumargin.tables import Book, Parts
-from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
+from gpumargin.totals import AccountTotals, Approximate, asset_decimals, balance_totals, require_total
 
 
 @dataclass
@@ -26,14 +28,17 @@ class Progress:
     """What a run has gathered so far.
 
     Attributes:
+      books: what was read, held against what is used.
       inputs: hash of every table of the book.
       results: hash of every result table by table and model, so that models may take turns.
       accounts: margin accounts by model.
     """
 
+    books: Conservation
     clock: Clock = field(default_factory=Clock)
     inputs: dict[str, ColumnDigest] = field(default_factory=dict)
     totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
+    equity: dict[str, Approximate] = field(default_factory=dict)  # likewise, a second way
     owners: dict[str, OwnerTotals] = field(default_factory=dict)  # by accounting asset
     results: dict[tuple[str, str], ColumnDigest] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
@@ -43,10 +48,38 @@ class Progress:
         """Takes the next rows of a table of the book."""
         with self.clock.stage("hash"):
             self.inputs.setdefault(name, ColumnDigest()).add(table)
+        with self.clock.stage("conserve"):
+            self.books.read(name, table)
+
+    def used(self, part: Book) -> None:
+        """Takes the next part of the book, before it is checked."""
+        with self.clock.stage("conserve"):
+            self.books.used(part)
+
+    def packed(self, work: Pass) -> None:
+        """Takes the next accounts as they were packed for their model."""
+        with self.clock.stage("conserve"):
+            self.books.packed(work.legs, work.contracts, contract_value(work.contracts, work.engine.contract_risk()))
+
+    def close(self, market: Market) -> None:
+        """Takes the verdict on the book and holds what was used against what was read, after the last part.
+
+        Raises:
+          InputError: the book breaks the input contract, or is not closed although it should be.
+          InternalError: GM202, the books do not balance.
+        """
+        self.books.require_used(market.checks.sums.by_asset)
+        market.finish()
+        self.books.require_packed()
+        if market.options.closed_book:
+            self.books.require_closed()
+        for asset, totals in self.totals.items():
+            require_total(asset, totals, self.equity[asset])
 
     def add(self, name: str, model: str, table: pa.Table) -> None:
         """Takes the next rows of a result table of one model."""
-        self.results.setdefault((name, model), ColumnDigest()).add(table)
+        with self.clock.stage("hash"):
+            self.results.setdefault((name, model), ColumnDigest()).add(table)
         self.rows[name] += table.num_rows
         if name == "accounts":
             self.accounts[model] += table.num_rows
@@ -78,6 +111,7 @@ def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, A
         },
         "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
         "balances": balance_totals(market.checks.sums.by_asset, asset_decimals(market.head)),
+        "open_interest": progress.books.interest.summary(),
         "rows": {"read": _rows(source), "quarantined": 0, "written": dict(progress.rows)},
         "filled": market.filling.summary,
         "device": [str(device) for device in _engine(market).devices],

@@ -58,6 +58,9 @@ def run(
     ] = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Write the table of risk units.")] = True,
     positions: Annotated[bool, typer.Option("--positions", help="Write the table of positions too.")] = False,
+    closed_book: Annotated[
+        bool, typer.Option("--closed-book", help="A contract whose longs and shorts differ ends the run.")
+    ] = False,
     fail_on_insolvent: Annotated[
         bool,
         typer.Option("--fail-on-insolvent", help="End with 1 if an account is liquidatable, bankrupt or unknown."),
@@ -72,7 +75,7 @@ def run(
     from gpumargin.prepare import Options
 
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
-    options = Options(as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()))
+    options = Options(as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), closed_book)
     folder = _margin(book, load_model(model).replace(overrides), out, options)
     report_run(folder, form)
     if fail_on_insolvent and _alarms(folder):

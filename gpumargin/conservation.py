@@ -1,0 +1,129 @@
+"""The books balance: whatever was read is what was margined, row by row and to the last digit.
+
+Four things are held against each other on every run: the rows that the files hold, the rows that were read, those that
+went into parts, and those that were packed. Rows are counted file by file, balances are added up exactly by asset, and
+fingerprints say that no amount changed its account, its contract or its value on the way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+import pyarrow as pa
+
+from gpumargin.errors import InternalError
+from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.fingerprints import FOLLOWED, options_of, packed_fingerprints, read_fingerprint
+from gpumargin.interest import OpenInterest, Sides, texts_of
+from gpumargin.pack.columns import Floats
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import LegBook
+from gpumargin.sums import BalanceSums
+from gpumargin.tables import CUT_TABLES, Book, Parts
+
+_MODULUS = 1 << 64
+_EXAMPLES = 20
+
+
+@dataclass
+class Conservation:
+    """What a run has read, cut into parts and packed so far.
+
+    Attributes:
+      source: the book.
+      interest: longs and shorts of what was packed.
+    """
+
+    source: Parts
+    interest: OpenInterest = field(default_factory=OpenInterest)
+    _read: Counter[str] = field(default_factory=Counter)
+    _used: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _sums: BalanceSums = field(default_factory=BalanceSums)
+    _marks: Counter[str] = field(default_factory=Counter)
+    _packed: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def _options(self) -> pa.Array:
+        return options_of(self.source.head)
+
+    def read(self, name: str, table: pa.Table) -> None:
+        """Takes rows of a table as they come from a file."""
+        self._read[name] += table.num_rows
+        if name in FOLLOWED:
+            self._marks[name] += read_fingerprint(name, table, self._options)
+        if name == "balances":
+            self._sums.add(table)
+
+    def used(self, part: Book) -> None:
+        """Takes a part of the book.
+
+        Raises:
+          InternalError: GM202, a table of it has not the rows that its files gave.
+        """
+        for name in CUT_TABLES:
+            for source in part.sources.get(name, ()):
+                self._used[name, source.file] += source.rows
+            said = sum(source.rows for source in part.sources.get(name, ()))
+            _require(f"rows of {name} in a part", said, part.num_rows(name))
+
+    def packed(self, book: LegBook, contracts: ContractSet, values: Floats) -> None:
+        """Takes packed accounts; `values` `[M]` is what one long contract is worth."""
+        self._packed.update(packed_fingerprints(book, contracts))
+        self.interest.add(book, contracts, values)
+
+    def require_used(self, sums: Mapping[str | int, Fraction]) -> None:
+        """After the last part: every row of every file is in one part, and balances still add up to the same.
+
+        Args:
+          sums: exact sum of the balances of every asset over all parts.
+
+        Raises:
+          InternalError: GM202.
+        """
+        for name, files in self.source.files.items():
+            _require(f"rows read of {name}", sum(files.values()), self._read[name])
+            for file, rows in files.items() if name in CUT_TABLES else ():
+                _require(f"rows used of {file}", rows, self._used[name, file])
+        for asset in {*sums, *self._sums.by_asset}:
+            _require(f"sum of {asset}", self._sums.by_asset.get(asset, 0), sums.get(asset, 0))
+
+    def require_packed(self) -> None:
+        """After the last part of a valid book: what was packed is what was read.
+
+        Raises:
+          InternalError: GM202.
+        """
+        for name in FOLLOWED:
+            _require(f"fingerprint of {name}", self._marks[name] % _MODULUS, self._packed[name] % _MODULUS)
+
+    def require_closed(self) -> None:
+        """Every contract has as many longs as shorts.
+
+        Raises:
+          InputError: GM120, some have not; the first of them, the difference that is worth most first.
+        """
+        unbalanced = self.interest.unbalanced()
+        if unbalanced:
+            found = [_unbalanced(str(name), sides, len(unbalanced)) for name, sides in unbalanced.items()]
+            raise input_error(failure_frame(found[:_EXAMPLES]))
+
+
+def _unbalanced(name: str, sides: Sides, count: int) -> Failure:
+    told = texts_of(sides)
+    message = f"longs of {name} are {told['long']}, shorts {told['short']} ({count:,} contracts do not sum to zero)"
+    remedy = "find the missing or doubled positions, or leave --closed-book out"
+    return Failure("GM120", "positions", "", None, "quantity", told["difference"], message, remedy)
+
+
+def _require(what: str, read: Fraction | int, found: Fraction | int) -> None:
+    if read != found:
+        message = f"GM202: {what}: {_shown(read)} were read, {_shown(found)} arrived; nothing was published"
+        raise InternalError(message)
+
+
+def _shown(value: Fraction | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{float(value)!r}"
