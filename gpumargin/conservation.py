@@ -1,8 +1,8 @@
 """The books balance: whatever was read is what was margined, row by row and to the last digit.
 
 Four things are held against each other on every run: the rows that the files hold, the rows that were read, those that
-went into parts, and those that were packed. Rows are counted file by file, balances are added up exactly by asset, and
-fingerprints say that no amount changed its account, its contract or its value on the way.
+went into parts, and those that were packed. Rows are counted, balances are added up exactly by asset, and fingerprints
+say that no amount changed its account, its contract or its value on the way.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class Conservation:
     source: Parts
     interest: OpenInterest = field(default_factory=OpenInterest)
     _read: Counter[str] = field(default_factory=Counter)
-    _used: Counter[tuple[str, str]] = field(default_factory=Counter)
     _sums: BalanceSums = field(default_factory=BalanceSums)
     _marks: Counter[str] = field(default_factory=Counter)
     _packed: Counter[str] = field(default_factory=Counter)
@@ -58,17 +57,19 @@ class Conservation:
         if name == "balances":
             self._sums.add(table)
 
-    def used(self, part: Book) -> None:
-        """Takes a part of the book.
+    def used(self, part: Book, usable: Book) -> None:
+        """Takes a part of the book, and what of it is not in quarantine.
 
         Raises:
           InternalError: GM202, a table of it has not the rows that its files gave.
         """
         for name in CUT_TABLES:
-            for source in part.sources.get(name, ()):
-                self._used[name, source.file] += source.rows
             said = sum(source.rows for source in part.sources.get(name, ()))
             _require(f"rows of {name} in a part", said, part.num_rows(name))
+        for name in FOLLOWED:
+            if usable.num_rows(name) != part.num_rows(name):
+                given, kept = (read_fingerprint(name, book.tables[name], self._options) for book in (part, usable))
+                self._marks[name] += kept - given
 
     def packed(self, book: LegBook, contracts: ContractSet, values: Floats) -> None:
         """Takes packed accounts; `values` `[M]` is what one long contract is worth."""
@@ -76,23 +77,23 @@ class Conservation:
         self.interest.add(book, contracts, values)
 
     def require_used(self, sums: Mapping[str | int, Fraction]) -> None:
-        """After the last part: every row of every file is in one part, and balances still add up to the same.
+        """After the last part: all rows that the files hold were read, and balances in parts add up to the same.
+
+        That every one of them was used or is in quarantine, `Rejects` finds out.
 
         Args:
-          sums: exact sum of the balances of every asset over all parts.
+          sums: exact sum of the balances of every asset over all parts, those in quarantine included.
 
         Raises:
           InternalError: GM202.
         """
         for name, files in self.source.files.items():
-            _require(f"rows read of {name}", sum(files.values()), self._read[name])
-            for file, rows in files.items() if name in CUT_TABLES else ():
-                _require(f"rows used of {file}", rows, self._used[name, file])
+            _require(f"rows of {name}", sum(files.values()), self._read[name])
         for asset in {*sums, *self._sums.by_asset}:
             _require(f"sum of {asset}", self._sums.by_asset.get(asset, 0), sums.get(asset, 0))
 
     def require_packed(self) -> None:
-        """After the last part of a valid book: what was packed is what was read.
+        """After the last part of a valid book: what was packed is what was read and not put into quarantine.
 
         Raises:
           InternalError: GM202.
