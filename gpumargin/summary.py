@@ -72,6 +72,7 @@ class Progress:
           InternalError: GM202, the books do not balance.
         """
         self.books.require_used(market.checks.sums.by_asset)
+        self.rejects.require(self.books.source.files)  # before the input is blamed for what we lost or doubled
         market.finish()
         self.books.require_packed()
         if market.options.closed_book:
