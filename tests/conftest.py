@@ -54,7 +54,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
 
 
-WIDTH, ASSETS = 16, 8
+WIDTH, ASSETS = 32, 16
 
 
 @pytest.fixture
