@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -75,6 +76,22 @@ class Conservation:
         """Takes packed accounts; `values` `[M]` is what one long contract is worth."""
         self._packed.update(packed_fingerprints(book, contracts))
         self.interest.add(book, contracts, values)
+
+    def laid_aside(self) -> dict[str, Any]:
+        """What another process needs to go on after the parts so far, as JSON has it."""
+        return {
+            "rows": dict(self._read),
+            "sums": [[asset, str(total)] for asset, total in self._sums.by_asset.items()],
+            "read": dict(self._marks),
+            "packed": dict(self._packed),
+            "interest": self.interest.laid_aside(),
+        }
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Takes what was laid aside, in place of the parts that it stands for."""
+        self._read, self._marks, self._packed = (Counter(state[name]) for name in ("rows", "read", "packed"))
+        self._sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self.interest.take_up(state["interest"])
 
     def require_used(self, sums: Mapping[str | int, Fraction]) -> None:
         """After the last part: all rows that the files hold were read, and balances in parts add up to the same.

@@ -52,6 +52,15 @@ class OpenInterest:
             self.short[name] -= sums[2 * place + 1]
             self.value.setdefault(name, float(values[place]))
 
+    def laid_aside(self) -> list[list[Any]]:
+        """A list for each contract, as JSON has it."""
+        return [[name, self.long[name], self.short[name], self.value[name]] for name in self.long]
+
+    def take_up(self, state: list[list[Any]]) -> None:
+        """Takes what was laid aside."""
+        for name, long, short, value in state:
+            self.long[name], self.short[name], self.value[name] = long, short, value
+
     def sides(self) -> dict[str | int, Sides]:
         """Both sides of every contract that somebody holds, by its id, ascending."""
         held = sorted(name for name in self.long if self.long[name] or self.short[name])

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
+from gpumargin.modelfile import ModelFile
 from gpumargin.pack.columns import Floats, Ints, flat, floats
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.legs import LegBook
@@ -37,6 +38,11 @@ class Expected:
     values: Floats
     decimals: int
     plain: Collection[str]
+
+
+def plain_types(file: ModelFile) -> tuple[str, ...]:
+    """Margin types of a model that count P&L and option value as they are."""
+    return () if file.pnl_settles else tuple(name for name in file.margin if name not in file.counted)
 
 
 def _sum_by_run(values: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.clock import Clock
-from gpumargin.conservation import Conservation
-from gpumargin.digests import ColumnDigest, combined_digest
+from gpumargin.digests import combined_digest
 from gpumargin.engine import Engine
 from gpumargin.grades import estimated_numbers
 from gpumargin.identity import versions
-from gpumargin.owners import OwnerTotals
-from gpumargin.prepare import Market, Pass
-from gpumargin.rejects import Rejects
-from gpumargin.results import contract_value
+from gpumargin.prepare import Market
+from gpumargin.progress import Progress
 from gpumargin.tables import Book, Parts
-from gpumargin.totals import AccountTotals, Approximate, asset_decimals, balance_totals, require_total
-
-
-@dataclass
-class Progress:
-    """What a run has gathered so far.
-
-    Attributes:
-      books: what was read, held against what is used.
-      inputs: hash of every table of the book.
-      results: hash of every result table by table and model, so that models may take turns.
-      accounts: margin accounts by model.
-      rejects: rows in quarantine, and what became of every row.
-    """
-
-    books: Conservation
-    clock: Clock = field(default_factory=Clock)
-    inputs: dict[str, ColumnDigest] = field(default_factory=dict)
-    totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
-    equity: dict[str, Approximate] = field(default_factory=dict)  # likewise, a second way
-    owners: dict[str, OwnerTotals] = field(default_factory=dict)  # by accounting asset
-    results: dict[tuple[str, str], ColumnDigest] = field(default_factory=dict)
-    rows: Counter[str] = field(default_factory=Counter)
-    accounts: Counter[str] = field(default_factory=Counter)
-    rejects: Rejects = field(default_factory=Rejects)
-
-    def read(self, name: str, table: pa.Table) -> None:
-        """Takes the next rows of a table of the book."""
-        with self.clock.stage("hash"):
-            self.inputs.setdefault(name, ColumnDigest()).add(table)
-        with self.clock.stage("conserve"):
-            self.books.read(name, table)
-
-    def used(self, part: Book, usable: Book) -> None:
-        """Takes the next part of the book, and what of it is not in quarantine."""
-        with self.clock.stage("conserve"):
-            self.books.used(part, usable)
-
-    def packed(self, work: Pass) -> None:
-        """Takes the next accounts as they were packed for their model."""
-        with self.clock.stage("conserve"):
-            self.books.packed(work.legs, work.contracts, contract_value(work.contracts, work.engine.contract_risk()))
-
-    def close(self, market: Market) -> None:
-        """Takes the verdict on the book and holds what was used against what was read, after the last part.
-
-        Raises:
-          InputError: the book breaks the input contract, or is not closed although it should be.
-          InternalError: GM202, the books do not balance.
-        """
-        self.books.require_used(market.checks.sums.by_asset)
-        self.rejects.require(self.books.source.files)  # before the input is blamed for what we lost or doubled
-        market.finish()
-        self.books.require_packed()
-        if market.options.closed_book:
-            self.books.require_closed()
-        for asset, totals in self.totals.items():
-            require_total(asset, totals, self.equity[asset])
-
-    def add(self, name: str, model: str, table: pa.Table) -> None:
-        """Takes the next rows of a result table of one model."""
-        with self.clock.stage("hash"):
-            self.results.setdefault((name, model), ColumnDigest()).add(table)
-        self.rows[name] += table.num_rows
-        if name == "accounts":
-            self.accounts[model] += table.num_rows
+from gpumargin.totals import asset_decimals, balance_totals
 
 
 def _mark_times(book: Book) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")  # read when jax starts its backend
 
@@ -72,3 +73,14 @@ def one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "MIN_WIDTH", WIDTH)
     for module in (assets, contracts):
         monkeypatch.setattr(module, "asset_prices", padded)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Says something that the log of a long test is to show."""
+
+    def said(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")  # noqa: T201
+
+    return said

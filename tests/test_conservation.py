@@ -15,14 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 import gpumargin as gm
-from gpumargin import engine, interest, merging, prepare, publish, results, run
+from gpumargin import disk, engine, interest, merging, prepare, results, run
 from gpumargin.catalogue import load_model
 from gpumargin.cli.app import app
 from gpumargin.engine import Engine, Settings
-from gpumargin.errors import InputError, InternalError
+from gpumargin.errors import InputError, InternalError, ResourceError
 from gpumargin.interest import OpenInterest
 from gpumargin.pack import buckets, legs
 from gpumargin.prepare import Options
+from gpumargin.publish import RunFolder
 from gpumargin.run import margin_folder
 from gpumargin.sums import float_sums, group_sums
 from gpumargin.synth import generate_book
@@ -46,9 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def streamed(book: Path, out: Path) -> Path:
+def streamed(book: Path, out: Path, *, resumes: bool = False) -> Path:
     assert isinstance(open_book(book, memory=MEMORY), BookFiles)
-    return margin_folder(book, load_model(MODEL), out, Options(settings=Settings(memory_budget=MEMORY)))
+    options = Options(settings=Settings(memory_budget=MEMORY))
+    return margin_folder(book, load_model(MODEL), out, options, resumes=resumes)
 
 
 def summary_of(path: Path) -> dict[str, Any]:
@@ -231,26 +233,6 @@ def add_owners_up_twice(patch: Patch) -> None:
     patch.setattr(merging.Merging, "_combined", lambda self: self.combine(pa.concat_tables(self._waiting * 2)))
 
 
-def flip_a_bit_on_disk(patch: Patch) -> None:
-    def flipped(_: None, path: Path, *__: object) -> None:
-        content = bytearray(path.read_bytes())
-        content[len(content) // 3] ^= 1
-        path.write_bytes(content)
-
-    wrapped(patch, publish, "_write_parquet", flipped)
-
-
-def write_one_part_over_another(patch: Patch) -> None:
-    first: list[pa.Table] = []
-
-    def write(path: Path, table: pa.Table) -> None:
-        first.append(table)
-        original(path, first[0] if path.parent.name == "accounts" else table)
-
-    original = publish._write_parquet
-    patch.setattr(publish, "_write_parquet", write)
-
-
 FAULTS: dict[Callable[[Patch], None], str] = {
     lose_a_row_when_reading: "rows of .* were read",
     lose_a_row_when_cutting: "(sum of|rows of)",
@@ -277,8 +259,6 @@ FAULTS: dict[Callable[[Patch], None], str] = {
     state_totals_at_the_wrong_scale: "adds up to",
     leave_a_part_out_of_the_totals: "adds up to",
     add_owners_up_twice: "num_accounts of owners adds up to",
-    flip_a_bit_on_disk: "part-00000.parquet",
-    write_one_part_over_another: "part-00001.parquet",
 }
 
 
@@ -291,6 +271,44 @@ def test_a_fault_inside_a_run_is_noticed_before_anything_is_published(
         streamed(folder, tmp_path / "runs")
     assert caught.value.exit_code == 4
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_part_that_has_changed_on_disk_is_noticed_as_well(folder: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    def flipped(path: Path, write: Callable[..., Any], check: Callable[[Path], None] | None = None) -> str:
+        def changed(staged: Path) -> None:
+            content = bytearray(staged.read_bytes())
+            content[len(content) // 3] ^= 1
+            staged.write_bytes(content)
+            assert check is not None
+            check(staged)
+
+        return original(path, write, changed if path.parent.name == "accounts" else check)
+
+    original = disk.write_new
+    monkeypatch.setattr(disk, "write_new", flipped)
+    with pytest.raises(ResourceError, match="nothing was published") as caught:
+        streamed(folder, tmp_path / "runs")
+    assert caught.value.exit_code == 5
+
+
+def test_a_run_that_goes_on_behind_finished_parts_balances(folder: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    done: list[str] = []
+
+    def interrupted(self: RunFolder, *given: Any) -> None:
+        original(self, *given)
+        done.append("part")
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    original = RunFolder.finish_part
+    monkeypatch.setattr(RunFolder, "finish_part", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        streamed(folder, tmp_path / "runs")
+    monkeypatch.undo()
+    whole, rest = streamed(folder, tmp_path / "whole"), streamed(folder, tmp_path / "runs", resumes=True)
+    for name in ("balances", "open_interest", "by_accounting_asset", "rows"):
+        assert summary_of(rest)[name] == summary_of(whole)[name]
+    assert done == ["part", "part"]
 
 
 def test_a_book_in_parts_balances_and_so_does_a_book_in_memory(folder: Path, tmp_path: Path) -> None:

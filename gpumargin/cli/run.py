@@ -60,6 +60,10 @@ def run(
     closed_book: Annotated[
         bool, typer.Option("--closed-book", help="A contract whose longs and shorts differ ends the run.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an unfinished run of the same book and parameters, if there is one."),
+    ] = False,
     fail_on_insolvent: Annotated[
         bool,
         typer.Option("--fail-on-insolvent", help="End with 1 if an account is liquidatable, bankrupt or unknown."),
@@ -82,7 +86,7 @@ def run(
         on_bad_rows.value,
         closed_book=closed_book,
     )
-    folder = _margin(book, load_model(model).replace(overrides), out, options)
+    folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)
     if fail_on_insolvent and _alarms(folder):
         raise typer.Exit(1)
@@ -101,14 +105,18 @@ def demo(*, out: OutOption = DEFAULT_RUNS) -> None:
     _suggest(folder)
 
 
-def _margin(book: Path, model: MarginModel, out: Path, options: Options) -> Path:
+def _margin(book: Path, model: MarginModel, out: Path, options: Options, *, resumes: bool = False) -> Path:
     """Reads a book and publishes its run; a spinner says so where somebody watches."""
     from gpumargin.run import margin_folder
 
     screen = console(is_error=True)
     doing = f"{model.label}: margin of {book.name}"
     with screen.status(clean(doing)) if screen.is_terminal else nullcontext():
-        return margin_folder(book, model, out, options)
+        return margin_folder(book, model, out, options, resumes=resumes, note=_note)
+
+
+def _note(text: str) -> None:
+    say(f"note: {text}", style="yellow")
 
 
 def report_run(folder: Path, form: Format) -> None:
