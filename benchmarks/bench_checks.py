@@ -26,6 +26,7 @@ SILENCED = (
     "gpumargin.conservation.Conservation.read",
     "gpumargin.conservation.Conservation.used",
     "gpumargin.conservation.Conservation.packed",
+    "gpumargin.interest.OpenInterest.add",
     "gpumargin.conservation.Conservation.require_used",
     "gpumargin.conservation.Conservation.require_packed",
     "gpumargin.run.check_part",

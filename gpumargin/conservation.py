@@ -20,7 +20,6 @@ from gpumargin.errors import InternalError
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.fingerprints import FOLLOWED, options_of, packed_fingerprints, read_fingerprint
 from gpumargin.interest import OpenInterest, Sides, texts_of
-from gpumargin.pack.columns import Floats
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.legs import LegBook
 from gpumargin.sums import BalanceSums
@@ -36,11 +35,9 @@ class Conservation:
 
     Attributes:
       source: the book.
-      interest: longs and shorts of what was packed.
     """
 
     source: Parts
-    interest: OpenInterest = field(default_factory=OpenInterest)
     _read: Counter[str] = field(default_factory=Counter)
     _sums: BalanceSums = field(default_factory=BalanceSums)
     _marks: Counter[str] = field(default_factory=Counter)
@@ -72,10 +69,9 @@ class Conservation:
                 given, kept = (read_fingerprint(name, book.tables[name], self._options) for book in (part, usable))
                 self._marks[name] += kept - given
 
-    def packed(self, book: LegBook, contracts: ContractSet, values: Floats) -> None:
-        """Takes packed accounts; `values` `[M]` is what one long contract is worth."""
+    def packed(self, book: LegBook, contracts: ContractSet) -> None:
+        """Takes packed accounts."""
         self._packed.update(packed_fingerprints(book, contracts))
-        self.interest.add(book, contracts, values)
 
     def laid_aside(self) -> dict[str, Any]:
         """What another process needs to go on after the parts so far, as JSON has it."""
@@ -84,14 +80,12 @@ class Conservation:
             "sums": [[asset, str(total)] for asset, total in self._sums.by_asset.items()],
             "read": dict(self._marks),
             "packed": dict(self._packed),
-            "interest": self.interest.laid_aside(),
         }
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Takes what was laid aside, in place of the parts that it stands for."""
         self._read, self._marks, self._packed = (Counter(state[name]) for name in ("rows", "read", "packed"))
         self._sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
-        self.interest.take_up(state["interest"])
 
     def require_used(self, sums: Mapping[str | int, Fraction]) -> None:
         """After the last part: all rows that the files hold were read, and balances in parts add up to the same.
@@ -118,16 +112,17 @@ class Conservation:
         for name in FOLLOWED:
             _require(f"fingerprint of {name}", self._marks[name] % _MODULUS, self._packed[name] % _MODULUS)
 
-    def require_closed(self) -> None:
-        """Every contract has as many longs as shorts.
 
-        Raises:
-          InputError: GM120, some have not; the first of them, the difference that is worth most first.
-        """
-        unbalanced = self.interest.unbalanced()
-        if unbalanced:
-            found = [_unbalanced(str(name), sides, len(unbalanced)) for name, sides in unbalanced.items()]
-            raise input_error(failure_frame(found[:_EXAMPLES]))
+def require_closed(interest: OpenInterest) -> None:
+    """Every contract has as many longs as shorts.
+
+    Raises:
+      InputError: GM120, some have not; the first of them, the difference that is worth most first.
+    """
+    unbalanced = interest.unbalanced()
+    if unbalanced:
+        found = [_unbalanced(str(name), sides, len(unbalanced)) for name, sides in unbalanced.items()]
+        raise input_error(failure_frame(found[:_EXAMPLES]))
 
 
 def _unbalanced(name: str, sides: Sides, count: int) -> Failure:

@@ -52,6 +52,7 @@ class Options:
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
       on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      models: models that accounts may name, looked up before those that can be loaded.
       closed_book: whether a contract whose longs and shorts differ ends the run.
     """
 
@@ -60,35 +61,8 @@ class Options:
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
     on_bad_rows: OnBadRows = "fail"
+    models: Mapping[str, MarginModel] = field(default_factory=dict)
     closed_book: bool = False
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One model over the accounts that it margins, of a book or of a part of one.
-
-    Attributes:
-      unknown: `[A]` accounts that lost a row to the quarantine; None = none did.
-    """
-
-    model: MarginModel
-    contracts: ContractSet
-    legs: LegBook
-    engine: Engine
-    naming: Naming
-    filling: Filling  # the same for every pass
-    unknown: Bools | None = None
-
-    @property
-    def money(self) -> str:
-        """The accounting asset."""
-        return self.model.file.accounting_asset
-
-    @cached_property
-    def expected(self) -> Expected:
-        """What results are held against."""
-        values = np.asarray(self.engine.contract_risk().value)
-        return Expected(self.legs, self.contracts, values, self.naming.decimals, plain_types(self.model.file))
 
 
 @dataclass(frozen=True)
@@ -106,12 +80,31 @@ class Priced:
         return self.model.file.accounting_asset
 
 
-def _models(head: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+@dataclass(frozen=True)
+class Pass(Priced):
+    """One model over the accounts that it margins, of a book or of a part of one.
+
+    Attributes:
+      unknown: `[A]` accounts that lost a row to the quarantine; None = none did.
+    """
+
+    legs: LegBook
+    filling: Filling  # the same for every pass
+    unknown: Bools | None = None
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What results are held against."""
+        values = np.asarray(self.engine.contract_risk().value)
+        return Expected(self.legs, self.contracts, values, self.naming.decimals, plain_types(self.model.file))
+
+
+def _models(head: Book, default: MarginModel, known: Mapping[str, MarginModel]) -> dict[str | None, MarginModel]:
     """The model of each name that a book's accounts give, and of accounts that name none."""
     table = head.tables.get("accounts")
     named: dict[str | None, MarginModel] = {None: default}
     for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
-        model = load_model(str(name))
+        model = known[str(name)] if str(name) in known else load_model(str(name))
         # A row that names the run's own model gets it as the run has it, overrides included.
         named[str(name)] = default if model.label == default.label else model
     return named
@@ -206,7 +199,7 @@ class Market:
         self._misfits: list[InputError] = []
         self._unfilled: InputError | None = None
         with clock.stage("check"):
-            self.models = _models(head, model)
+            self.models = _models(head, model, options.models)
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
@@ -277,7 +270,7 @@ class Market:
         known = self._known(model)
         legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
         unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
-        return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling, unknown)
+        return Pass(model, known.contracts, known.engine, known.naming, legs, self.filling, unknown)
 
     def _known(self, model: MarginModel) -> Priced:
         if model.label not in self.priced:

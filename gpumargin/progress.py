@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from gpumargin.clock import Clock
-from gpumargin.conservation import Conservation
+from gpumargin.conservation import Conservation, require_closed
 from gpumargin.digests import ColumnDigest, DigestState
+from gpumargin.interest import OpenInterest
 from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import Market, Pass
 from gpumargin.rejects import Fate, Rejects
@@ -29,10 +30,12 @@ class Read(NamedTuple):
     Attributes:
       digests: of every table.
       books: rows and sums, as JSON has them.
+      interest: longs and shorts, likewise.
     """
 
     digests: dict[str, DigestState]
     books: dict[str, Any]
+    interest: list[list[Any]]
 
 
 @dataclass
@@ -40,15 +43,17 @@ class Progress:
     """What a run has gathered so far.
 
     Attributes:
-      books: what was read, held against what is used.
+      books: what was read, held against what is used; None = what is margined is not what was read.
+      interest: longs and shorts of what was packed.
       inputs: hash of every table of the book.
       results: hash of every result table by table and model, so that models may take turns.
       accounts: margin accounts by model.
       rejects: rows in quarantine, and what became of every row.
     """
 
-    books: Conservation
+    books: Conservation | None = None
     clock: Clock = field(default_factory=Clock)
+    interest: OpenInterest = field(default_factory=OpenInterest)
     inputs: dict[str, ColumnDigest] = field(default_factory=dict)
     totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
     equity: dict[str, Approximate] = field(default_factory=dict)  # likewise, a second way
@@ -63,18 +68,23 @@ class Progress:
         """Takes the next rows of a table of the book."""
         with self.clock.stage("hash"):
             self.inputs.setdefault(name, ColumnDigest()).add(table)
-        with self.clock.stage("conserve"):
-            self.books.read(name, table)
+        if self.books is not None:
+            with self.clock.stage("conserve"):
+                self.books.read(name, table)
 
     def used(self, part: Book, usable: Book) -> None:
         """Takes the next part of the book, and what of it is not in quarantine."""
-        with self.clock.stage("conserve"):
-            self.books.used(part, usable)
+        if self.books is not None:
+            with self.clock.stage("conserve"):
+                self.books.used(part, usable)
 
     def packed(self, work: Pass) -> None:
         """Takes the next accounts as they were packed for their model."""
+        values = contract_value(work.contracts, work.engine.contract_risk())
         with self.clock.stage("conserve"):
-            self.books.packed(work.legs, work.contracts, contract_value(work.contracts, work.engine.contract_risk()))
+            self.interest.add(work.legs, work.contracts, values)
+            if self.books is not None:
+                self.books.packed(work.legs, work.contracts)
 
     def close(self, market: Market) -> None:
         """Takes the verdict on the book and holds what was used against what was read, after the last part.
@@ -83,18 +93,24 @@ class Progress:
           InputError: the book breaks the input contract, or is not closed although it should be.
           InternalError: GM202, the books do not balance.
         """
-        self.books.require_used(market.checks.sums.by_asset)
-        self.rejects.require(self.books.source.files)  # before the input is blamed for what we lost or doubled
+        if self.books is not None:  # before the input is blamed for what we lost or doubled
+            self.books.require_used(market.checks.sums.by_asset)
+            self.rejects.require(self.books.source.files)
         market.finish()
-        self.books.require_packed()
+        if self.books is not None:
+            self.books.require_packed()
         if market.options.closed_book:
-            self.books.require_closed()
+            require_closed(self.interest)
         for asset, totals in self.totals.items():
             require_total(asset, totals, self.equity[asset])
 
     def read_so_far(self) -> Read:
         """What was read of every table of the book."""
-        return Read({name: digest.state() for name, digest in self.inputs.items()}, self.books.laid_aside())
+        return Read(
+            {name: digest.state() for name, digest in self.inputs.items()},
+            {} if self.books is None else self.books.laid_aside(),
+            self.interest.laid_aside(),
+        )
 
     def add(self, name: str, model: str, table: pa.Table) -> None:
         """Takes the next rows of a result table of one model."""
@@ -133,6 +149,7 @@ class Progress:
         return {
             "digests": {name: state.blocks.hex() for name, state in digests.items()},
             "books": read.books,
+            "interest": read.interest,
             "totals": {money: vars(totals) for money, totals in self.totals.items()},
             "equity": {money: vars(equity) for money, equity in self.equity.items()},
             "rows": dict(self.rows),
@@ -155,7 +172,9 @@ class Progress:
             counters = {name: Counter(own[name]) for name in ("status", "minor")}
             self.totals[money] = AccountTotals(own["decimals"], own["accounts"], **counters)
         self.equity = {money: Approximate(**own) for money, own in state["equity"].items()}
-        self.books.take_up(state["books"])
+        self.interest.take_up(state["interest"])
+        if self.books is not None:
+            self.books.take_up(state["books"])
         self.rows, self.accounts = Counter(state["rows"]), Counter(state["accounts"])
 
     def take_up_part(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table], scratch: Path) -> None:

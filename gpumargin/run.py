@@ -174,7 +174,7 @@ def reject_tables(progress: Progress) -> Iterator[pa.Table]:
 def whole_tables(market: Market, progress: Progress) -> dict[str, pa.Table]:
     """The small tables: open interest; instruments and scenarios, of every model."""
     several = len(market.priced) > 1
-    interest = progress.books.interest.table()
+    interest = progress.interest.table()
     tables = {"open_interest": described(interest, "open_interest", "").replace_schema_metadata()}
     for work in market.priced.values():
         suffix = f"-{work.model.label}" if several else ""
