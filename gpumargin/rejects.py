@@ -102,8 +102,8 @@ class Rejects:
                     yield pa.Table.from_batches([reader.get_batch(index)])
         yield from self._waiting
 
-    def summary(self, read: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """Rows read, used and in quarantine: by table and, where a table lost rows, by file.
+    def require(self, read: Mapping[str, Mapping[str, int]]) -> None:
+        """Every row was used or is in quarantine, file by file.
 
         Args:
           read: rows of every file of every table, as the files themselves say.
@@ -114,6 +114,13 @@ class Rejects:
         for table, files in read.items():
             for file, rows in files.items():
                 self._require(table, file, rows)
+
+    def summary(self, read: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """Rows read, used and in quarantine: by table and, where a table lost rows, by file.
+
+        Args:
+          read: rows of every file of every table, as the files themselves say.
+        """
         return {
             "read": {table: sum(files.values()) for table, files in read.items()},
             "used": {table: self._of(self._used, table) for table in read},
