@@ -15,7 +15,7 @@ from gpumargin.resident.fills import Fills, Holdings, Transfers, with_fills, wit
 from gpumargin.resident.keys import distinct, is_among
 from gpumargin.resident.lane import Lane
 from gpumargin.resident.layout import Where
-from gpumargin.resident.places import Moves, Writes, compile_all, find_balances, find_legs, move, write
+from gpumargin.resident.places import Moves, Writes, compile_all, find_balances, find_legs, move, row_lengths, write
 from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlaces
 
 _COLUMNS = (("legs", "quantity"), ("cash_legs", "quantity"), ("cash_legs", "entry"), ("balances", "amount"))
@@ -132,9 +132,7 @@ def _is_cash(lane: Lane, touched: _Touched) -> Bools:
     return np.asarray(~is_option & (np.arange(len(is_option)) < touched.positions))
 
 
-def _misfits(
-    lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, shard: Ints, accounts: Ints
-) -> Bools:
+def _misfits(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, shard: Ints, accounts: Ints) -> Bools:
     """Legs that cannot be made what they are to be where they are, `[E]`."""
     is_there, wants, is_cash = legs.is_there != 0, wanted.quantity != 0, _is_cash(lane, touched)
     changes = is_there != wants
@@ -144,15 +142,30 @@ def _misfits(
     bad |= is_cash & ((is_there & (legs.has_cash == 0)) | (opens & (legs.cash_row == SHARED_ROW)))
     if lane.store.template.inputs:
         return np.asarray(bad | changes)  # what else a leg has would have to move with it
-    some = np.flatnonzero(changes)
-    row = shard[some] * (NOWHERE + 1) + legs.row[some]
-    _, of_row = np.unique(row, return_inverse=True)
-    more = np.bincount(of_row, opens[some].astype(float) - closes[some])[of_row]
-    fits = (legs.length[some] + more >= 1) & (legs.length[some] + more <= legs.width[some])
-    cash = np.bincount(of_row, (opens & is_cash)[some].astype(float) - (closes & is_cash)[some])[of_row]
-    fits &= ~is_cash[some] | (legs.cash_length[some] + cash <= legs.cash_width[some])
-    bad[some] |= ~fits
+    some = np.flatnonzero(changes & ~bad)
+    if len(some):
+        own = _Moving(Where(shard[some], legs.row[some]), legs.cash_row[some], wants[some], is_cash[some])
+        bad[some] = ~_fits(lane, own)
     return np.asarray(bad)
+
+
+class _Moving(NamedTuple):
+    """Legs that are to open or close in rows that there are, `[E]` each."""
+
+    row: Where
+    cash_row: Ints
+    opens: Bools
+    is_cash: Bools
+
+
+def _fits(lane: Lane, moving: _Moving) -> Bools:
+    """Whether the rows of legs have room for all that opens, and keep one leg at least."""
+    size = row_lengths(lane.store.parts, moving.row, moving.cash_row)
+    _, row = np.unique(moving.row.shard * NOWHERE + moving.row.row, return_inverse=True)
+    more = np.where(moving.opens, 1.0, -1.0)
+    used = size.used + np.bincount(row, more)[row]
+    cash = size.cash_used + np.bincount(row, more * moving.is_cash)[row]
+    return np.asarray((used >= 1) & (used <= size.width) & (~moving.is_cash | (cash <= size.cash_width)))
 
 
 def _write(

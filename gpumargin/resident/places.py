@@ -1,4 +1,4 @@
-"""Places of legs and balances on the devices: found by search, written, and moved, as many at a time as compiled for."""
+"""Places of legs and balances on the devices: found by search, written and moved, so many in a call."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from gpumargin_kernels.edits import (
     Levels,
     balance_places,
     leg_places,
+    row_sizes,
     shifted,
     with_values,
 )
 
-_MOST, _LEAST, _SHARE = 4096, 64, 64  # places that one call finds or writes: a share of the accounts of a shard
+_MOST, _LEAST, _SHARE = 4096, 64, 16  # places that one call finds or writes: a share of the accounts of a shard
 _FEWER = 16  # of them that one call moves: one in so many, for whole rows move
 _MOVED = (("legs", ("contract", "quantity")), ("cash_legs", ("contract", "quantity", "entry", "unsettled")))
 
 
-class Batch(NamedTuple):
-    """Requests that one call takes: the part, and which of them on each device, `[devices, room]`, -1 = none."""
+class RowSizes(NamedTuple):
+    """Slots in use and slots of unit rows and of their rows of cash legs, `[E]` each."""
 
-    part: int
-    index: Ints
+    used: Ints
+    width: Ints
+    cash_used: Ints
+    cash_width: Ints
 
 
 class Writes(NamedTuple):
@@ -58,8 +61,8 @@ def _room(parts: Parts, fewer: int = 1) -> int:
     return max(min(most, _MOST) // fewer, _LEAST)
 
 
-def batches(shard: Ints, devices: int, room: int) -> Iterator[Batch]:
-    """Requests by the part and device that their shards lie in, each device's in their order."""
+def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, Ints]]:
+    """Requests that one call takes: the part, and which of them on each device, `[devices, room]`, -1 = none."""
     for part in range(int(shard.max(initial=-1)) // devices + 1):
         own = [np.flatnonzero(shard == part * devices + device) for device in range(devices)]
         for first in range(0, max(map(len, own)), room):
@@ -67,7 +70,7 @@ def batches(shard: Ints, devices: int, room: int) -> Iterator[Batch]:
             for device, requests in enumerate(own):
                 some = requests[first : first + room]
                 index[device, : len(some)] = some
-            yield Batch(part, index)
+            yield part, index
 
 
 def _searched(
@@ -88,13 +91,24 @@ def _searched(
 
 def find_legs(parts: Parts, accounts: Where, unit: Ints, contract: Ints) -> LegPlaces:
     """Where legs are, numpy `[E]`, for accounts that lie at `accounts` [E]."""
-    program, pad = block_program(leg_places, parts.mesh, shared=1), np.int32(parts.pad)
+    program = block_program(leg_places, parts.mesh)
     asked = np.array([accounts.row, unit, contract], np.int32)
+
+    def run(part: int, own: np.ndarray) -> Any:
+        return program(own, parts.book(part))
+
+    return LegPlaces(*_searched(parts, accounts.shard, asked, run, len(LegPlaces._fields)))
+
+
+def row_lengths(parts: Parts, rows: Where, cash: Ints) -> RowSizes:
+    """How full unit rows and rows of cash legs are, numpy `[E]`."""
+    program, pad = block_program(row_sizes, parts.mesh, shared=1), np.int32(parts.pad)
 
     def run(part: int, own: np.ndarray) -> Any:
         return program(pad, own, parts.book(part))
 
-    return LegPlaces(*_searched(parts, accounts.shard, asked, run, len(LegPlaces._fields)))
+    asked = np.array([rows.row, cash], np.int32)
+    return RowSizes(*_searched(parts, rows.shard, asked, run, len(RowSizes._fields)))
 
 
 def find_balances(parts: Parts, accounts: Where, asset: Ints) -> BalancePlaces:
@@ -195,6 +209,7 @@ def compile_all(parts: Parts, columns: tuple[tuple[str, str], ...], widths: tupl
     none, nothing = np.zeros(0, np.int64), np.zeros(0)
     nowhere, one = Where(none, none), Where(np.zeros(1, np.int64), np.zeros(1, np.int64))
     find_legs(parts, one, one.row, one.row)
+    row_lengths(parts, one, one.row)
     find_balances(parts, one, one.row)
     index = np.full((parts.devices, _room(parts)), -1, np.int64)
     writes = tuple(Writes(nowhere, none, (nothing,) * width) for width in widths)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +37,6 @@ from gpumargin.schema import TABLES
 from gpumargin.tables import Book
 from gpumargin.tables.canonical import with_one_dictionary
 
-Columns = TypeVar("Columns", Fills, Transfers)
 _NO_FILLS = Fills(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float, float)))
 _NO_TRANSFERS = Transfers(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float)))
 
@@ -232,12 +230,12 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
     accounts = _laid_anew(lane, change)
     fills, transfers = change.fills, change.transfers
     of_fills, of_transfers = is_among(fills.owner, accounts), is_among(transfers.owner, accounts)
-    left = carry_out_in_place(lane, _rows(fills, ~of_fills), _rows(transfers, ~of_transfers))
+    left = carry_out_in_place(lane, fills.take(~of_fills), transfers.take(~of_transfers))
     accounts = distinct(np.concatenate([accounts, left]))
     if not len(accounts):
         return
-    fills = _rows(fills, of_fills | is_among(fills.owner, left))
-    transfers = _rows(transfers, of_transfers | is_among(transfers.owner, left))
+    fills = fills.take(of_fills | is_among(fills.owner, left))
+    transfers = transfers.take(of_transfers | is_among(transfers.owner, left))
     held, now = lane.holdings(accounts)
     if len(fills.owner):
         now = with_fills(now, fills._replace(owner=np.searchsorted(accounts, fills.owner)), lane.terms)
@@ -250,7 +248,7 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
 
 def _laid_anew(lane: Lane, change: Staged) -> Ints:
     """Gives a lane new accounts and orders; the accounts, ascending, that need more than trades and transfers do."""
-    touched = [np.zeros(0, np.int64)]
+    touched: list[Ints] = [np.zeros(0, np.int64)]
     if change.arrivals is not None:
         _arrive(lane, change.arrivals)
         touched.append(change.arrivals.number)
@@ -262,11 +260,6 @@ def _laid_anew(lane: Lane, change: Staged) -> Ints:
         padded[: len(change.settled)] = change.settled
         touched.append(lane.store.holders(padded))
     return distinct(np.concatenate(touched))
-
-
-def _rows(columns: Columns, chosen: Bools) -> Columns:
-    """Some rows of a record of columns."""
-    return columns if chosen.all() else type(columns)(*(column[chosen] for column in columns))
 
 
 def refresh(lane: Lane, tables: Mapping[str, pa.Table]) -> None:

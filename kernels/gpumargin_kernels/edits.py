@@ -5,12 +5,12 @@ slots in use of a row ascend, by contract or by asset, and padding stands behind
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from gpumargin_kernels._buckets import repeat
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.records import Book
 
@@ -26,13 +26,9 @@ class LegPlaces(NamedTuple):
     row: Leaf  # int32 unit row, `NOWHERE` = the account has none in the unit
     slot: Leaf  # int32 where the leg is, or would be
     is_there: Leaf  # int32 0 or 1
-    length: Leaf  # int32 legs of the row
-    width: Leaf  # int32 slots of the row
     cash_row: Leaf  # int32, `SHARED_ROW` = the unit row has no cash legs
     cash_slot: Leaf  # int32
     has_cash: Leaf  # int32 0 or 1, the leg is among the cash legs
-    cash_length: Leaf  # int32
-    cash_width: Leaf  # int32
     quantity: Leaf
     entry: Leaf
     unsettled: Leaf
@@ -53,10 +49,9 @@ def _at(buckets: _Buckets, row: Array, slot: Array | None = None) -> Array:
     found, first = jnp.zeros(row.shape, buckets[0].dtype), 0
     for values in buckets:
         local = row - first
-        index = (jnp.clip(local, 0, values.shape[0] - 1),)
-        if slot is not None:
-            index += (jnp.clip(slot, 0, values.shape[1] - 1),)
-        found = jnp.where(local >= 0, values[index], found)
+        inside = jnp.clip(local, 0, values.shape[0] - 1)
+        own = values[inside] if slot is None else values[inside, jnp.clip(slot, 0, values.shape[1] - 1)]
+        found = jnp.where(local >= 0, own, found)
         first += values.shape[0]
     return found
 
@@ -70,8 +65,8 @@ def _width(buckets: _Buckets, row: Array) -> Array:
     return found
 
 
-def _first_not_below(value_at: Callable[[Array], Array], key: Array, width: Array, widest: int) -> Array:
-    """First slot of each row whose value is not below the key, its width where there is none; values ascend."""
+def _halved(value_at: Callable[[Array], Array], key: Array, width: int) -> Array:
+    """First of `width` slots of each row whose value is not below the key, `width` where there is none."""
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
@@ -79,52 +74,65 @@ def _first_not_below(value_at: Callable[[Array], Array], key: Array, width: Arra
         is_below = (low < high) & (value_at(middle) < key)
         return jnp.where(is_below, middle + 1, low), jnp.where(is_below, high, jnp.minimum(high, middle))
 
-    found, _ = lax.fori_loop(0, widest.bit_length(), halve, (jnp.zeros_like(width), width))
-    return found
+    # A loop that is written out is fused whole, its steps computed over and over: twice as slow (measured).
+    start = (jnp.zeros(key.shape, jnp.int32), jnp.full(key.shape, width, jnp.int32))
+    return repeat(width.bit_length(), halve, start)[0]
 
 
-def _searched(buckets: _Buckets, row: Array, key: Array) -> tuple[Array, Array]:
-    """First slot of each row that is not below the key, and whether the key stands there."""
-    widest = max(values.shape[1] for values in buckets)
-    slot = _first_not_below(partial(_at, buckets, row), key, _width(buckets, row), widest)
-    return slot, (slot < _width(buckets, row)) & (_at(buckets, row, slot) == key)
+def _searched(
+    buckets: _Buckets, row: Array, key: Array, read: Callable[[Array, Array], Array] = lambda _, value: value
+) -> tuple[Array, Array]:
+    """First slot of each row that is not below the key, and whether the key stands there.
+
+    `read(slot, value)` makes values that ascend of those that stand in a row.
+    """
+    found, is_there, first = jnp.zeros(row.shape, jnp.int32), jnp.zeros(row.shape, bool), 0
+    for values in buckets:
+        rows, width = values.shape
+        flat, begin = values.reshape(-1), jnp.clip(row - first, 0, rows - 1) * width
+
+        def value_at(slot: Array, flat: Array = flat, begin: Array = begin, width: int = width) -> Array:
+            inside = jnp.minimum(slot, width - 1)
+            return read(inside, flat[begin + inside])
+
+        slot = _halved(value_at, key, width)
+        is_own = row >= first
+        found = jnp.where(is_own, slot, found)
+        is_there = jnp.where(is_own, (slot < width) & (value_at(slot) == key), is_there)
+        first += rows
+    return found, is_there
 
 
 def _unit_row(book: Book, account: Array, unit: Array) -> Array:
     """Unit row of each account and unit, `NOWHERE` if it has none."""
-    rows = [jnp.asarray(b.row) for b in book.unit_slots.buckets]
-    held = [jnp.asarray(b.is_held) for b in book.unit_slots.buckets]
+    rows = [jnp.where(b.is_held, b.row, NOWHERE) for b in book.unit_slots.buckets]
     units = [jnp.asarray(b.unit) for b in book.legs.buckets]
 
-    def unit_at(slot: Array) -> Array:
-        return jnp.where(_at(held, account, slot), _at(units, _at(rows, account, slot)), _LAST)
+    def unit_of(_: Array, row: Array) -> Array:
+        return jnp.where(row == NOWHERE, _LAST, _at(units, row))
 
-    slot = _first_not_below(unit_at, unit, _width(rows, account), max(b.shape[1] for b in rows))
-    is_there = (slot < _width(rows, account)) & (unit_at(slot) == unit)
+    slot, is_there = _searched(rows, account, unit, unit_of)
     return jnp.where(is_there, _at(rows, account, slot), NOWHERE)
 
 
-def leg_places(pad: Array, asked: Array, book: Book) -> tuple[Array, Array]:
+def leg_places(asked: Array, book: Book) -> tuple[Array, Array]:
     """Where legs are.
 
     Args:
-      pad: `[]` contract of padded slots, above all others.
       asked: `[3, E]` int32: account row, unit and contract; padding may ask for anything.
       book: one part, its rows numbered as they lie.
 
     Returns:
-      `LegPlaces`, its whole numbers `[10, E]` and its fractions `[3, E]`: few arrays come down faster than many.
+      `LegPlaces`, its whole numbers `[6, E]` and its fractions `[3, E]`: few arrays come down faster than many.
     """
     account, unit, contract = asked
     row = _unit_row(book, account, unit)
     has_row = row != NOWHERE
     contracts = [jnp.asarray(b.contract) for b in book.legs.buckets]
     slot, is_there = _searched(contracts, row, contract)
-    length, _ = _searched(contracts, row, jnp.broadcast_to(pad, contract.shape))
     cash_row = jnp.where(has_row, jnp.asarray(book.cash_legs.place)[jnp.where(has_row, row, 0)], SHARED_ROW)
     cash = [jnp.asarray(b.contract) for b in book.cash_legs.buckets]
     cash_slot, has_cash = _searched(cash, cash_row, contract)
-    cash_length, _ = _searched(cash, cash_row, jnp.broadcast_to(pad, contract.shape))
     is_there, has_cash = is_there & has_row, has_cash & has_row
     quantity = _at([jnp.asarray(b.quantity) for b in book.legs.buckets], row, slot)
     entry = _at([jnp.asarray(b.entry) for b in book.cash_legs.buckets], cash_row, cash_slot)
@@ -133,18 +141,33 @@ def leg_places(pad: Array, asked: Array, book: Book) -> tuple[Array, Array]:
         row=row,
         slot=slot,
         is_there=is_there.astype(jnp.int32),
-        length=length,
-        width=_width(contracts, row),
         cash_row=cash_row,
         cash_slot=cash_slot,
         has_cash=has_cash.astype(jnp.int32),
-        cash_length=cash_length,
-        cash_width=_width(cash, cash_row),
         quantity=jnp.where(is_there, quantity, 0),
         entry=jnp.where(has_cash, entry, jnp.nan),
         unsettled=jnp.where(has_cash, unsettled, 0),
     )
     return jnp.stack(found[:-3]), jnp.stack(found[-3:])
+
+
+def row_sizes(pad: Array, rows: Array, book: Book) -> tuple[Array]:
+    """How full rows are.
+
+    Args:
+      pad: `[]` contract of padded slots, above all others.
+      rows: `[2, E]` int32, unit rows and rows of cash legs.
+      book: as in `leg_places`.
+
+    Returns:
+      `[4, E]` int32: slots in use and slots of the unit rows, then of the rows of cash legs.
+    """
+    found = []
+    levels = ([b.contract for b in book.legs.buckets], [b.contract for b in book.cash_legs.buckets])
+    for row, contracts in zip(rows, levels, strict=True):
+        length, _ = _searched(contracts, row, jnp.broadcast_to(pad, row.shape))
+        found += [length, _width(contracts, row)]
+    return (jnp.stack(found),)
 
 
 def balance_places(asked: Array, book: Book) -> tuple[Array, Array]:
@@ -161,12 +184,11 @@ def balance_places(asked: Array, book: Book) -> tuple[Array, Array]:
     assets = [jnp.asarray(b.asset) for b in book.balances.buckets]
     row = jnp.asarray(book.balances.place)[account]
 
-    def asset_at(slot: Array) -> Array:
-        own = _at(assets, row, slot)
+    def ascending(slot: Array, own: Array) -> Array:
         return jnp.where((slot > 0) & (own == 0), _LAST, own)  # padding is asset 0, which can only stand first
 
-    slot = _first_not_below(asset_at, asset, _width(assets, row), max(b.shape[1] for b in assets))
-    is_there = (row != SHARED_ROW) & (slot < _width(assets, row)) & (asset_at(slot) == asset)
+    slot, is_there = _searched(assets, row, asset, ascending)
+    is_there &= row != SHARED_ROW
     is_collateral = _at([jnp.asarray(b.is_collateral) for b in book.balances.buckets], row, slot)
     amount = _at([jnp.asarray(b.amount) for b in book.balances.buckets], row, slot)
     found = BalancePlaces(
@@ -219,7 +241,7 @@ def shifted(pad: Array, levels: Levels, shifts: Array, values: Array) -> Levels:
     """Rows with one leg more or less, at its place in their order; what stands behind moves.
 
     Args:
-      pad: as in `leg_places`.
+      pad: as in `row_sizes`.
       levels: of one part.
       shifts: `[4, E]` int32: unit row, its cash row, contract, and 1 = put in, 0 = taken out, where it must stand. No
         row twice; `NOWHERE` = none. A row that gets a leg must have a slot to spare.
