@@ -153,6 +153,15 @@ _STRESSED_ACCOUNTS = {
     "equity_minor": Meaning(_MINOR_MONEY, _SIGNED, "equity now, rounded down"),
     "stressed_equity_minor": Meaning(_MINOR_MONEY, _SIGNED, "equity after the scenario"),
 }
+_QUARANTINE = {
+    "table": Meaning("", "", "table of the book"),
+    "file": Meaning("", "", "file of the book"),
+    "row": Meaning("index", "from 0", "row of the file"),
+    "code": Meaning("", "", "code of the rule that was broken, by this row or by the one that it stands on"),
+    "column": Meaning("", "", "column to blame"),
+    "value": Meaning("", "", "what stands there"),
+    "message": Meaning("", "", "what was expected, and what to do"),
+}
 _LEAVES = {
     **{name: _COMMON[name] for name in ("account_id", "pool")},
     "digest": Meaning("", "", "SHA-256 of the leaf"),
@@ -171,6 +180,7 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "concentration": _CONCENTRATION,
     "asset_totals": _ASSET_TOTALS,
     "leaves": _LEAVES,
+    "quarantine": _QUARANTINE,
 }
 _COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
 _OTHERWISE = {

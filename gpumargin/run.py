@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
+from gpumargin.checks.policy import OnBadRows
 from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
 from gpumargin.lanes import ahead, lane
 from gpumargin.owners import OwnerTotals
-from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass
+from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass, usable_book
 from gpumargin.publish import RunFolder
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
@@ -33,7 +34,7 @@ Keep = Callable[[str, pa.Table], None]
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
     """Result tables of some accounts, described."""
     makers: dict[str, Callable[[], pa.Table]] = {
-        "accounts": lambda: accounts_table(work.legs, part, work.naming),
+        "accounts": lambda: accounts_table(work.legs, part, work.naming, work.unknown),
         "units": lambda: units_table(work.legs, part, work.naming),
         "positions": lambda: positions_table(work.legs, part, work.contracts, work.engine.contract_risk()),
     }
@@ -48,8 +49,12 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path) ->
             book = next(books, None)
         if book is None:
             return
-        yield market.passes(book)
+        sifted = market.sifted(book)
         del book
+        progress.rejects.add(sifted.rejected, scratch)
+        progress.rejects.use(sifted.book, is_market=False)
+        yield market.passes(sifted)
+        del sifted
 
 
 def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Path, keep: Keep) -> None:
@@ -66,6 +71,8 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
       InputError: the book breaks the input contract; parts may have been kept before that was seen.
       InternalError: an identity does not hold.
     """
+    progress.rejects.use(market.head, is_market=True)
+    progress.rejects.add(market.checks.rejected_market, scratch)
     wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
 
     def finish(work: Pass, part: EngineResult) -> None:
@@ -112,6 +119,12 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
+def reject_tables(progress: Progress) -> Iterator[pa.Table]:
+    """Rows in quarantine: one record for each rule that a row broke; nothing where no row did."""
+    for table in progress.rejects.tables():
+        yield described(table, "quarantine", "").replace_schema_metadata()
+
+
 def whole_tables(market: Market) -> dict[str, pa.Table]:
     """The small tables: instruments and scenarios, of every model."""
     several = len(market.priced) > 1
@@ -134,6 +147,7 @@ def margin(
     dtype: DType = "float64",
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     tables: Collection[str] = DEFAULT_TABLES,
+    on_bad_rows: OnBadRows = "fail",
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -145,9 +159,12 @@ def margin(
       dtype: precision of the kernels; statuses are meant to be decided in float64.
       memory_budget: bytes that parts in flight may take.
       tables: result tables beside `accounts`, of `units` and `positions`.
+      on_bad_rows: `fail`: a row that breaks the contract ends the run; `quarantine`: rows that a run may go on without
+        are taken out and listed in `Run.quarantine`, and the margin accounts that they leave in doubt are `unknown`,
+        every amount null.
 
     Returns:
-      `Run` with the result tables as polars frames.
+      `Run` with the result tables as polars frames; its `book` is what was used.
 
     Raises:
       InputError: the book or the model breaks the input contract. ResourceError: no such device, or out of memory.
@@ -155,21 +172,22 @@ def margin(
     """
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables))
+    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows)
     source, progress = WholeBook(book), Progress()
     market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
         margin_parts(source, market, progress, Path(scratch), keep)
-        for table in owner_tables(progress):
-            keep("owners", table)
+        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(progress))):
+            for table in found:
+                keep(name, table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
         tables=joined | whole_tables(market),
         summary=summary_of(source, market, progress),
         manifest=manifest_of(identity_of(source, market, progress), progress),
-        book=book,
+        book=usable_book(book, chosen, options),
     )
 
 
@@ -199,6 +217,7 @@ def margin_to_folder(
         for name, table in whole_tables(market).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
+        folder.add_rows("quarantine", reject_tables(progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)

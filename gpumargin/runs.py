@@ -59,6 +59,11 @@ class Run:
         return self._optional("owners")
 
     @property
+    def quarantine(self) -> pl.DataFrame:
+        """Rows in quarantine, one record for each rule that a row broke; only if there are any."""
+        return self._optional("quarantine")
+
+    @property
     def positions(self) -> pl.DataFrame:
         """One row per leg; only if the run was asked for it."""
         return self._optional("positions")

@@ -78,6 +78,7 @@ LAYERS = {
     "gpumargin.report": _at(6, "jinja2", "matplotlib", "numpy", "polars", "pyarrow"),
     "gpumargin.greeks": _at(5, "numpy", "pyarrow"),
     "gpumargin.formulas": _at(6),
+    "gpumargin.rejects": _at(4, "polars", "pyarrow"),
     "gpumargin.summary": _at(6, "pyarrow"),
     "gpumargin.run": _at(7, "pyarrow"),
     "gpumargin.resident": _at(7, "jax", "numpy", "polars", "pyarrow"),

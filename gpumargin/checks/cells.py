@@ -34,6 +34,8 @@ def cell_findings(facts: Facts, tables: Iterable[str], specs: Mapping[str, Table
 
 def rows_where(mask: pa.ChunkedArray) -> np.ndarray:
     """`[n]` int64 numbers of the rows where a mask is true; null is not."""
+    if not len(mask):
+        return np.empty(0, np.int64)  # pyarrow before 26 crashes on an array without chunks
     return np.asarray(pc.indices_nonzero(mask)).astype(np.int64)
 
 

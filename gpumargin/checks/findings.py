@@ -40,6 +40,12 @@ class Finding:
     remedy: str
 
 
+class Oddity(Finding):
+    """Something odd that breaks no rule: it is counted and shown, its rows are used, and no run ends for it."""
+
+    __slots__ = ()
+
+
 def shown(value: object) -> str:
     """A value as text that is safe to print: at most 80 characters, controls and direction marks spelt out."""
     text = str(value)[:_LONGEST]
@@ -76,7 +82,7 @@ class Gathered:
             key = (rank, finding.table, finding.column, finding.code, finding.remedy)
             group = self._groups.setdefault(key, Group(0, []))
             group.total += len(finding.rows)
-            group.examples = _first([*group.examples, *_examples(book, finding, limit=rows)], rows)
+            group.examples = _first([*group.examples, *examples_of(book, finding, limit=rows)], rows)
 
     def failures(self) -> list[Failure]:
         """Failure rows of everything found, the first of several with their number in its message."""
@@ -111,7 +117,8 @@ def failures_of(book: Book, findings: Iterable[Finding], *, max_examples: int | 
     return gathered.failures()
 
 
-def _examples(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+def examples_of(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+    """Failure rows of the first `limit` rows of a finding; one of the table if no row is to blame."""
     if not len(finding.rows):
         return [_failure(finding, file="", row=None, value="", message=str(finding.message))]
     return [_located(book, finding, position) for position in range(min(limit, len(finding.rows)))]

@@ -38,6 +38,7 @@ class OnBadRows(StrEnum):
     """What a run does with rows that break the input contract."""
 
     FAIL = "fail"
+    QUARANTINE = "quarantine"
 
 
 class Settle(StrEnum):
@@ -125,6 +126,13 @@ AsOfOption = Annotated[
         parser=parse_time,
         help="Instant of valuation, ISO 8601, UTC unless it says otherwise.",
         show_default="newest timestamp of the book",
+    ),
+]
+BadRowsOption = Annotated[
+    OnBadRows,
+    typer.Option(
+        "--on-bad-rows",
+        help="fail: a row that breaks the contract ends the run; quarantine: it is taken out, its account unknown.",
     ),
 ]
 OutOption = Annotated[

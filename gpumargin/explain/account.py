@@ -115,7 +115,8 @@ def explain_account(run: Path | str | Run, account: str, pool: str = "cross") ->
       `Explanation`, every check of it passed.
 
     Raises:
-      UsageError: no such run, account or pool (the message gives close matches), or the book is gone.
+      UsageError: no such run, account or pool (the message gives close matches), the book is gone, or rows of the
+        account are in quarantine, so that there are no numbers to explain.
       InputError: the book can no longer be read.
       InternalError: GM202, a figure differs by more than 1e-9 (float32 runs: 1e-3) of what was added up to get it; the
         message names it.

@@ -188,12 +188,23 @@ def _account_row(results: _Results, account: str, pool: str) -> dict[str, Any]:
     rows = pl.DataFrame() if accounts is None else _frame(_of_account(accounts, account))
     pools = rows["pool"].cast(pl.String).to_list() if rows.height else []
     if pool in pools:
-        return rows.row(pools.index(pool), named=True)
+        return _known(rows.row(pools.index(pool), named=True))
     if pools:
         message = f"account {account!r} has no pool {pool!r}; its pools: {', '.join(sorted(pools))}"
         raise UsageError(message)
     message = f"no account {account!r} in this run" + _hint(accounts, account)
     raise UsageError(message)
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, unless it says that the account's rows were not all used."""
+    if row["equity"] is None:
+        message = (
+            f"the state of account {row['account_id']!r} (pool {row['pool']}) is unknown, there are no numbers to "
+            "explain: rows of it, or of what it holds, are in the run's table quarantine; correct them and run again"
+        )
+        raise UsageError(message)
+    return row
 
 
 def _hint(accounts: ds.Dataset | None, account: str) -> str:
@@ -239,7 +250,7 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
       pool: pool of the margin account.
 
     Raises:
-      UsageError: no such run, account or pool, or the book is not where the run found it.
+      UsageError: no such run, account or pool, the book is not where the run found it, or the account is unknown.
     """
     results: _Results = _InMemory(run) if isinstance(run, Run) else _InFolder(open_run(run))
     row = _account_row(results, account, pool)

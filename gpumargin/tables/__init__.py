@@ -1,11 +1,12 @@
 """Books: read in every form of the contract, typed, defaults filled in."""
 
-from gpumargin.tables.book import Book, ExtraColumns, Source, read_book, read_market, read_tables
+from gpumargin.tables.book import NO_FILE, Book, ExtraColumns, Source, read_book, read_market, read_tables
 from gpumargin.tables.parts import TableLike
 from gpumargin.tables.stream import CUT_TABLES, BookFiles, Parts, WholeBook, open_book
 
 __all__ = [
     "CUT_TABLES",
+    "NO_FILE",
     "Book",
     "BookFiles",
     "ExtraColumns",
