@@ -135,9 +135,7 @@ class AccountUnits(NamedTuple):
 def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: Array, slots: UnitSlots) -> AccountUnits:
     """Units of each account of a bucket brought together."""
     rows = units.rows
-    source = barrier(
-        UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted)
-    )
+    source = barrier(UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted))
 
     def of_slot(slot: Array | int) -> UnitSums:
         row, is_held = slots.row[:, slot], slots.is_held[:, slot]
