@@ -98,10 +98,11 @@ def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tol
         *(pl.col(name).abs().sum().alias(f"gross_{name}") for name in _SUMMED),
     )
     own = accounts.select(*KEYS, "file", "row").join(sums, on=KEYS, how="left", maintain_order="left").fill_null(0.0)
-    where = Where(accounts)
+    where, is_unknown = Where(accounts), (accounts["status"] == "unknown").to_numpy()
     for name in _SUMMED:
-        gross = own[f"gross_{name}"].to_numpy() * 8
-        found.column(name, floats(accounts, name), Figures(own[name].to_numpy(), gross), where)
+        published, gross = floats(accounts, name), own[f"gross_{name}"].to_numpy() * 8
+        shown = np.where(is_unknown & np.isnan(published), np.nan, own[name].to_numpy())
+        found.column(name, published, Figures(shown, gross), where)
     again = units.filter(~pl.struct(*KEYS, "unit").is_first_distinct())
     alone = units.join(accounts.select(KEYS), on=KEYS, how="anti")
     for rows, text in ((again, "a second row of the unit"), (alone, "a row of no account")):

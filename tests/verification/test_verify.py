@@ -17,7 +17,7 @@ import gpumargin as gm
 from gpumargin.errors import UsageError
 from gpumargin.publish import CHECKSUMS
 from tests.books import AS_OF, with_cell, write_book
-from tests.verification.conftest import MODEL, with_owners
+from tests.verification.conftest import MODEL, failed, with_owners
 from tests.verification.forged import (
     all_of,
     edited,
@@ -34,15 +34,10 @@ from tests.verification.forged import (
 )
 
 if TYPE_CHECKING:
-    from gpumargin.verification import Verification
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
 ALICE, BOB, CAROL = 0, 1, 2
-
-
-def failed(found: Verification) -> set[str]:
-    return set(found.checks.filter(pl.col("result") == "failed")["check"])
 
 
 def test_what_was_published_passes_every_check(published: Path) -> None:
