@@ -143,7 +143,7 @@ def _check_rows(ledger: Ledger, run: RunTables, accounts: pl.DataFrame) -> None:
     for label, file in run.models.items():
         own = accounts.filter(pl.col("model") == label)
         digits = stated_decimals(run.summary, file.accounting_asset)
-        check_identities(ledger, file, own, digits, tolerance, label)
+        check_identities(ledger, file, own, digits, str(run.manifest["dtype"]), label)
     if "units" in run.parts:
         units = run.frame("units", placed=True).with_columns(pl.col("account_id", "pool").cast(pl.String))
         check_units(ledger, accounts, units, tolerance)
