@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -48,6 +50,7 @@ class Options:
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
       on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      models: models that accounts may name, looked up before those that can be loaded.
     """
 
     as_of: datetime | None = None
@@ -55,6 +58,7 @@ class Options:
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
     on_bad_rows: OnBadRows = "fail"
+    models: Mapping[str, MarginModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,12 @@ class Priced:
         return self.model.file.accounting_asset
 
 
-def _models(head: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+def _models(head: Book, default: MarginModel, known: Mapping[str, MarginModel]) -> dict[str | None, MarginModel]:
     """The model of each name that a book's accounts give, and of accounts that name none."""
     table = head.tables.get("accounts")
     named: dict[str | None, MarginModel] = {None: default}
     for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
-        model = load_model(str(name))
+        model = known[str(name)] if str(name) in known else load_model(str(name))
         # A row that names the run's own model gets it as the run has it, overrides included.
         named[str(name)] = default if model.label == default.label else model
     return named
@@ -194,7 +198,7 @@ class Market:
         self._misfits: list[InputError] = []
         self._unfilled: InputError | None = None
         with clock.stage("check"):
-            self.models = _models(head, model)
+            self.models = _models(head, model, options.models)
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
@@ -262,13 +266,28 @@ class Market:
             self._misfits.append(error)
 
     def _pass(self, part: Sifted, model: MarginModel, accounts: Accounts, included: Bools) -> Pass:
-        if model.label not in self.priced:
-            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
-            self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
-        known = self.priced[model.label]
+        known = self._known(model)
         legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
         unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
         return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling, unknown)
+
+    def _known(self, model: MarginModel) -> Priced:
+        if model.label not in self.priced:
+            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
+            self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
+        return self.priced[model.label]
+
+    def laid_aside(self) -> dict[str, Any]:
+        """What another process needs to go on after the parts so far, as JSON has it."""
+        sums = [[asset, str(total)] for asset, total in self.checks.sums.by_asset.items()]
+        return {"models": list(self.priced), "sums": sums}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Takes what was laid aside, in place of the parts that it stands for."""
+        by_label = {model.label: model for model in self.models.values()}
+        for label in state["models"]:
+            self._known(by_label[label])
+        self.checks.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from gpumargin.cli import (
     bench,
     check,
     compare,
+    diff,
     doctor,
     explain,
     follow,
@@ -26,7 +28,8 @@ from gpumargin.cli import (
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
-    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, 130 interrupted."
+    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, "
+    "130 interrupted, 143 terminated."
 )
 app = typer.Typer(
     name="gpumargin",
@@ -70,6 +73,7 @@ app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
 app.command("compare")(verb(compare.compare))
+app.command("diff")(verb(diff.diff))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
@@ -85,5 +89,9 @@ def _importers() -> None:
 
 
 def main() -> None:
-    """Runs the command line of this process and ends it with the contract's exit code."""
+    """Runs the command line of this process and ends it with the contract's exit code.
+
+    What it writes is for its user alone, as the accounts of customers should be, until that user says otherwise.
+    """
+    os.umask(0o077)
     app()

@@ -16,7 +16,7 @@ from gpumargin.errors import UsageError
 from gpumargin.evaluate import number_of
 from gpumargin.modelfile import DEFAULT, ModelFile
 from gpumargin.modelfile.scenarios import ScenarioRow
-from gpumargin.publish import as_json
+from gpumargin.publish import json_text
 from gpumargin.verification.findings import Finding, Ledger
 from gpumargin.verification.run_tables import RunTables
 
@@ -63,7 +63,7 @@ def _unlike_built_in(run: RunTables, label: str) -> list[Finding]:
         model = load_model(label).replace(overrides) if overrides else load_model(label)
     except UsageError as error:
         return [Finding(f"overrides.{label}", overrides, str(error), _MANIFEST)]
-    expected = json.loads(as_json(model.raw))
+    expected = json.loads(json_text(model.raw))
     return list(_differences(f"models.{label}", run.manifest["models"][label], expected))
 
 

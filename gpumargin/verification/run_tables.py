@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gpumargin.digests import ColumnDigest, combined_digest
+from gpumargin.errors import RefusedError
+from gpumargin.files import refuse_odd
 from gpumargin.modelfile import ModelFile
 from gpumargin.verification.findings import Finding, Ledger
 
@@ -92,11 +94,12 @@ def read_parts(folder: Path, findings: list[Finding]) -> dict[str, dict[str, pa.
             continue
         place = path.relative_to(folder).as_posix()
         try:
+            refuse_odd([path])
             table = pq.read_table(path, page_checksum_verification=True)
             table.validate(full=True)
             # without metadata: damaged words there end polars, not the reading
             found.setdefault(name, {})[place] = pa.table(table.columns, names=table.column_names)
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, RefusedError, pa.ArrowException) as error:
             findings.append(Finding("", "a Parquet file", f"cannot be read: {error}", place))
     return found
 
