@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gpumargin.errors import GpumarginError as GpumarginError
     from gpumargin.errors import InputError as InputError
     from gpumargin.errors import InternalError as InternalError
+    from gpumargin.errors import RefusedError as RefusedError
     from gpumargin.errors import ResourceError as ResourceError
     from gpumargin.errors import UsageError as UsageError
     from gpumargin.formulas import formula_value as formula_value
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gpumargin.sample import sample_path as sample_path
     from gpumargin.tables import Book as Book
     from gpumargin.tables import read_book as read_book
+    from gpumargin.verification import Verification as Verification
+    from gpumargin.verification import verify_run as verify_run
 
 __version__ = "0.1.0"
 
@@ -37,10 +40,12 @@ _HOME = {
     "InputError": "gpumargin.errors",
     "InternalError": "gpumargin.errors",
     "MarginModel": "gpumargin.catalogue",
+    "RefusedError": "gpumargin.errors",
     "ResidentBook": "gpumargin.resident",
     "ResourceError": "gpumargin.errors",
     "Run": "gpumargin.runs",
     "UsageError": "gpumargin.errors",
+    "Verification": "gpumargin.verification",
     "check_book": "gpumargin.checks",
     "compare_models": "gpumargin.compare",
     "diff": "gpumargin.difference",
@@ -49,6 +54,7 @@ _HOME = {
     "margin": "gpumargin.run",
     "read_book": "gpumargin.tables",
     "sample_path": "gpumargin.sample",
+    "verify_run": "gpumargin.verification",
 }
 __all__ = [
     "Book",
@@ -58,10 +64,12 @@ __all__ = [
     "InputError",
     "InternalError",
     "MarginModel",
+    "RefusedError",
     "ResidentBook",
     "ResourceError",
     "Run",
     "UsageError",
+    "Verification",
     "__version__",
     "check_book",
     "compare_models",
@@ -71,6 +79,7 @@ __all__ = [
     "margin",
     "read_book",
     "sample_path",
+    "verify_run",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -22,11 +23,13 @@ from gpumargin.cli import (
     run,
     show,
     snapshot,
+    verify,
 )
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
-    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, 130 interrupted."
+    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, "
+    "130 interrupted, 143 terminated."
 )
 app = typer.Typer(
     name="gpumargin",
@@ -74,6 +77,7 @@ app.command("diff")(verb(diff.diff))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
+app.command("verify")(verb(verify.verify))
 app.command("report")(verb(report.report))
 app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))
@@ -85,5 +89,9 @@ def _importers() -> None:
 
 
 def main() -> None:
-    """Runs the command line of this process and ends it with the contract's exit code."""
+    """Runs the command line of this process and ends it with the contract's exit code.
+
+    What it writes is for its user alone, as the accounts of customers should be, until that user says otherwise.
+    """
+    os.umask(0o077)
     app()
