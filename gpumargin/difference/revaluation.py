@@ -76,7 +76,13 @@ class _InMarket:
         return own | {name: {IN_MEMORY: table.num_rows} for name, table in self.market.items()}
 
     def parts(self, seen: Seen, scratch: Path, start: Start = FIRST) -> Iterator[Book]:
-        for book in self.source.parts(seen, scratch, start):
+        def see(name: str, table: pa.Table) -> None:
+            if name not in self.market:
+                seen(name, table)
+
+        for name, table in self.market.items() if not start.part else ():
+            seen(name, table)
+        for book in self.source.parts(see, scratch, start):
             yield self._replaced(book)
 
     def _replaced(self, book: Book) -> Book:
