@@ -45,7 +45,7 @@ def leg_pnl(book: LegBook, contracts: ContractSet, rows: slice) -> np.ndarray:
     c, which = contracts.contracts, _cash_legs(book, rows)
     contract, entry = book.cash_contract[which.cash], book.entry[which.cash]
     mark = c.mark[contract]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         gain = np.where(c.is_inverse[contract], 1 / entry - 1 / mark, mark - entry)
     open_gain = np.where(np.isnan(entry), 0.0, gain)
     cash = book.cash_quantity[which.cash] * c.size[contract] * open_gain + book.unsettled[which.cash]
@@ -56,7 +56,7 @@ def _leg_notional(book: LegBook, contracts: ContractSet, rows: slice) -> np.ndar
     """Money that the P&L of every cash leg is a difference of: what rounding is relative to."""
     c, which = contracts.contracts, _cash_legs(book, rows)
     contract = book.cash_contract[which.cash]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         price = np.where(c.is_inverse[contract], 1 / c.mark[contract], c.mark[contract])
     price = np.where(c.is_option[contract], 0.0, price)
     notional = book.cash_quantity[which.cash] * c.size[contract] * price * c.settlement_ratio[contract]
