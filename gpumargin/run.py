@@ -119,9 +119,9 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
-def reject_tables(progress: Progress) -> Iterator[pa.Table]:
-    """Rows in quarantine: one record for each rule that a row broke; nothing where no row did."""
-    for table in progress.rejects.tables():
+def reject_tables(market: Market, progress: Progress) -> Iterator[pa.Table]:
+    """Rows in quarantine, a record for each rule that one broke; no table at all where bad rows end the run."""
+    for table in progress.rejects.tables() if market.options.on_bad_rows == "quarantine" else ():
         yield described(table, "quarantine", "").replace_schema_metadata()
 
 
@@ -179,7 +179,7 @@ def margin(
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
         margin_parts(source, market, progress, Path(scratch), keep)
-        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(progress))):
+        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(market, progress))):
             for table in found:
                 keep(name, table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
@@ -217,7 +217,7 @@ def margin_to_folder(
         for name, table in whole_tables(market).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
-        folder.add_rows("quarantine", reject_tables(progress))
+        folder.add_rows("quarantine", reject_tables(market, progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)

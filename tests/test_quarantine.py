@@ -78,7 +78,10 @@ BAD_ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_ROWS)
+FAST = ("every row", "a row of accounts", "a mark", "a forward", "a price")
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BAD_ROWS])
 def test_who_is_touched_is_unknown_and_everybody_else_has_the_same_bits(name: str, good: Run) -> None:
     edit, touched = BAD_ROWS[name]
     run = quarantined(edit(tiny_book()))
@@ -117,12 +120,13 @@ def test_the_table_says_which_row_of_which_file_and_what_to_do() -> None:
     assert followers == [("instruments", 5), ("positions", 2), ("positions", 7)]
 
 
-def test_a_sound_book_has_no_quarantine_and_the_same_results(good: Run) -> None:
+def test_a_sound_book_has_an_empty_quarantine_and_the_same_results(good: Run) -> None:
     run = quarantined(tiny_book())
     assert run.manifest["results"] == good.manifest["results"]
     assert run.summary["rows"] == good.summary["rows"]
+    assert run.quarantine.is_empty()
     with pytest.raises(UsageError, match="no table 'quarantine'"):
-        _ = run.quarantine
+        _ = good.quarantine
 
 
 def test_what_ends_a_run_ends_it_in_quarantine_too() -> None:
@@ -291,3 +295,8 @@ def test_an_owner_of_an_unknown_account_is_unknown(folder: Path, tmp_path: Path)
     )
     assert owners.height
     assert set(owners["status"].cast(pl.String)) <= {"unknown"} | {None}
+
+
+def test_another_word_for_what_to_do_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'ignore', expected one of fail, quarantine"):
+        margin(read_book(**tiny_book()), MODEL, on_bad_rows="ignore")  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from gpumargin.checks.keys import key_findings
 from gpumargin.checks.ledger import ledger_findings
 from gpumargin.checks.market import market_findings, zero_entries
 from gpumargin.checks.oddities import Twins, market_warnings, uncovered
-from gpumargin.checks.policy import ends_run
+from gpumargin.checks.policy import ON_BAD_ROWS, ends_run
 from gpumargin.checks.quarantine import Sieve, Sifted, surface_findings
 from gpumargin.checks.references import (
     account_findings,
@@ -24,6 +24,7 @@ from gpumargin.checks.references import (
     reference_findings,
 )
 from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of
+from gpumargin.errors import UsageError
 from gpumargin.failures import failure_frame, input_error
 from gpumargin.pack.accounts import find_accounts
 from gpumargin.sums import BalanceSums
@@ -76,9 +77,15 @@ class BookChecks:
       head: what is left of it; of its market nothing is wrong, unless there are failures.
       sums: of the balances of the parts so far, those in quarantine included.
       has_domains: whether columns that name the same things are of one type; if not, nothing else is looked at.
+
+    Raises:
+      UsageError: `on_bad_rows` is none of these words.
     """
 
     def __init__(self, head: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[CheckOptions]) -> None:
+        if on_bad_rows not in ON_BAD_ROWS:
+            message = f"on_bad_rows is {on_bad_rows!r}, expected one of {', '.join(ON_BAD_ROWS)}"
+            raise UsageError(message)
         self.head, self.sums = head, BalanceSums()
         self._options = options
         self._found = Gathered(options.get("max_examples", EXAMPLES))
