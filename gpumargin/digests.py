@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+BLOCK_ROWS = 1 << 13
+"""Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one."""
 
 
 class _Numbers:
@@ -92,24 +96,80 @@ def _is_text(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(dtype) or pa.types.is_string(dtype))
 
 
-class ColumnDigest:
-    """Hash of a table that arrives in parts."""
+class DigestState(NamedTuple):
+    """A hash that was laid aside: of the full blocks, and the rows since then."""
 
-    def __init__(self) -> None:
-        self._running: dict[str, _Numbers | _Texts] = {}
+    blocks: bytes
+    tail: pa.Table | None
+
+
+class ColumnDigest:
+    """Hash of a table that arrives in parts: the hash of the hashes of its blocks of `BLOCK_ROWS` rows.
+
+    The blocks do not depend on the parts, and what is behind a full block is never needed again: so the hash can be
+    laid aside with few rows, and taken up by another process.
+
+    Args:
+      state: what was laid aside; None = nothing so far.
+    """
+
+    def __init__(self, state: DigestState | None = None) -> None:
+        self._blocks = bytearray(state.blocks if state else b"")
+        self._open, self._tail = _Block(), list[pa.Table]()
+        if state is not None and state.tail is not None:
+            self.add(state.tail)
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return len(self._blocks) // hashlib.sha256().digest_size * BLOCK_ROWS + self._open.rows
 
     def add(self, table: pa.Table) -> None:
         """Takes the next rows of the table."""
+        done = 0
+        while True:
+            rows = min(BLOCK_ROWS - self._open.rows, table.num_rows - done)
+            piece = table.slice(done, rows)
+            self._open.add(piece)
+            done += rows
+            if self._open.rows < BLOCK_ROWS:
+                self._tail.append(piece.take(np.arange(rows)))  # a copy: a slice would keep the whole table
+                return
+            self._blocks += self._open.digest()
+            self._open, self._tail = _Block(), []
+            if done == table.num_rows:
+                self._open.add(table.slice(done))
+                self._tail.append(table.slice(0, 0))
+                return
+
+    def hexdigest(self) -> str:
+        """Hash over all columns, by name."""
+        return hashlib.sha256(self._blocks + self._open.digest()).hexdigest()
+
+    def state(self) -> DigestState:
+        """What another process needs to go on."""
+        tail = pa.concat_tables(self._tail, promote_options="default") if self._tail else None
+        return DigestState(bytes(self._blocks), tail)
+
+
+class _Block:
+    """Running hash of consecutive rows, column by column."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._running: dict[str, _Numbers | _Texts] = {}
+
+    def add(self, table: pa.Table) -> None:
         for name in table.column_names:
             column = _hashable(table[name])
             if name not in self._running:
                 self._running[name] = _Texts() if _is_text(column.type) else _Numbers()
             self._running[name].add(column)
+        self.rows += table.num_rows
 
-    def hexdigest(self) -> str:
-        """Hash over all columns, by name."""
+    def digest(self) -> bytes:
         lines = (f"{name}:{running.hexdigest()}\n" for name, running in sorted(self._running.items()))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode()).digest()
 
 
 def combined_digest(digests: Mapping[str, str]) -> str:

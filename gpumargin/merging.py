@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from gpumargin import disk
+
 _ROWS_IN_MEMORY = 1 << 19
 _BATCH = 1 << 14
 
@@ -18,8 +20,8 @@ class _Run:
     """Rows in ascending order of their first column, in a file; read once from the front."""
 
     def __init__(self, path: Path, rows: pa.Table) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.ipc.new_file(str(path), rows.schema) as writer:
+        disk.make_folder(path.parent)
+        with disk.OutFile(path) as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows.combine_chunks(), max_chunksize=_BATCH)
         self.firsts = rows.column(0).take(np.arange(0, len(rows), _BATCH)).to_pylist()
         self._path, self._next, self._rest = path, 0, rows.schema.empty_table()

@@ -36,36 +36,24 @@ class OwnerTotals:
     def __post_init__(self) -> None:
         self._sums = Merging(_by_owner, self.scratch)
 
-    def add(self, accounts: pa.Table, owner: np.ndarray, ids: pa.Array) -> None:
+    def add(self, accounts: pa.Table, owner: np.ndarray, ids: pa.Array) -> pa.Table:
         """Takes the next accounts.
 
         Args:
           accounts: rows of the result table.
           owner: `[rows]` index of each one's owner in `ids`, -1 for none.
           ids: owners.
-        """
-        has_owner = owner >= 0
-        of_account, count = owner[has_owner], len(ids)
-        num_accounts, status = np.bincount(of_account, minlength=count), np.zeros(count, np.int64)
-        np.maximum.at(status, of_account, _status_codes(accounts)[has_owner])
-        columns = {"num_accounts": num_accounts, "status": status}
-        for name in _SUMMED:
-            # halves of the numbers, so that no sum of them overflows
-            values = self._minor(accounts, name)[has_owner]
-            for half, part in (("high", values >> _HALF), ("low", values & ((1 << _HALF) - 1))):
-                columns[f"{name}_{half}"] = sums = np.zeros(count, np.int64)
-                np.add.at(sums, of_account, part)
-        held = np.flatnonzero(num_accounts)
-        taken = {name: values[held] for name, values in columns.items()}
-        self._sums.add(pa.table({"owner_id": ids.take(pa.array(held)), **taken}))
 
-    def _minor(self, accounts: pa.Table, name: str) -> Ints:
-        column = f"{name}_minor"
-        if column in accounts.column_names:
-            found = flat(accounts[column])
-        else:
-            found = minor_units(np.asarray(flat(accounts[name])), self.decimals, np.floor)
-        return np.asarray(pc.fill_null(found, 0))
+        Returns:
+          Their sums, for `add_sums` of whoever goes on in another process.
+        """
+        sums = _owner_sums(accounts, owner, ids, self.decimals)
+        self._sums.add(sums)
+        return sums
+
+    def add_sums(self, sums: pa.Table) -> None:
+        """Takes sums over the next accounts."""
+        self._sums.add(sums)
 
     def tables(self, money: str) -> Iterator[pa.Table]:
         """One row per owner that has accounts, ascending; sums are null where the number of an account is not known."""
@@ -98,6 +86,32 @@ class OwnerTotals:
             raise InternalError(message)
         total: Ints = (carried << _HALF) + (low & ((1 << _HALF) - 1))
         return total
+
+
+def _owner_sums(accounts: pa.Table, owner: np.ndarray, ids: pa.Array, decimals: int) -> pa.Table:
+    """A row for each owner that has accounts among these; amounts in halves, so that no sum of them overflows."""
+    has_owner = owner >= 0
+    of_account, count = owner[has_owner], len(ids)
+    num_accounts, status = np.bincount(of_account, minlength=count), np.zeros(count, np.int64)
+    np.maximum.at(status, of_account, _status_codes(accounts)[has_owner])
+    columns = {"num_accounts": num_accounts, "status": status}
+    for name in _SUMMED:
+        values = _minor(accounts, name, decimals)[has_owner]
+        for half, part in (("high", values >> _HALF), ("low", values & ((1 << _HALF) - 1))):
+            columns[f"{name}_{half}"] = sums = np.zeros(count, np.int64)
+            np.add.at(sums, of_account, part)
+    held = np.flatnonzero(num_accounts)
+    taken = {name: values[held] for name, values in columns.items()}
+    return pa.table({"owner_id": ids.take(pa.array(held)), **taken})
+
+
+def _minor(accounts: pa.Table, name: str, decimals: int) -> Ints:
+    column = f"{name}_minor"
+    if column in accounts.column_names:
+        found = flat(accounts[column])
+    else:
+        found = minor_units(np.asarray(flat(accounts[name])), decimals, np.floor)
+    return np.asarray(pc.fill_null(found, 0))
 
 
 def _by_owner(rows: pa.Table) -> pa.Table:

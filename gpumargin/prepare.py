@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -262,13 +264,28 @@ class Market:
             self._misfits.append(error)
 
     def _pass(self, part: Sifted, model: MarginModel, accounts: Accounts, included: Bools) -> Pass:
-        if model.label not in self.priced:
-            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
-            self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
-        known = self.priced[model.label]
+        known = self._known(model)
         legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
         unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
         return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling, unknown)
+
+    def _known(self, model: MarginModel) -> Priced:
+        if model.label not in self.priced:
+            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
+            self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
+        return self.priced[model.label]
+
+    def laid_aside(self) -> dict[str, Any]:
+        """What another process needs to go on after the parts so far, as JSON has it."""
+        sums = [[asset, str(total)] for asset, total in self.checks.sums.by_asset.items()]
+        return {"models": list(self.priced), "sums": sums}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Takes what was laid aside, in place of the parts that it stands for."""
+        by_label = {model.label: model for model in self.models.values()}
+        for label in state["models"]:
+            self._known(by_label[label])
+        self.checks.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.

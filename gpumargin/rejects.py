@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -18,6 +18,44 @@ from gpumargin.tables import CUT_TABLES, NO_FILE, Book
 _IN_MEMORY = 1 << 17
 _SCHEMA = pa.schema([(name, pa.int64() if dtype == pl.Int64 else pa.string()) for name, dtype in RECORDS.items()])
 _ROW = ("table", "file", "row")
+
+
+class Fate(NamedTuple):
+    """What became of the rows of the market or of some accounts.
+
+    Attributes:
+      used: rows by table and file.
+      quarantined: likewise.
+      records: one for each rule that a row broke.
+    """
+
+    used: dict[str, dict[str, int]]
+    quarantined: dict[str, dict[str, int]]
+    records: pa.Table
+
+
+def fate_of(book: Book, records: pl.DataFrame | None, *, is_market: bool) -> Fate:
+    """What became of the rows of a part.
+
+    Args:
+      book: what is left of it.
+      records: what was taken out, by `RECORDS`; None = nothing.
+      is_market: whether the tables of the market are meant, or those of accounts.
+    """
+    used: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for table, sources in book.sources.items():
+        if (table not in CUT_TABLES) == is_market:
+            for source in sources:
+                used[table][source.file] += source.rows
+    found = pl.DataFrame(schema=RECORDS) if records is None else records
+    quarantined: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for table, file, count in found.unique(_ROW).group_by("table", "file").len().iter_rows():
+        quarantined[table][file] = count
+    return Fate({table: dict(files) for table, files in used.items()}, dict(quarantined), _as_arrow(found))
+
+
+def _as_arrow(records: pl.DataFrame) -> pa.Table:
+    return records.to_arrow().cast(_SCHEMA)
 
 
 @dataclass
@@ -35,21 +73,14 @@ class Rejects:
     _path: Path | None = None
     _writer: pa.ipc.RecordBatchFileWriter | None = None
 
-    def use(self, book: Book, *, is_market: bool) -> None:
-        """Counts the rows of a part that are used: those of its market or those of its accounts."""
-        for table, sources in book.sources.items():
-            if (table not in CUT_TABLES) == is_market:
-                for source in sources:
-                    self._used[table][source.file] += source.rows
-
-    def add(self, records: pl.DataFrame | None, scratch: Path) -> None:
-        """Takes records of the next part; what memory has no room for waits in a file in `scratch`."""
-        if records is None or records.is_empty():
-            return
-        self.by_code.update(dict(records["code"].value_counts().iter_rows()))
-        for table, file, count in records.unique(_ROW).group_by("table", "file").len().iter_rows():
-            self._quarantined[table][file] += count
-        self._waiting.append(records.to_arrow().cast(_SCHEMA))
+    def add(self, fate: Fate, scratch: Path) -> None:
+        """Takes the next part; records that memory has no room for wait in a file in `scratch`."""
+        for own, counts in ((self._used, fate.used), (self._quarantined, fate.quarantined)):
+            for table, files in counts.items():
+                own[table].update(files)
+        if fate.records.num_rows:
+            self.by_code.update(fate.records["code"].to_pylist())
+            self._waiting.append(fate.records)
         if sum(map(len, self._waiting)) > _IN_MEMORY:
             self._spill(scratch)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -14,21 +15,34 @@ from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks.policy import OnBadRows
 from gpumargin.clock import Clock
 from gpumargin.device import DeviceChoice
+from gpumargin.digests import DigestState
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
 from gpumargin.lanes import ahead, lane
-from gpumargin.owners import OwnerTotals
+from gpumargin.origin import book_files, origin_of, require_room
 from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass, usable_book
-from gpumargin.publish import RunFolder
+from gpumargin.progress import Progress
+from gpumargin.publish import Note, RunFolder
+from gpumargin.rejects import Fate, fate_of
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
-from gpumargin.summary import Progress, identity_of, manifest_of, summary_of
-from gpumargin.tables import Book, Parts, WholeBook, open_book
+from gpumargin.summary import identity_of, manifest_of, summary_of
+from gpumargin.tables import FIRST, Book, Parts, Start, WholeBook, open_book
 from gpumargin.totals import AccountTotals
 
 Keep = Callable[[str, pa.Table], None]
+Rest = Callable[[Mapping[str, Any], Mapping[str, pa.Table]], None]
+
+
+class Packed(NamedTuple):
+    """A part of a book, packed for each of its models, and what had been read and checked by then."""
+
+    passes: list[Pass]
+    fate: Fate
+    read: dict[str, DigestState]
+    checked: dict[str, Any]
 
 
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -41,9 +55,9 @@ def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dic
     return {name: described(make(), name, work.money) for name, make in makers.items() if name in wanted}
 
 
-def _packed(source: Parts, market: Market, progress: Progress, scratch: Path) -> Iterator[list[Pass]]:
+def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, start: Start) -> Iterator[Packed]:
     """Every part of a book, read, hashed, checked and packed."""
-    books = source.parts(progress.read, scratch)
+    books = source.parts(progress.read, scratch, start)
     while True:
         with progress.clock.stage("read"):
             book = next(books, None)
@@ -51,13 +65,26 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path) ->
             return
         sifted = market.sifted(book)
         del book
-        progress.rejects.add(sifted.rejected, scratch)
-        progress.rejects.use(sifted.book, is_market=False)
-        yield market.passes(sifted)
+        fate = fate_of(sifted.book, sifted.rejected, is_market=False)
+        progress.rejects.add(fate, scratch)
+        yield Packed(market.passes(sifted), fate, progress.read_so_far(), market.laid_aside())
         del sifted
 
 
-def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Path, keep: Keep) -> None:
+def _nothing(*_: object) -> None:
+    pass
+
+
+def margin_parts(
+    source: Parts,
+    market: Market,
+    progress: Progress,
+    scratch: Path,
+    keep: Keep,
+    *,
+    finished: Rest = _nothing,
+    start: Start = FIRST,
+) -> None:
     """Margins a book part by part; while one is computed, the next is packed and the results before it are kept.
 
     Args:
@@ -66,13 +93,13 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
       progress: gathers totals and hashes.
       scratch: folder for rows that wait for their part.
       keep: takes every result table of every part, in order.
+      finished: called when all of a part was kept, with what is needed to go on behind it.
+      start: the part to begin with; those before are in `market` and `progress` already.
 
     Raises:
       InputError: the book breaks the input contract; parts may have been kept before that was seen.
       InternalError: an identity does not hold.
     """
-    progress.rejects.use(market.head, is_market=True)
-    progress.rejects.add(market.checks.rejected_market, scratch)
     wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
 
     def finish(work: Pass, part: EngineResult) -> None:
@@ -85,29 +112,41 @@ def margin_parts(source: Parts, market: Market, progress: Progress, scratch: Pat
             for name, table in tables.items():
                 keep(name, table)
 
-    with closing(ahead(_packed(source, market, progress, scratch))) as packed, lane() as behind:
-        for passes in packed:
-            for work in passes:
-                done, results = 0, work.engine.run(work.legs)
-                while True:
-                    with progress.clock.stage("margin"):
-                        part = next(results, None)
-                    if part is None:
-                        break
-                    behind.do(finish, work, part)
-                    done += len(part.result.accounts.equity)
-                check_rows(done, len(work.legs))
+    def lay_aside(packed: Packed) -> None:
+        with progress.clock.stage("write"):
+            state, tables = progress.laid_aside(packed.read, packed.fate)
+            finished(state | {"market": packed.checked}, tables)
+
+    with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
+        for packed in parts:
+            for work in packed.passes:
+                _margin_pass(work, progress, lambda part, work=work: behind.do(finish, work, part))  # type: ignore[misc]
+            if packed.passes:
+                behind.do(lay_aside, packed)
     market.finish()
+
+
+def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], None]) -> None:
+    """Margins the accounts of one model of a part."""
+    done, results = 0, work.engine.run(work.legs)
+    while True:
+        with progress.clock.stage("margin"):
+            part = next(results, None)
+        if part is None:
+            break
+        take(part)
+        done += len(part.result.accounts.equity)
+    check_rows(done, len(work.legs))
 
 
 def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress, scratch: Path) -> None:
     """Adds the results of some accounts to totals and hashes."""
-    accounts, legs = tables["accounts"], work.legs
-    progress.totals.setdefault(work.money, AccountTotals(work.naming.decimals)).add(accounts)
+    accounts, legs, decimals = tables["accounts"], work.legs, work.naming.decimals
+    progress.totals.setdefault(work.money, AccountTotals(decimals)).add(accounts)
     if legs.owner is not None and legs.owner_ids is not None:
         owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
-        known = progress.owners.setdefault(work.money, OwnerTotals(work.naming.decimals, scratch))
-        known.add(accounts, owner, legs.owner_ids)
+        sums = progress.owners_in(work.money, decimals, scratch).add(accounts, owner, legs.owner_ids)
+        progress.keep_owners(work.money, sums)
     for name, table in tables.items():
         progress.add(name, work.model.label, table)
 
@@ -178,6 +217,7 @@ def margin(
     collected: dict[str, list[pa.Table]] = {}
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
+        _begin(market, progress, Path(scratch))
         margin_parts(source, market, progress, Path(scratch), keep)
         for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(market, progress))):
             for table in found:
@@ -192,7 +232,15 @@ def margin(
 
 
 def margin_to_folder(
-    book: Book | Parts, model: MarginModel, out: Path, options: Options, *, clock: Clock | None = None
+    book: Book | Parts,
+    model: MarginModel,
+    out: Path,
+    options: Options,
+    *,
+    clock: Clock | None = None,
+    files: Mapping[str, str] | None = None,
+    resumes: bool = False,
+    note: Note = _nothing,
 ) -> Path:
     """Margin of a whole book, written part by part; memory grows neither with the results nor with the parts.
 
@@ -202,18 +250,30 @@ def margin_to_folder(
       out: folder of runs.
       options: as-of, device, tables, where the book came from.
       clock: one that has timed the reading already.
+      files: hash of every file of the book (`book_files`); None = a run that cannot be resumed.
+      resumes: whether to go on with an unfinished run of the same files and parameters.
+      note: told what somebody may want to know.
 
     Returns:
       The folder of the published run, `out/<run id>`; `out/latest` names it.
 
     Raises:
-      InputError, ResourceError: nothing was published.
+      InputError: nothing was published.
+      ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
     progress = Progress(clock or Clock())
     market = Market(source.head, model, options, progress.clock)
-    with RunFolder(out) as folder:
-        margin_parts(source, market, progress, folder.scratch, folder.add_part)
+    origin = None if files is None else origin_of(market, files)
+    with RunFolder(out, origin, resumes=resumes, note=note) as folder:
+        if folder.published is not None:
+            folder.point()
+            return folder.published
+        require_room(out, source, market.options)
+        start = _taken_up(folder, market, progress)
+        margin_parts(
+            source, market, progress, folder.scratch, folder.add_part, finished=folder.finish_part, start=start
+        )
         for name, table in whole_tables(market).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
@@ -223,7 +283,27 @@ def margin_to_folder(
         return folder.publish(new_run_id(identity), summary, manifest)
 
 
-def margin_folder(path: Path, model: MarginModel, out: Path, options: Options) -> Path:
+def _begin(market: Market, progress: Progress, scratch: Path) -> None:
+    """Takes what became of the rows of the market, before those of accounts."""
+    progress.rejects.add(fate_of(market.head, market.checks.rejected_market, is_market=True), scratch)
+
+
+def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
+    """Where to go on behind the parts that an unfinished run has finished."""
+    _begin(market, progress, folder.scratch)
+    if not folder.finished:
+        return FIRST
+    last = folder.finished[-1]
+    progress.take_up(last.state, last.tables)
+    market.take_up(last.state["market"])
+    for record in folder.finished:
+        progress.take_up_part(record.state, record.tables, folder.scratch)
+    return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})
+
+
+def margin_folder(
+    path: Path, model: MarginModel, out: Path, options: Options, *, resumes: bool = False, note: Note = _nothing
+) -> Path:
     """Margin of a book in a folder, read part by part where it is large beside the memory budget.
 
     Args:
@@ -231,14 +311,19 @@ def margin_folder(path: Path, model: MarginModel, out: Path, options: Options) -
       model: as in `margin_to_folder`.
       out: likewise.
       options: likewise.
+      resumes: likewise.
+      note: likewise.
 
     Returns:
       The folder of the published run.
 
     Raises:
-      InputError, ResourceError: nothing was published.
+      InputError: nothing was published.
+      ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     clock = Clock()
     with clock.stage("read"):
         source = open_book(path, memory=options.settings.memory_budget)
-    return margin_to_folder(source, model, out, options, clock=clock)
+    with clock.stage("hash"):
+        files = book_files(path)
+    return margin_to_folder(source, model, out, options, clock=clock, files=files, resumes=resumes, note=note)

@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.clock import Clock
-from gpumargin.digests import ColumnDigest, combined_digest
+from gpumargin.digests import combined_digest
 from gpumargin.engine import Engine
 from gpumargin.grades import estimated_numbers
 from gpumargin.identity import versions
-from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import Market
-from gpumargin.rejects import Rejects
+from gpumargin.progress import Progress
 from gpumargin.tables import Book, Parts
-from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
-
-
-@dataclass
-class Progress:
-    """What a run has gathered so far.
-
-    Attributes:
-      inputs: hash of every table of the book.
-      results: hash of every result table by table and model, so that models may take turns.
-      accounts: margin accounts by model.
-      rejects: rows in quarantine, and what became of every row.
-    """
-
-    clock: Clock = field(default_factory=Clock)
-    inputs: dict[str, ColumnDigest] = field(default_factory=dict)
-    totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
-    owners: dict[str, OwnerTotals] = field(default_factory=dict)  # by accounting asset
-    results: dict[tuple[str, str], ColumnDigest] = field(default_factory=dict)
-    rows: Counter[str] = field(default_factory=Counter)
-    accounts: Counter[str] = field(default_factory=Counter)
-    rejects: Rejects = field(default_factory=Rejects)
-
-    def read(self, name: str, table: pa.Table) -> None:
-        """Takes the next rows of a table of the book."""
-        with self.clock.stage("hash"):
-            self.inputs.setdefault(name, ColumnDigest()).add(table)
-
-    def add(self, name: str, model: str, table: pa.Table) -> None:
-        """Takes the next rows of a result table of one model."""
-        self.results.setdefault((name, model), ColumnDigest()).add(table)
-        self.rows[name] += table.num_rows
-        if name == "accounts":
-            self.accounts[model] += table.num_rows
+from gpumargin.totals import asset_decimals, balance_totals
 
 
 def _mark_times(book: Book) -> dict[str, str | None]:

@@ -25,7 +25,8 @@ from gpumargin.cli import (
 from gpumargin.cli.outcome import set_debug, verb
 
 _EXIT_CODES = (
-    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, 130 interrupted."
+    "Exit codes: 0 fine, 1 alarm asked for, 2 usage, 3 input rejected, 4 internal check, 5 resources, "
+    "130 interrupted, 143 terminated."
 )
 app = typer.Typer(
     name="gpumargin",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,10 +14,10 @@ from typing import ParamSpec
 import typer
 
 from gpumargin.cli.render import say
+from gpumargin.cli.signals import Stopped, stopping
 from gpumargin.errors import GpumarginError, InputError, InternalError, ResourceError
 
 P = ParamSpec("P")
-INTERRUPTED = 130
 _DEBUG = ContextVar("debug", default=False)
 # Words in errors of the array library that mean the machine lacks something; their types differ between versions.
 _LACKING = ("RESOURCE_EXHAUSTED", "Unable to initialize backend")
@@ -33,16 +34,18 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            with stopping():
+                function(*args, **kwargs)
             sys.stdout.flush()
         except typer.Exit:
             raise
         except (BrokenPipeError, SystemExit):  # the latter is what rich makes of the former
             _forget_stdout()
             raise typer.Exit(0) from None
-        except KeyboardInterrupt:
-            say("interrupted", style="bold red")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            say(_with_notes("terminated" if number == signal.SIGTERM else "interrupted", error), style="bold red")
+            raise typer.Exit(128 + number) from None
         except Exception as error:  # noqa: BLE001  the last line of defence: nothing may reach the user as a traceback
             raise typer.Exit(_reported(error)) from None
 
@@ -62,8 +65,13 @@ def _reported(error: Exception) -> int:
         _report_failures(error)
         return error.exit_code
     code, words = _ending(error)
-    say(f"error: {words}", style="bold red")
+    say(f"error: {_with_notes(words, error)}", style="bold red")
     return code
+
+
+def _with_notes(words: str, error: BaseException) -> str:
+    """Words of an error with what was noted on its way."""
+    return "; ".join([words, *getattr(error, "__notes__", ())])
 
 
 def _ending(error: Exception) -> tuple[int, str]:

@@ -57,6 +57,10 @@ def run(
     ] = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Write the table of risk units.")] = True,
     positions: Annotated[bool, typer.Option("--positions", help="Write the table of positions too.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an unfinished run of the same book and parameters, if there is one."),
+    ] = False,
     fail_on_insolvent: Annotated[
         bool,
         typer.Option("--fail-on-insolvent", help="End with 1 if an account is liquidatable, bankrupt or unknown."),
@@ -74,7 +78,7 @@ def run(
     options = Options(
         as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), on_bad_rows.value
     )
-    folder = _margin(book, load_model(model).replace(overrides), out, options)
+    folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)
     if fail_on_insolvent and _alarms(folder):
         raise typer.Exit(1)
@@ -93,14 +97,18 @@ def demo(*, out: OutOption = DEFAULT_RUNS) -> None:
     _suggest(folder)
 
 
-def _margin(book: Path, model: MarginModel, out: Path, options: Options) -> Path:
+def _margin(book: Path, model: MarginModel, out: Path, options: Options, *, resumes: bool = False) -> Path:
     """Reads a book and publishes its run; a spinner says so where somebody watches."""
     from gpumargin.run import margin_folder
 
     screen = console(is_error=True)
     doing = f"{model.label}: margin of {book.name}"
     with screen.status(clean(doing)) if screen.is_terminal else nullcontext():
-        return margin_folder(book, model, out, options)
+        return margin_folder(book, model, out, options, resumes=resumes, note=_note)
+
+
+def _note(text: str) -> None:
+    say(f"note: {text}", style="yellow")
 
 
 def report_run(folder: Path, form: Format) -> None:

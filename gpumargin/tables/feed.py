@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gpumargin import disk
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.tables.book import Source
 from gpumargin.tables.ranges import cut
@@ -52,6 +53,7 @@ class Waiting:
     path: Path
     pieces: list[Piece] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)  # of the spilled rows, without their numbers
+    file: disk.OutFile | None = None
     writer: pa.ipc.RecordBatchStreamWriter | None = None
     held: int = 0
 
@@ -69,8 +71,9 @@ class Waiting:
         numbers = np.arange(source.first, source.first + source.rows) if source.index is None else source.index
         table = table.append_column(_ROW, pa.array(numbers.astype(np.int64))).combine_chunks()
         if self.writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.writer = pa.ipc.new_stream(str(self.path), table.schema)
+            disk.make_folder(self.path.parent)
+            self.file = disk.OutFile(self.path)
+            self.writer = pa.ipc.new_stream(self.file, table.schema)
         self.writer.write_table(table)
         self.sources.append(source)
 
@@ -80,12 +83,13 @@ class Waiting:
         return [*self.pieces, *self._read_back()]
 
     def _read_back(self) -> list[Piece]:
-        if self.writer is None:
+        if self.writer is None or self.file is None:
             return []
         self.writer.close()
+        self.file.close()
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as reader:
             batches = list(reader)
-        self.path.unlink()
+        disk.remove(self.path)
         return [_spilled(batch, source) for batch, source in zip(batches, self.sources, strict=True)]
 
 
@@ -104,6 +108,8 @@ class Feed:
       ranges: the parts.
       room: where rows wait.
       seen: called with the rows of every row group, in order.
+      start: the first part that is wanted; rows of those before are passed over.
+      seen_rows: rows that `seen` has been called with by whoever read those parts: whole row groups.
     """
 
     def __init__(
@@ -113,9 +119,13 @@ class Feed:
         ranges: Ranges,
         room: Room,
         seen: Callable[[str, pa.Table], None],
+        start: int = 0,
+        seen_rows: int = 0,
     ) -> None:
         self._groups, self._like, self._ranges, self._room, self._seen = groups, like, ranges, room, seen
         self._earliest = [0 if group.low is None else ranges.of_id(group.low) for group in groups]
+        self._start = start
+        self._old = int(np.searchsorted(np.cumsum([group.rows for group in groups]), seen_rows, side="right"))
         self._read = 0
         self._waiting: dict[int, Waiting] = {}
 
@@ -127,23 +137,33 @@ class Feed:
         """
         needed = [i for i, earliest in enumerate(self._earliest) if earliest <= number]
         now: list[Piece] = self._taken(number)
-        for group in self._groups[self._read : max(needed, default=-1) + 1]:
-            now += self._load(group, number)
+        for index in range(self._read, max(needed, default=-1) + 1):
+            if not self._is_over(index):
+                now += self._load(index, number)
         self._read = max(self._read, max(needed, default=-1) + 1)
         return now
+
+    def _is_over(self, index: int) -> bool:
+        """Whether all rows of a row group are known to belong to parts before the first that is wanted."""
+        high = self._groups[index].high
+        return index < self._old and high is not None and self._ranges.of_id(high) < self._start
 
     def _taken(self, number: int) -> list[Piece]:
         waiting = self._waiting.pop(number, None)
         return [] if waiting is None else waiting.taken(self._room)
 
-    def _load(self, group: RowGroup, number: int) -> list[Piece]:
+    def _load(self, index: int, number: int) -> list[Piece]:
         """Rows of a row group that belong to part `number`; those of later parts wait."""
+        group, is_new = self._groups[index], index >= self._old
         table, source = read_group(group, self._like)
-        self._seen(group.part.table, table)
+        if is_new:
+            self._seen(group.part.table, table)
         now: list[Piece] = []
-        for part, rows, index in cut(table, self._ranges):
-            at = None if index is None else source.first + index
+        for part, rows, taken in cut(table, self._ranges):
+            at = None if taken is None else source.first + taken
             piece = Piece(rows, Source(source.file, rows.num_rows, source.first, at))
+            if part < self._start and not is_new:
+                continue
             if part < number:
                 raise _untrue(group)
             if part == number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,21 @@ _WORDS = {"positions": "instrument_id", "orders": "instrument_id", "accounts": "
 """Columns whose words the market is checked and models are looked up for before any account is."""
 
 
+class Start(NamedTuple):
+    """Where a book is gone on with that was read before.
+
+    Attributes:
+      part: number of the next part.
+      rows: of every table, those that were seen.
+    """
+
+    part: int
+    rows: Mapping[str, int]
+
+
+FIRST = Start(0, {})
+
+
 class Parts(Protocol):
     """A book whose accounts come part by part."""
 
@@ -47,12 +62,13 @@ class Parts(Protocol):
     def files(self) -> Mapping[str, Mapping[str, int]]:
         """Rows of every file of every table."""
 
-    def parts(self, seen: Seen, scratch: Path) -> Iterator[Book]:
+    def parts(self, seen: Seen, scratch: Path, start: Start = FIRST) -> Iterator[Book]:
         """The book in parts by ascending account ids: the whole market, and all rows of some accounts.
 
         Args:
           seen: called with all rows of every table of accounts in the order of their files, and with the market.
           scratch: folder for rows that wait for their part; made when needed, the caller removes it.
+          start: where to go on; what was seen by then is not seen again.
         """
 
 
@@ -67,8 +83,10 @@ class WholeBook:
         """Rows of every file of every table."""
         return {name: _rows_by_file(sources) for name, sources in self.head.sources.items()}
 
-    def parts(self, seen: Seen, scratch: Path) -> Iterator[Book]:  # noqa: ARG002
+    def parts(self, seen: Seen, scratch: Path, start: Start = FIRST) -> Iterator[Book]:  # noqa: ARG002
         """The book itself."""
+        if start.part:
+            return
         for name, table in self.head.tables.items():
             seen(name, table)
         yield self.head
@@ -112,22 +130,23 @@ class BookFiles:
         """Rows of a table of accounts."""
         return sum(group.rows for group in self.groups[table])
 
-    def parts(self, seen: Seen, scratch: Path) -> Iterator[Book]:
+    def parts(self, seen: Seen, scratch: Path, start: Start = FIRST) -> Iterator[Book]:
         """See `Parts`. Files whose accounts are in order are read once, as parts need them; all others before.
 
         Raises:
           InputError: GM119, GM101 or GM118: rows of a file cannot be read.
         """
         for name, table in self.market.tables.items():
-            if name not in self.groups:
+            if name not in self.groups and not start.part:
                 seen(name, table)
         longest = max(self.groups, key=self.num_rows)
         ranges = account_ranges(self.groups[longest], self.number)
         room = Room(self.room, scratch)
         feeds = {
-            name: Feed(groups, self.market.tables[name], ranges, room, seen) for name, groups in self.groups.items()
+            name: Feed(groups, self.market.tables[name], ranges, room, seen, start.part, start.rows.get(name, 0))
+            for name, groups in self.groups.items()
         }
-        for number in range(len(ranges)):
+        for number in range(start.part, len(ranges)):
             yield self._part({name: feed.part(number) for name, feed in feeds.items()})
 
     def _part(self, pieces: Mapping[str, list[Piece]]) -> Book:
