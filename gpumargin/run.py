@@ -43,6 +43,7 @@ class Packed(NamedTuple):
     fate: Fate
     read: dict[str, DigestState]
     checked: dict[str, Any]
+    ids: pa.Table
 
 
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -67,8 +68,9 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, st
         del book
         fate = fate_of(sifted.book, sifted.rejected, is_market=False)
         progress.rejects.add(fate, scratch)
-        yield Packed(market.passes(sifted), fate, progress.read_so_far(), market.laid_aside())
-        del sifted
+        passes = market.passes(sifted)
+        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside(), market.checks.ids_of_part())
+        del sifted, passes
 
 
 def _nothing(*_: object) -> None:
@@ -115,7 +117,7 @@ def margin_parts(
     def lay_aside(packed: Packed) -> None:
         with progress.clock.stage("write"):
             state, tables = progress.laid_aside(packed.read, packed.fate)
-            finished(state | {"market": packed.checked}, tables)
+            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
 
     with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
         for packed in parts:
@@ -295,7 +297,7 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
         return FIRST
     last = folder.finished[-1]
     progress.take_up(last.state, last.tables)
-    market.take_up(last.state["market"])
+    market.take_up(last.state["market"], [record.tables["ids"] for record in folder.finished])
     for record in folder.finished:
         progress.take_up_part(record.state, record.tables, folder.scratch)
     return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import polars as pl
 
@@ -31,8 +32,10 @@ from gpumargin.sums import BalanceSums
 from gpumargin.tables import CUT_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+
+    import pyarrow as pa
 
     from gpumargin.checks.findings import Finding
     from gpumargin.checks.policy import OnBadRows
@@ -199,6 +202,22 @@ class BookChecks:
           accounts: of it.
         """
         self._sorted(book, uncovered(book, accounts), rank=3)
+
+    def laid_aside(self) -> dict[str, Any]:
+        """What another process needs to go on after the parts so far, as JSON has it; and `ids_of_part` of each."""
+        sums = [[asset, str(total)] for asset, total in self.sums.by_asset.items()]
+        return {"sums": sums, "odd": self._warned.laid_aside()}
+
+    def ids_of_part(self) -> pa.Table:
+        """Account ids of the last part, a column `word`; none where ids are integers."""
+        last = self._twins.accounts[-1:] or [pl.Series("word", [], dtype=pl.String)]
+        return last[0].to_frame().to_arrow()
+
+    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
+        """Takes what was laid aside after the parts so far, and the ids of each, in place of them."""
+        self.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self._warned.take_up(state["odd"])
+        self._twins.accounts += [pl.Series("word", table["word"].to_pylist(), dtype=pl.String) for table in ids]
 
     def finished(self) -> pl.DataFrame:
         """All failures that end the run, after the last part; empty for a valid book."""
