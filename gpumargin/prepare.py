@@ -49,6 +49,7 @@ class Options:
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
       on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      models: models that accounts may name, looked up before those that can be loaded.
     """
 
     as_of: datetime | None = None
@@ -56,6 +57,7 @@ class Options:
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
     on_bad_rows: OnBadRows = "fail"
+    models: Mapping[str, MarginModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ class Priced:
         return self.model.file.accounting_asset
 
 
-def _models(head: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+def _models(head: Book, default: MarginModel, known: Mapping[str, MarginModel]) -> dict[str | None, MarginModel]:
     """The model of each name that a book's accounts give, and of accounts that name none."""
     table = head.tables.get("accounts")
     named: dict[str | None, MarginModel] = {None: default}
     for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
-        model = load_model(str(name))
+        model = known[str(name)] if str(name) in known else load_model(str(name))
         # A row that names the run's own model gets it as the run has it, overrides included.
         named[str(name)] = default if model.label == default.label else model
     return named
@@ -195,7 +197,7 @@ class Market:
         self._misfits: list[InputError] = []
         self._unfilled: InputError | None = None
         with clock.stage("check"):
-            self.models = _models(head, model)
+            self.models = _models(head, model, options.models)
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)

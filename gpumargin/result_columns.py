@@ -167,6 +167,15 @@ _LEAVES = {
     "digest": Meaning("", "", "SHA-256 of the leaf"),
 }
 _LEAF_AMOUNT = Meaning("minor units", "never negative", "amount of the accounting asset named, as committed")
+_DIFFERENCE = {
+    **{name: _COMMON[name] for name in ("account_id", "pool")},
+    "accounting_asset": Meaning("", "", "asset in which the account's money is counted"),
+    "decimals": Meaning("count", "", "decimals of its minor unit"),
+    "model_before": Meaning("", "", "margin model in the first run; null where it does not have the account"),
+    "model": Meaning("", "", "margin model in the second run; null likewise"),
+    "status_before": Meaning("", "", "status in the first run; absent where it does not have the account"),
+    "status": Meaning("", "", "status in the second run; absent likewise"),
+}
 TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
@@ -180,11 +189,13 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "concentration": _CONCENTRATION,
     "asset_totals": _ASSET_TOTALS,
     "leaves": _LEAVES,
+    "difference": _DIFFERENCE,
     "quarantine": _QUARANTINE,
 }
 _COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
 _OTHERWISE = {
     "leaves": _LEAF_AMOUNT,
+    "difference": Meaning(_MINOR_MONEY, "positive = grew", "figure, its change, or the effect that it names on it"),
     "asset_totals": Meaning(_MONEY, _SIGNED, "positive balances after the haircuts of the margin type that it names"),
 }
 

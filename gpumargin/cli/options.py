@@ -101,7 +101,12 @@ def find_run(path: Path) -> Path:
     """
     from gpumargin.runs import open_run
 
-    return open_run(path if path.exists() or path.is_absolute() else DEFAULT_RUNS / path)
+    return open_run(existing_run(path))
+
+
+def existing_run(path: Path) -> Path:
+    """What a run argument names: a path as it is, else something in the default folder of runs."""
+    return path if path.exists() or path.is_absolute() else DEFAULT_RUNS / path
 
 
 BookArgument = Annotated[

@@ -110,6 +110,7 @@ def prove(
     salt_file: SaltOption = None,
 ) -> None:
     """The proof that an account is in the commitment of a snapshot, as JSON for its holder."""
+    from gpumargin.publish import write_file
     from gpumargin.solvency.commitment import inclusion_proof
     from gpumargin.solvency.salts import read_salt_file
 
@@ -118,7 +119,7 @@ def prove(
     if out is None:
         emit_json(proof)
         return
-    out.write_text(json.dumps(proof, indent=2) + "\n", encoding="utf-8")
+    write_file(out, f"{json.dumps(proof, indent=2)}\n".encode())
     say(f"{out}: proof of {len(proof['path'])} steps; check it with: gpumargin verify-proof {out}")
 
 

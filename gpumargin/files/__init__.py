@@ -1,0 +1,29 @@
+"""Files that others have written, opened with suspicion."""
+
+from gpumargin.files.footers import Group
+from gpumargin.files.reading import (
+    Footer,
+    checked_dataset,
+    is_inside,
+    named,
+    read_arrow,
+    read_footer,
+    read_parquet,
+    refuse_odd,
+    refuse_outside,
+    whole_table,
+)
+
+__all__ = [
+    "Footer",
+    "Group",
+    "checked_dataset",
+    "is_inside",
+    "named",
+    "read_arrow",
+    "read_footer",
+    "read_parquet",
+    "refuse_odd",
+    "refuse_outside",
+    "whole_table",
+]
