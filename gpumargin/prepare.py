@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -280,15 +279,14 @@ class Market:
 
     def laid_aside(self) -> dict[str, Any]:
         """What another process needs to go on after the parts so far, as JSON has it."""
-        sums = [[asset, str(total)] for asset, total in self.checks.sums.by_asset.items()]
-        return {"models": list(self.priced), "sums": sums}
+        return {"models": list(self.priced), "checks": self.checks.laid_aside()}
 
-    def take_up(self, state: Mapping[str, Any]) -> None:
-        """Takes what was laid aside, in place of the parts that it stands for."""
+    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
+        """Takes what was laid aside, and the ids of every part (`BookChecks.ids_of_part`), in place of the parts."""
         by_label = {model.label: model for model in self.models.values()}
         for label in state["models"]:
             self._known(by_label[label])
-        self.checks.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self.checks.take_up(state["checks"], ids)
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.

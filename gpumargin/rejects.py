@@ -94,13 +94,13 @@ class Rejects:
         self._waiting.clear()
 
     def tables(self) -> Iterator[pa.Table]:
-        """All records in order: those of the market, then those of accounts by account; none where there are none."""
+        """All records in order, at least one table: those of the market, then those of accounts by account."""
         if self._writer is not None and self._path is not None:
             self._writer.close()
             with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as reader:
                 for index in range(reader.num_record_batches):
                     yield pa.Table.from_batches([reader.get_batch(index)])
-        yield from self._waiting
+        yield pa.concat_tables([_SCHEMA.empty_table(), *self._waiting])
 
     def require(self, read: Mapping[str, Mapping[str, int]]) -> None:
         """Every row was used or is in quarantine, file by file.

@@ -43,6 +43,7 @@ class Packed(NamedTuple):
     fate: Fate
     read: Read
     checked: dict[str, Any]
+    ids: pa.Table
 
 
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -71,7 +72,7 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, st
         passes = market.passes(sifted)
         for work in passes:
             progress.packed(work)
-        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside())
+        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside(), market.checks.ids_of_part())
         del sifted, passes
 
 
@@ -120,7 +121,7 @@ def margin_parts(
     def lay_aside(packed: Packed) -> None:
         with progress.clock.stage("write"):
             state, tables = progress.laid_aside(packed.read, packed.fate)
-            finished(state | {"market": packed.checked}, tables)
+            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
 
     with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
         for packed in parts:
@@ -165,9 +166,9 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
-def reject_tables(progress: Progress) -> Iterator[pa.Table]:
-    """Rows in quarantine: one record for each rule that a row broke; nothing where no row did."""
-    for table in progress.rejects.tables():
+def reject_tables(market: Market, progress: Progress) -> Iterator[pa.Table]:
+    """Rows in quarantine, a record for each rule that one broke; no table at all where bad rows end the run."""
+    for table in progress.rejects.tables() if market.options.on_bad_rows == "quarantine" else ():
         yield described(table, "quarantine", "").replace_schema_metadata()
 
 
@@ -232,7 +233,7 @@ def margin(
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
         _begin(market, progress, Path(scratch))
         margin_parts(source, market, progress, Path(scratch), keep)
-        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(progress))):
+        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(market, progress))):
             for table in found:
                 keep(name, table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
@@ -290,7 +291,7 @@ def margin_to_folder(
         for name, table in whole_tables(market, progress).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
-        folder.add_rows("quarantine", reject_tables(progress))
+        folder.add_rows("quarantine", reject_tables(market, progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)
@@ -308,7 +309,7 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
         return FIRST
     last = folder.finished[-1]
     progress.take_up(last)
-    market.take_up(last.state["market"])
+    market.take_up(last.state["market"], [record.table("ids") for record in folder.finished])
     for record in folder.finished:
         progress.take_up_part(record, folder.scratch)
     return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})

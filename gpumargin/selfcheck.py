@@ -58,7 +58,7 @@ def _cash(book: LegBook, rows: slice) -> slice:
 def _cash_pnl(book: LegBook, contracts: ContractSet, cash: slice) -> np.ndarray:
     c, contract, entry = contracts.contracts, book.cash_contract[cash], book.entry[cash]
     mark = c.mark[contract]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         gain = np.where(c.is_inverse[contract], 1 / entry - 1 / mark, mark - entry)
     open_gain = np.where(np.isnan(entry), 0.0, gain)
     pnl = book.cash_quantity[cash] * c.size[contract] * open_gain + book.unsettled[cash]
@@ -76,7 +76,7 @@ def leg_pnl(book: LegBook, contracts: ContractSet, rows: slice) -> np.ndarray:
 def _cash_gross(book: LegBook, contracts: ContractSet, cash: slice) -> np.ndarray:
     """Money that the P&L of every cash leg is a difference of: what rounding is relative to."""
     c, contract = contracts.contracts, book.cash_contract[cash]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         price = np.where(c.is_inverse[contract], 1 / c.mark[contract], c.mark[contract])
     price = np.where(c.is_option[contract], 0.0, price)
     gross = np.abs(book.cash_quantity[cash] * c.size[contract] * price) + np.abs(book.unsettled[cash])
