@@ -28,7 +28,7 @@ wheel: $(VENV)/.installed  ## build, install in an empty environment, run the de
 	cd "$$(mktemp -d)" && "$(CURDIR)/$(VENV)-wheel/bin/gpumargin" demo
 
 figures: $(VENV)/.installed  ## draw what README shows anew
-	$(BIN)/python docs/make_figures.py
+	$(BIN)/python data/make_figures.py
 
 constraints: $(VENV)/.installed  ## renew the pinned versions (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
