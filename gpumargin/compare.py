@@ -9,6 +9,7 @@ from datetime import datetime
 import polars as pl
 
 from gpumargin.catalogue import MarginModel, load_model
+from gpumargin.checks.policy import OnBadRows
 from gpumargin.device import DeviceChoice
 from gpumargin.errors import UsageError
 from gpumargin.run import margin
@@ -50,6 +51,7 @@ def compare_models(
     *,
     as_of: datetime | str | None = None,
     device: DeviceChoice = "auto",
+    on_bad_rows: OnBadRows = "fail",
 ) -> Comparison:
     """Margins one book under several models, each for every account: models that `accounts` names are set aside.
 
@@ -58,6 +60,7 @@ def compare_models(
       models: two or more, by name or as loaded; the first is what the others are compared with.
       as_of: instant of valuation, as for `margin`.
       device: as for `margin`.
+      on_bad_rows: as for `margin`; amounts of unknown accounts are null and in no sum.
 
     Returns:
       `Comparison`, accounts in the order of the first model's run.
@@ -71,7 +74,7 @@ def compare_models(
         message = f"compare needs two different models or more, found {', '.join(labels) or 'none'}"
         raise UsageError(message)
     plain = _without_models(book)
-    runs = [margin(plain, model, as_of=as_of, device=device, tables=()) for model in chosen]
+    runs = [margin(plain, model, as_of=as_of, device=device, tables=(), on_bad_rows=on_bad_rows) for model in chosen]
     asset = chosen[0].file.accounting_asset
     rates = [_rate(book, model.file.accounting_asset, asset) for model in chosen]
     frames = [_of_run(run, model.label, rate) for run, model, rate in zip(runs, chosen, rates, strict=True)]

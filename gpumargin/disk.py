@@ -143,12 +143,12 @@ def rename(source: Path, target: Path) -> None:
 
 
 def make_folder(path: Path, *, above: bool = True) -> None:
-    """Makes a folder if absent, and those above it if `above`."""
+    """Makes a folder if absent, and those above it if `above`: for the user alone, who may open them to others."""
     if not path.is_dir():
         if above and path.parent != path:
             make_folder(path.parent)
         with suppress(FileExistsError):
-            _again(os.mkdir, path)
+            _again(os.mkdir, path, 0o700)
         if not path.is_dir():
             raise FileExistsError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 

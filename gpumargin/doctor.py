@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpumargin.identity import versions
+from gpumargin.limits import physical_memory, usable_memory
 
 if TYPE_CHECKING:
     import jax
 
 _DRIVER = Path("/proc/driver/nvidia/version")
-_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin", "jax-rocm60-plugin")
 # Cards whose float64 units run at half the float32 rate; on others a 32nd or a 64th is usual.
 _FULL_RATE = ("P100", "V100", "A100", "A30", "H100", "H200", "H800", "GH200", "GB200", "B100", "B200", "MI")
@@ -124,9 +123,7 @@ def _precision() -> Finding:
 
 
 def _memory() -> Finding:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    limits = [int(text) for path in _MEMORY_LIMITS if path.is_file() and (text := path.read_text().strip()).isdigit()]
-    usable = min([total, *limits]) if total else 0
+    total, usable = physical_memory(), usable_memory()
     if not usable:
         return Finding("memory", "note", "its size is not known on this system")
     capped = "" if usable == total else f" of {total / 2**30:.1f} GiB in the machine"

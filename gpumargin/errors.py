@@ -40,6 +40,21 @@ class InputError(GpumarginError):
         self.failures = failures
 
 
+class RefusedError(GpumarginError):
+    """A file that is not read, although it may be readable: it is no plain file, contradicts itself or holds too much.
+
+    Attributes:
+      code: of the rule that it breaks.
+      column: the one to blame; empty if it is the file.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, code: str = "GM119", column: str = "") -> None:
+        super().__init__(message)
+        self.code, self.column = code, column
+
+
 class InternalError(GpumarginError):
     """A check of our own results failed: nothing is published."""
 

@@ -76,7 +76,7 @@ def fill_market(book: Book, as_of: datetime, *, device: DeviceChoice, vol_limit:
       `Filling`. Options that nobody uses and that cannot be filled stay without, and are counted.
 
     Raises:
-      InputError: GM107, GM110: see `require_filled`.
+      UnfilledError: GM107, GM110: see `require_filled`.
     """
     options = live_options(book, as_of)
     is_touched = ((pl.col("forward") == "parity") | pl.col("vol").is_in(_COMPUTED)).any().over(SURFACE)

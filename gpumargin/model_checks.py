@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
@@ -27,11 +28,13 @@ def require_usable(model: MarginModel, book: Book) -> None:
     """Checks that a model can margin a book, whatever its accounts hold.
 
     Raises:
-      InputError: GM114 a correlation matrix that is none; GM105 an asset the model needs has no price; GM101 an
+      InputError: GM114 a correlation matrix that is none; GM115 a scenario in which spot is nothing or a P&L counts
+        less than not at all; GM105 an asset the model needs has no price; GM101 an
         optional input that the model requires is absent; GM112 a contract feature the model cannot price.
     """
     failures = [
         *_correlation(model),
+        *_scenarios(model, book),
         *_assets(model, book),
         *_required(model, book),
         *_features(book, model.file.term_inputs()),
@@ -166,6 +169,24 @@ def matrix_problem(
     if smallest < _SMALLEST_EIGENVALUE * max(largest, 1):
         return smallest, f"{word} is not positive semidefinite: smallest eigenvalue {smallest:.3g}"
     return None
+
+
+def _scenarios(model: MarginModel, book: Book) -> Iterator[Failure]:
+    """A spot of 0 or below is no price, and a weight below 0 would turn losses into gains."""
+    units = sorted({str(word) for word in encoded(book.tables["instruments"]["underlying"])[1].to_pylist()})
+    for index, (name, row) in enumerate(scenario_rows(model.file) if units else ()):
+        place = f"scenarios.{name}.{index}"
+        spots, weights = spot_levels(model.file, row, units), scenario_weights(model.file, row, units)
+        for what, values, is_wrong, wanted in (
+            ("spot", spots, ~(spots > 0), "above 0"),
+            ("weight", weights, ~(weights >= 0), "of at least 0"),
+        ):
+            for unit in np.flatnonzero(is_wrong)[:1].tolist():
+                message = (
+                    f"scenario {row.label!r} has a {what} of {values[unit]:g} for {units[unit]!r}, expected {wanted}"
+                )
+                remedy = "give levels of spot as shares of today's, 0.85 for -15 %, and weights of 0 and more"
+                yield _model_failure(model, "GM115", f"{place}.{what}", values[unit], message, remedy)
 
 
 def _assets(model: MarginModel, book: Book) -> Iterator[Failure]:

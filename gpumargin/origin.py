@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from gpumargin.device import choose_devices
 from gpumargin.errors import ResourceError
 from gpumargin.identity import versions
 from gpumargin.prepare import Market, Options
+from gpumargin.publish import file_digest
 from gpumargin.tables import Parts
 
 _SPARE = 1.2
@@ -22,12 +22,8 @@ _BYTES = {"units": {"positions": 18}, "positions": {"positions": 90}, "accounts"
 
 def book_files(path: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by its path within it."""
-    found = {}
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                found[file.relative_to(path).as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return found
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {file.relative_to(path).as_posix(): file_digest(file) for file in files}
 
 
 def origin_of(market: Market, files: Mapping[str, str]) -> dict[str, Any]:
@@ -45,6 +41,7 @@ def origin_of(market: Market, files: Mapping[str, str]) -> dict[str, Any]:
         "models": {model.label: dict(model.raw) for model in market.models.values()},
         "overrides": {model.label: dict(model.overrides) for model in market.models.values() if model.overrides},
         "dtype": options.settings.dtype,
+        "on_bad_rows": options.on_bad_rows,
         "device": choose_devices(options.settings.device)[0].device_kind,
         "memory_budget": options.settings.memory_budget,
         "tables": sorted(options.tables),

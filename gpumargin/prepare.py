@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ import pyarrow as pa
 from gpumargin.bind import bind
 from gpumargin.bind.account import category_codes
 from gpumargin.catalogue import MarginModel, load_model
-from gpumargin.checks import BookChecks, resolve_as_of
+from gpumargin.checks import BookChecks, CheckOptions, Sifted, resolve_as_of
+from gpumargin.checks.fills import UnfilledError
+from gpumargin.checks.policy import OnBadRows
+from gpumargin.checks.quarantine import is_among
 from gpumargin.clock import Clock
 from gpumargin.engine import Engine, Settings
 from gpumargin.errors import InputError
@@ -29,6 +32,7 @@ from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
+from gpumargin.selfcheck import Expected, plain_types
 from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
 
@@ -46,29 +50,18 @@ class Options:
       settings: device, precision, memory.
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
+      on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      models: models that accounts may name, looked up before those that can be loaded.
+      closed_book: whether a contract whose longs and shorts differ ends the run.
     """
 
     as_of: datetime | None = None
     settings: Settings = field(default_factory=Settings)
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One model over the accounts that it margins, of a book or of a part of one."""
-
-    model: MarginModel
-    contracts: ContractSet
-    legs: LegBook
-    engine: Engine
-    naming: Naming
-    filling: Filling  # the same for every pass
-
-    @property
-    def money(self) -> str:
-        """The accounting asset."""
-        return self.model.file.accounting_asset
+    on_bad_rows: OnBadRows = "fail"
+    models: Mapping[str, MarginModel] = field(default_factory=dict)
+    closed_book: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +79,31 @@ class Priced:
         return self.model.file.accounting_asset
 
 
-def _models(head: Book, default: MarginModel) -> dict[str | None, MarginModel]:
+@dataclass(frozen=True)
+class Pass(Priced):
+    """One model over the accounts that it margins, of a book or of a part of one.
+
+    Attributes:
+      unknown: `[A]` accounts that lost a row to the quarantine; None = none did.
+    """
+
+    legs: LegBook
+    filling: Filling  # the same for every pass
+    unknown: Bools | None = None
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What results are held against."""
+        values = np.asarray(self.engine.contract_risk().value)
+        return Expected(self.legs, self.contracts, values, self.naming.decimals, plain_types(self.model.file))
+
+
+def _models(head: Book, default: MarginModel, known: Mapping[str, MarginModel]) -> dict[str | None, MarginModel]:
     """The model of each name that a book's accounts give, and of accounts that name none."""
     table = head.tables.get("accounts")
     named: dict[str | None, MarginModel] = {None: default}
     for name in encoded(table["model"])[1].to_pylist() if table is not None and "model" in table.column_names else ():
-        model = load_model(str(name))
+        model = known[str(name)] if str(name) in known else load_model(str(name))
         # A row that names the run's own model gets it as the run has it, overrides included.
         named[str(name)] = default if model.label == default.label else model
     return named
@@ -172,6 +184,7 @@ class Market:
       clock: for the stages `check`, `fill` and `pack`.
 
     Attributes:
+      head: what is left of it once bad rows of the market are in quarantine.
       models: every model that accounts may name, by that name; None = the default.
       priced: those that accounts do name, by label, in the order in which they turned up.
 
@@ -180,20 +193,26 @@ class Market:
     """
 
     def __init__(self, head: Book, model: MarginModel, options: Options, clock: Clock) -> None:
-        self.head, self.options, self._clock = head, options, clock
+        self.options, self._clock = options, clock
         self.priced: dict[str, Priced] = {}
         self._misfits: list[InputError] = []
         self._unfilled: InputError | None = None
         with clock.stage("check"):
-            self.instant = resolve_as_of(head, options.as_of)
-            self.models = _models(head, model)
+            self.models = _models(head, model, options.models)
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
-            self.checks = BookChecks(head, as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            limits = CheckOptions(as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            self.checks = BookChecks(head, options.on_bad_rows, **limits)
+            self.instant = resolve_as_of(self.head, options.as_of)
             if not self.checks.has_domains:  # accounts cannot even be told apart
                 raise input_error(self.checks.finished())
         self.filling = self._filled()
+
+    @property
+    def head(self) -> Book:
+        """The market as it is margined."""
+        return self.checks.head
 
     @property
     def is_sound(self) -> bool:
@@ -201,35 +220,42 @@ class Market:
         return bool(self.checks) and not self._misfits and self._unfilled is None
 
     def _filled(self) -> Filling:
-        nothing = Filling(None, {})
-        if not self.checks:
-            return nothing
-        with self._clock.stage("fill"):
-            try:
-                device = self.options.settings.device
-                return fill_market(self.head, self.instant, device=device, vol_limit=self._vol_limit)
-            except InputError as error:
-                self._unfilled = error
-                return nothing
+        device = self.options.settings.device
+        while self.checks:
+            with self._clock.stage("fill"):
+                try:
+                    return fill_market(self.head, self.instant, device=device, vol_limit=self._vol_limit)
+                except UnfilledError as error:
+                    if not self.checks.spare(error.findings):
+                        self._unfilled = error
+                        break
+            self.instant = resolve_as_of(self.head, self.options.as_of)
+        return Filling(None, {})
 
-    def passes(self, book: Book) -> list[Pass]:
-        """A part of the book checked and packed for every model that its accounts name; nothing once it is not sound.
+    def sifted(self, book: Book) -> Sifted:
+        """A part of the book checked, its bad rows taken out where the run puts them into quarantine.
 
         Args:
           book: the whole market, and every row of some accounts; or the whole book.
         """
         with self._clock.stage("check"):
-            self.checks.part(book)
+            return self.checks.part(book)
+
+    def passes(self, part: Sifted) -> list[Pass]:
+        """A part packed for every model that its accounts name; nothing once something was found that ends the run."""
+        book = part.book
+        with self._clock.stage("check"):
             if not self.checks:
                 return []
             accounts = find_accounts(book.tables)
+            self.checks.cover(book, accounts)
             cuts = _cut(book, self.models, accounts)
             for model, included in cuts:
                 self._check_model(model, book, accounts, included)
         if not self.is_sound:
             return []
         with self._clock.stage("pack"):
-            return [self._pass(book, model, accounts, included) for model, included in cuts]
+            return [self._pass(part, model, accounts, included) for model, included in cuts]
 
     def _check_model(self, model: MarginModel, book: Book, accounts: Accounts, included: Bools) -> None:
         try:
@@ -239,10 +265,11 @@ class Market:
         except InputError as error:
             self._misfits.append(error)
 
-    def _pass(self, book: Book, model: MarginModel, accounts: Accounts, included: Bools) -> Pass:
+    def _pass(self, part: Sifted, model: MarginModel, accounts: Accounts, included: Bools) -> Pass:
         known = self._known(model)
-        legs = model_legs(book.tables, accounts, known.contracts, model.file, included)
-        return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling)
+        legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
+        unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
+        return Pass(model, known.contracts, known.engine, known.naming, legs, self.filling, unknown)
 
     def _known(self, model: MarginModel) -> Priced:
         if model.label not in self.priced:
@@ -252,15 +279,14 @@ class Market:
 
     def laid_aside(self) -> dict[str, Any]:
         """What another process needs to go on after the parts so far, as JSON has it."""
-        sums = [[asset, str(total)] for asset, total in self.checks.sums.by_asset.items()]
-        return {"models": list(self.priced), "sums": sums}
+        return {"models": list(self.priced), "checks": self.checks.laid_aside()}
 
-    def take_up(self, state: Mapping[str, Any]) -> None:
-        """Takes what was laid aside, in place of the parts that it stands for."""
+    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
+        """Takes what was laid aside, and the ids of every part (`BookChecks.ids_of_part`), in place of the parts."""
         by_label = {model.label: model for model in self.models.values()}
         for label in state["models"]:
             self._known(by_label[label])
-        self.checks.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self.checks.take_up(state["checks"], ids)
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.
@@ -288,6 +314,20 @@ def _joined(errors: list[InputError]) -> InputError:
     return input_error(by_kind.head(_EXAMPLES).select(failures.columns))
 
 
+def usable_book(book: Book, model: MarginModel, options: Options) -> Book:
+    """What a run of a book uses of it: the book itself unless bad rows go into quarantine.
+
+    Raises:
+      InputError: as `prepare`.
+    """
+    if options.on_bad_rows == "fail":
+        return book
+    market = Market(book, model, options, Clock())
+    used = market.sifted(book).book
+    market.finish()
+    return used
+
+
 def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> list[Pass]:
     """Checks a book and packs it for every model that its accounts name.
 
@@ -296,6 +336,6 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
         has been margined.
     """
     market = Market(book, model, options, clock)
-    passes = market.passes(book)
+    passes = market.passes(market.sifted(book))
     market.finish()
     return passes

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.engine import EngineResult
 from gpumargin.errors import InternalError
 from gpumargin.modelfile import ModelFile
-from gpumargin.pack.columns import Floats
+from gpumargin.pack.columns import Bools, Floats, encoded
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.instruments import NO_EXPIRY
 from gpumargin.pack.legs import LegBook
@@ -121,8 +122,16 @@ def account_columns(
     }
 
 
-def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
-    """One row per margin account of a part, columns as in the contract; unrounded float64 beside minor units."""
+def accounts_table(book: LegBook, part: EngineResult, naming: Naming, unknown: Bools | None = None) -> pa.Table:
+    """One row per margin account of a part, columns as in the contract; unrounded float64 beside minor units.
+
+    Args:
+      book: the legs of all accounts.
+      part: results of some.
+      naming: words for codes.
+      unknown: `[A]` accounts of which not every row was used: their status is `unknown` and every amount null, for a
+        number without a part of the account would be taken for the account's.
+    """
     rows = part.result.accounts
     chosen = slice(part.first_account, part.first_account + len(rows.equity))
     made = {name: make() for name, make in account_columns(rows, naming).items()}
@@ -134,6 +143,18 @@ def accounts_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Tabl
         "num_positions": pa.array(book.num_positions[chosen]),
         **minor,
     }
+    table = pa.table(columns)
+    return table if unknown is None or not unknown[chosen].any() else _doubted(table, unknown[chosen])
+
+
+def _doubted(accounts: pa.Table, unknown: Bools) -> pa.Table:
+    """The table with the amounts of unknown accounts struck out."""
+    said = ("account_id", "pool", "model", "num_positions")
+    columns: Columns = {name: accounts[name] for name in accounts.column_names}
+    for name in (name for name in columns if name not in said):
+        columns[name] = pc.if_else(pa.array(unknown), pa.scalar(None, columns[name].type), columns[name])
+    status, words = encoded(accounts["status"])
+    columns["status"] = _words(np.where(unknown, STATUSES.index("unknown"), status), words.to_pylist())
     return pa.table(columns)
 
 

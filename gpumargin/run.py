@@ -12,23 +12,25 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
+from gpumargin.checks.policy import OnBadRows
 from gpumargin.clock import Clock
+from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
-from gpumargin.digests import DigestState
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
 from gpumargin.lanes import ahead, lane
 from gpumargin.origin import book_files, origin_of, require_room
-from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass
-from gpumargin.progress import Progress
+from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass, usable_book
+from gpumargin.progress import Progress, Read
 from gpumargin.publish import Note, RunFolder
+from gpumargin.rejects import Fate, fate_of
 from gpumargin.result_columns import described
 from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
 from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
 from gpumargin.summary import identity_of, manifest_of, summary_of
 from gpumargin.tables import FIRST, Book, Parts, Start, WholeBook, open_book
-from gpumargin.totals import AccountTotals
+from gpumargin.totals import AccountTotals, Approximate
 
 Keep = Callable[[str, pa.Table], None]
 Rest = Callable[[Mapping[str, Any], Mapping[str, pa.Table]], None]
@@ -38,14 +40,16 @@ class Packed(NamedTuple):
     """A part of a book, packed for each of its models, and what had been read and checked by then."""
 
     passes: list[Pass]
-    read: dict[str, DigestState]
+    fate: Fate
+    read: Read
     checked: dict[str, Any]
+    ids: pa.Table
 
 
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
     """Result tables of some accounts, described."""
     makers: dict[str, Callable[[], pa.Table]] = {
-        "accounts": lambda: accounts_table(work.legs, part, work.naming),
+        "accounts": lambda: accounts_table(work.legs, part, work.naming, work.unknown),
         "units": lambda: units_table(work.legs, part, work.naming),
         "positions": lambda: positions_table(work.legs, part, work.contracts, work.engine.contract_risk()),
     }
@@ -60,8 +64,16 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, st
             book = next(books, None)
         if book is None:
             return
-        yield Packed(market.passes(book), progress.read_so_far(), market.laid_aside())
+        sifted = market.sifted(book)
+        progress.used(book, sifted.book)
         del book
+        fate = fate_of(sifted.book, sifted.rejected, is_market=False)
+        progress.rejects.add(fate, scratch)
+        passes = market.passes(sifted)
+        for work in passes:
+            progress.packed(work)
+        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside(), market.checks.ids_of_part())
+        del sifted, passes
 
 
 def _nothing(*_: object) -> None:
@@ -91,14 +103,15 @@ def margin_parts(
 
     Raises:
       InputError: the book breaks the input contract; parts may have been kept before that was seen.
-      InternalError: an identity does not hold.
+      InternalError: an identity does not hold, or the books do not balance.
     """
     wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
 
     def finish(work: Pass, part: EngineResult) -> None:
         with progress.clock.stage("tables"):
-            check_part(work.legs, work.contracts, part)
             tables = _part_tables(work, part, wanted)
+        with progress.clock.stage("self-check"):
+            check_part(work.expected, part, tables)
         with progress.clock.stage("totals"):
             _add(work, part, tables, progress, scratch)
         with progress.clock.stage("write"):
@@ -107,8 +120,8 @@ def margin_parts(
 
     def lay_aside(packed: Packed) -> None:
         with progress.clock.stage("write"):
-            state, tables = progress.laid_aside(packed.read)
-            finished(state | {"market": packed.checked}, tables)
+            state, tables = progress.laid_aside(packed.read, packed.fate)
+            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
 
     with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
         for packed in parts:
@@ -116,7 +129,7 @@ def margin_parts(
                 _margin_pass(work, progress, lambda part, work=work: behind.do(finish, work, part))  # type: ignore[misc]
             if packed.passes:
                 behind.do(lay_aside, packed)
-    market.finish()
+    progress.close(market)
 
 
 def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], None]) -> None:
@@ -127,6 +140,7 @@ def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], 
             part = next(results, None)
         if part is None:
             break
+        check_rows(done, part.first_account)
         take(part)
         done += len(part.result.accounts.equity)
     check_rows(done, len(work.legs))
@@ -136,6 +150,7 @@ def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: 
     """Adds the results of some accounts to totals and hashes."""
     accounts, legs, decimals = tables["accounts"], work.legs, work.naming.decimals
     progress.totals.setdefault(work.money, AccountTotals(decimals)).add(accounts)
+    progress.equity.setdefault(work.money, Approximate()).add(accounts)
     if legs.owner is not None and legs.owner_ids is not None:
         owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
         sums = progress.owners_in(work.money, decimals, scratch).add(accounts, owner, legs.owner_ids)
@@ -151,10 +166,17 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
-def whole_tables(market: Market) -> dict[str, pa.Table]:
-    """The small tables: instruments and scenarios, of every model."""
+def reject_tables(market: Market, progress: Progress) -> Iterator[pa.Table]:
+    """Rows in quarantine, a record for each rule that one broke; no table at all where bad rows end the run."""
+    for table in progress.rejects.tables() if market.options.on_bad_rows == "quarantine" else ():
+        yield described(table, "quarantine", "").replace_schema_metadata()
+
+
+def whole_tables(market: Market, progress: Progress) -> dict[str, pa.Table]:
+    """The small tables: open interest; instruments and scenarios, of every model."""
     several = len(market.priced) > 1
-    tables: dict[str, pa.Table] = {}
+    interest = progress.interest.table()
+    tables = {"open_interest": described(interest, "open_interest", "").replace_schema_metadata()}
     for work in market.priced.values():
         suffix = f"-{work.model.label}" if several else ""
         instruments = instruments_table(work.contracts, work.engine.contract_risk())
@@ -173,6 +195,8 @@ def margin(
     dtype: DType = "float64",
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     tables: Collection[str] = DEFAULT_TABLES,
+    on_bad_rows: OnBadRows = "fail",
+    closed_book: bool = False,
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -184,9 +208,13 @@ def margin(
       dtype: precision of the kernels; statuses are meant to be decided in float64.
       memory_budget: bytes that parts in flight may take.
       tables: result tables beside `accounts`, of `units` and `positions`.
+      on_bad_rows: `fail`: a row that breaks the contract ends the run; `quarantine`: rows that a run may go on without
+        are taken out and listed in `Run.quarantine`, and the margin accounts that they leave in doubt are `unknown`,
+        every amount null.
+      closed_book: whether a contract whose longs and shorts differ is an error.
 
     Returns:
-      `Run` with the result tables as polars frames.
+      `Run` with the result tables as polars frames; its `book` is what was used.
 
     Raises:
       InputError: the book or the model breaks the input contract. ResourceError: no such device, or out of memory.
@@ -194,21 +222,26 @@ def margin(
     """
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables))
-    source, progress = WholeBook(book), Progress()
+    options = Options(
+        instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows, closed_book=closed_book
+    )
+    source = WholeBook(book)
+    progress = Progress(Conservation(source))
     market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
+        _begin(market, progress, Path(scratch))
         margin_parts(source, market, progress, Path(scratch), keep)
-        for table in owner_tables(progress):
-            keep("owners", table)
+        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(market, progress))):
+            for table in found:
+                keep(name, table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables=joined | whole_tables(market),
+        tables=joined | whole_tables(market, progress),
         summary=summary_of(source, market, progress),
         manifest=manifest_of(identity_of(source, market, progress), progress),
-        book=book,
+        book=usable_book(book, chosen, options),
     )
 
 
@@ -243,7 +276,7 @@ def margin_to_folder(
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
-    progress = Progress(clock or Clock())
+    progress = Progress(Conservation(source), clock or Clock())
     market = Market(source.head, model, options, progress.clock)
     origin = None if files is None else origin_of(market, files)
     with RunFolder(out, origin, resumes=resumes, note=note) as folder:
@@ -255,23 +288,30 @@ def margin_to_folder(
         margin_parts(
             source, market, progress, folder.scratch, folder.add_part, finished=folder.finish_part, start=start
         )
-        for name, table in whole_tables(market).items():
+        for name, table in whole_tables(market, progress).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
+        folder.add_rows("quarantine", reject_tables(market, progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)
 
 
+def _begin(market: Market, progress: Progress, scratch: Path) -> None:
+    """Takes what became of the rows of the market, before those of accounts."""
+    progress.rejects.add(fate_of(market.head, market.checks.rejected_market, is_market=True), scratch)
+
+
 def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     """Where to go on behind the parts that an unfinished run has finished."""
+    _begin(market, progress, folder.scratch)
     if not folder.finished:
         return FIRST
     last = folder.finished[-1]
     progress.take_up(last)
-    market.take_up(last.state["market"])
+    market.take_up(last.state["market"], [record.table("ids") for record in folder.finished])
     for record in folder.finished:
-        progress.take_up_owners(record, folder.scratch)
+        progress.take_up_part(record, folder.scratch)
     return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})
 
 

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from gpumargin.errors import UsageError
+from gpumargin.files import is_inside, refuse_odd
 from gpumargin.identity import new_run_id
 from gpumargin.publish import RunFolder, resolve_run
 
@@ -59,6 +60,11 @@ class Run:
         return self._optional("owners")
 
     @property
+    def quarantine(self) -> pl.DataFrame:
+        """Rows in quarantine, one record for each rule that a row broke; only if bad rows do not end the run."""
+        return self._optional("quarantine")
+
+    @property
     def positions(self) -> pl.DataFrame:
         """One row per leg; only if the run was asked for it."""
         return self._optional("positions")
@@ -103,15 +109,26 @@ def open_run(path: str | Path) -> Path:
       UsageError: there is none.
     """
     try:
-        return resolve_run(Path(path))
+        found = resolve_run(Path(path))
     except FileNotFoundError as error:
         raise UsageError(str(error)) from None
+    base = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not is_inside(found, base):
+        message = f"{str(base / 'latest')!r} names {str(found)!r}, which is not in that folder; name the run itself"
+        raise UsageError(message)
+    return found
 
 
 def run_table(folder: Path, name: str) -> pl.LazyFrame:
-    """A result table of a run folder."""
+    """A result table of a run folder.
+
+    Raises:
+      RefusedError: a file of it is missing, torn, or not what a run writes.
+    """
     parts = folder / name
-    return pl.scan_parquet(parts / "*.parquet" if parts.is_dir() else folder / f"{name}.parquet")
+    files = sorted(parts.glob("*.parquet")) if parts.is_dir() else [folder / f"{name}.parquet"]
+    refuse_odd(files)
+    return pl.scan_parquet(files, glob=False)
 
 
 def run_json(folder: Path, name: str) -> dict[str, Any]:

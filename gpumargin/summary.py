@@ -44,7 +44,9 @@ def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, A
         },
         "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
         "balances": balance_totals(market.checks.sums.by_asset, asset_decimals(market.head)),
-        "rows": {"read": _rows(source), "quarantined": 0, "written": dict(progress.rows)},
+        "open_interest": progress.interest.summary(),
+        "rows": progress.rejects.summary(source.files) | {"written": dict(progress.rows)},
+        "warnings": _warnings(market),
         "filled": market.filling.summary,
         "device": [str(device) for device in _engine(market).devices],
         "leg_loop": _engine(market).leg_loop.name,
@@ -53,16 +55,19 @@ def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, A
     }
 
 
+def _warnings(market: Market) -> list[dict[str, Any]]:
+    """What is odd in the book and was used all the same, the first of each kind, which says how many there are."""
+    found = market.checks.warnings()
+    kinds = found.unique(["code", "table", "column"], keep="first", maintain_order=True)
+    return kinds.select("code", "table", "file", "row", "column", "message", "remedy").to_dicts()
+
+
 def _seconds(clock: Clock) -> dict[str, float]:
     return {name: round(seconds, 4) for name, seconds in (clock.seconds | {"total": clock.total()}).items()}
 
 
 def _engine(market: Market) -> Engine:
     return next(iter(market.priced.values())).engine
-
-
-def _rows(source: Parts) -> dict[str, int]:
-    return {name: sum(files.values()) for name, files in source.files.items()}
 
 
 def identity_of(source: Parts, market: Market, progress: Progress) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def identity_of(source: Parts, market: Market, progress: Progress) -> dict[str, 
         "models": {model.label: dict(model.raw) for model in models},
         "overrides": {model.label: dict(model.overrides) for model in models if model.overrides},
         "dtype": market.options.settings.dtype,
+        "on_bad_rows": market.options.on_bad_rows,
         "platform": _engine(market).devices[0].platform,
         "versions": versions(),
         "inputs": {

@@ -29,7 +29,11 @@ SVI = {
 
 @dataclass(frozen=True)
 class Fault:
-    """An edit of the valid book and the first failure it must give; `row` counts within the whole table."""
+    """An edit of the valid book and the first failure it must give; `row` counts within the whole table.
+
+    `policy` is what becomes of the row in a run that puts bad rows into quarantine: Q, it is taken out; F, it ends the
+    run all the same; W, it is counted and used.
+    """
 
     name: str
     edit: Edit
@@ -38,6 +42,7 @@ class Fault:
     row: int | None
     column: str
     options: dict[str, Any] = field(default_factory=dict)
+    policy: str = "Q"
 
 
 def cell(table: str, row: int, column: str, value: object) -> Edit:
@@ -76,10 +81,10 @@ def chain(*edits: Edit) -> Edit:
     return edit
 
 
-def cell_fault(code: str, table: str, number: int, column: str, value: object) -> Fault:
+def cell_fault(code: str, table: str, number: int, column: str, value: object, policy: str = "Q") -> Fault:
     """A fault that one bad cell makes and that is reported at that cell."""
     name = f"{table}-{column}-{value if value != '' else 'empty'}"
-    return Fault(ascii(name)[1:41], cell(table, number, column, value), code, table, number, column)
+    return Fault(ascii(name)[1:41], cell(table, number, column, value), code, table, number, column, policy=policy)
 
 
 inverse_perpetual = chain(
@@ -94,7 +99,7 @@ ORDER = {"account_id": "bob", "order_id": "1", "side": "buy", "quantity": 1.0, "
 
 FAULTS = [
     cell_fault("GM102", "positions", 7, "quantity", None),
-    cell_fault("GM102", "positions", 2, "account_id", None),
+    cell_fault("GM102", "positions", 2, "account_id", None, "F"),
     cell_fault("GM102", "instruments", 3, "kind", None),
     cell_fault("GM102", "forwards", 0, "forward", None),
     cell_fault("GM102", "forwards", 2, "svi_a", 0.02),
@@ -103,10 +108,10 @@ FAULTS = [
     cell_fault("GM103", "balances", 6, "amount", -INF),
     cell_fault("GM103", "marks", 1, "mark_iv", NAN),
     cell_fault("GM103", "prices", 1, "confidence", INF),
-    Fault("position-twice", copied("positions", 4), "GM104", "positions", 10, "instrument_id"),
-    Fault("instrument-twice", copied("instruments", 0), "GM104", "instruments", 7, "instrument_id"),
-    Fault("forward-twice", copied("forwards", 3), "GM104", "forwards", 4, "expiry"),
-    Fault("price-twice", copied("prices", 0), "GM104", "prices", 3, "asset"),
+    Fault("position-twice", copied("positions", 4), "GM104", "positions", 10, "instrument_id", policy="F"),
+    Fault("instrument-twice", copied("instruments", 0), "GM104", "instruments", 7, "instrument_id", policy="F"),
+    Fault("forward-twice", copied("forwards", 3), "GM104", "forwards", 4, "expiry", policy="F"),
+    Fault("price-twice", copied("prices", 0), "GM104", "prices", 3, "asset", policy="F"),
     cell_fault("GM105", "positions", 9, "instrument_id", "SOL-PERP"),
     Fault(
         "mark-of-unlisted", row("marks", instrument_id="SOL-PERP", mark_price=1.0), "GM105", "marks", 7, "instrument_id"
@@ -152,7 +157,9 @@ FAULTS = [
         "instrument_id",
     ),
     Fault("forward-missing", without("forwards", "expiry", FAR), "GM107", "instruments", 2, "expiry"),
-    Fault("mark-of-the-future", lambda book: book, "GM108", "marks", 0, "timestamp", {"as_of": AS_OF - timedelta(1)}),
+    Fault(
+        "mark-of-the-future", lambda book: book, "GM108", "marks", 0, "timestamp", {"as_of": AS_OF - timedelta(1)}, "F"
+    ),
     cell_fault("GM109", "prices", 1, "price", -1.0),
     cell_fault("GM109", "instruments", 1, "strike", -70_000.0),
     cell_fault("GM109", "forwards", 3, "forward", -0.01),
@@ -210,5 +217,5 @@ FAULTS = [
     cell_fault("GM118", "balances", 3, "account_id", ""),
     cell_fault("GM118", "balances", 3, "account_id", "car\u202eol"),
     cell_fault("GM118", "balances", 3, "account_id", "carol\n"),
-    Fault("ledger", row("ledger", asset="USDC", total=210_500.01), "GM120", "ledger", 0, "total"),
+    Fault("ledger", row("ledger", asset="USDC", total=210_500.01), "GM120", "ledger", 0, "total", policy="F"),
 ]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from gpumargin.checks import check_book, require_valid, resolve_as_of
-from gpumargin.errors import FAILURE_COLUMNS, InputError
+from gpumargin.errors import InputError
 from gpumargin.tables import Book
 from tests.books import AS_OF, NEAR, TIME, tiny_book
 from tests.faults import FAULTS, NAN, ORDER, SVI, Fault, cell, chain, copied, each, row, without
@@ -17,33 +17,6 @@ from tests.ways import WAYS
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.faults import Tables
-
-CATALOGUE_WAYS = ("parquet-files", "folder-of-parts", "arrow-files", "polars-frames", "arrow-tables")
-
-
-def place(way: str, table: str, number: int | None, tables: Tables) -> tuple[str, int | None]:
-    """File and row in it, where a way of writing the tables puts a row."""
-    if number is None:
-        return "", None
-    half = tables[table].height // 2
-    if way == "folder-of-parts":
-        return f"{table}/part-{int(number >= half)}.parquet", number - half * (number >= half)
-    files = {"parquet-files": f"{table}.parquet", "arrow-files": f"{table}.arrow"}
-    return files.get(way, "(in memory)"), number
-
-
-@pytest.mark.parametrize("way", CATALOGUE_WAYS)
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=f"{fault.code}-{fault.name}") for fault in FAULTS])
-def test_a_fault_is_named_with_code_table_row_column_and_file(fault: Fault, way: str, tmp_path: Path) -> None:
-    tables = fault.edit(tiny_book())
-    failures = check_book(WAYS[way](tables, tmp_path), **fault.options)
-    assert tuple(failures.columns) == FAILURE_COLUMNS
-    file, number = place(way, fault.table, fault.row, tables)
-    named = failures.select("code", "table", "file", "row", "column").rows()
-    assert (fault.code, fault.table, file, number, fault.column) in named
-    assert all(len(text) > 5 for column in ("message", "remedy") for text in failures[column])
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=f"{fault.code}-{fault.name}") for fault in FAULTS])

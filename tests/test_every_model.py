@@ -15,11 +15,14 @@ from gpumargin.modelfile import ChargeTable
 from gpumargin.pack import buckets
 from gpumargin.run import margin
 from gpumargin.tables import read_book
+from gpumargin.verification import verify_run
+from tests.books import write_book
 from tests.both_sides import one_sided, watch
 from tests.whole_book import EMPTY, KEYS, RICH, accepted, small, twins, whole_book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gpumargin.runs import Run
     from tests.whole_book import Tables
@@ -238,6 +241,18 @@ def test_few_accounts_explained(case: Case) -> None:
     check_explained(case, 12)
 
 
+def check_verified(case: Case, folder: Path) -> None:
+    """Every number of every account, recomputed in numpy from the published folder and the book, is the same."""
+    found = verify_run(case.run.write(folder / "runs"), full=True, book=write_book(folder / "book", case.tables))
+    assert found.findings.rows(named=True) == []
+    assert (found.exit_code, found.is_complete) == (0, True)
+    assert dict(found.checks.select("check", "count").iter_rows())["recomputation"] > 10 * case.run.accounts.height
+
+
+def test_few_accounts_verified(case: Case, tmp_path: Path) -> None:
+    check_verified(case, tmp_path)
+
+
 def merged(case: Case, parts: tuple[Tables, Tables], table: str) -> pl.DataFrame:
     runs = [
         margin(read_book(**{n: f.sample(fraction=1, shuffle=True, seed=5) for n, f in part.items()}), case.model)
@@ -290,3 +305,8 @@ def test_many_accounts(large: Case, check: object) -> None:
 @pytest.mark.slow
 def test_many_accounts_explained(large: Case) -> None:
     check_explained(large, 40)
+
+
+@pytest.mark.slow
+def test_many_accounts_verified(large: Case, tmp_path: Path) -> None:
+    check_verified(large, tmp_path)

@@ -51,7 +51,7 @@ def test_a_published_run_is_whole_and_named_by_the_pointer(tmp_path: Path) -> No
     assert target == tmp_path / "runs" / "one"
     assert everything(target) == {
         "accounts", "accounts/part-00000.parquet", "accounts/part-00001.parquet",
-        "instruments.parquet", "summary.json", "manifest.json",
+        "instruments.parquet", "summary.json", "manifest.json", "SHA256SUMS",
     }  # fmt: skip
     assert json.loads((target / "manifest.json").read_text()) == {"id": "one"}
     assert (tmp_path / "runs" / "latest").read_text() == "one\n"
@@ -132,8 +132,8 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
         one.add_table("accounts", SMALL)
         two.publish("two", {}, {})
         one.publish("one", {}, {})
-    assert everything(tmp_path / "one") == {"accounts.parquet", "summary.json", "manifest.json"}
-    assert everything(tmp_path / "two") == {"summary.json", "manifest.json"}
+    assert everything(tmp_path / "one") == {"accounts.parquet", "summary.json", "manifest.json", "SHA256SUMS"}
+    assert everything(tmp_path / "two") == {"summary.json", "manifest.json", "SHA256SUMS"}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_a_model_that_an_account_names_and_nobody_knows_is_a_usage_error() -> No
         margin(read_book(**tables), MODEL)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"), [({"spot": 0.0}, "spot of 0"), ({"spot": 0.9, "weight": "move"}, "weight of -0.1")]
+)
+def test_a_scenario_that_no_market_can_reach_is_gm115(change: dict[str, Any], why: str) -> None:
+    model = load_model(MODEL)
+    grid = [dict(row) for row in model.raw["scenarios"]["grid"]]
+    failure = refused(tiny_book(), model.replace({"scenarios.grid": [grid[0] | change, *grid[1:]]})).row(0, named=True)
+    assert (failure["code"], failure["row"]) == ("GM115", None)
+    assert why in failure["message"]
+
+
 def test_a_correlation_that_is_not_positive_semidefinite_is_gm114_and_says_the_eigenvalue() -> None:
     bad = load_model("correlated-pm").replace(
         {

@@ -190,7 +190,7 @@ def test_statistics_that_are_not_true_are_refused(
 
     book = rewritten(folder, tmp_path / "book", in_row_groups(250))
     true = rowgroups._account_range
-    monkeypatch.setattr(rowgroups, "_account_range", lambda group: (true(group)[1],) * 2)
+    monkeypatch.setattr(rowgroups, "_account_range", lambda *group: (true(*group)[1],) * 2)
     found = refusal(book, tmp_path / "runs", SMALL)
     assert (found["code"][0], found["column"][0]) == ("GM119", "account_id")
 

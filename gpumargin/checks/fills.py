@@ -9,6 +9,7 @@ import polars as pl
 from gpumargin.checks.facts import Facts
 from gpumargin.checks.findings import Finding, failures_of, shown
 from gpumargin.checks.market import FORWARD_SOURCES, VOL_SOURCES, used_instruments
+from gpumargin.errors import InputError
 from gpumargin.failures import failure_frame, input_error
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = 20
 _USES = ("positions", "orders")
+
+
+class UnfilledError(InputError):
+    """Options in use that nothing can fill; `findings` names the rows of instruments and marks to blame."""
+
+    def __init__(self, message: str, failures: pl.DataFrame, findings: list[Finding]) -> None:
+        super().__init__(message, failures)
+        self.findings = findings
 
 
 def has_unexplained_price() -> pl.Expr:
@@ -42,7 +51,7 @@ def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> No
       vol_limit: highest vol, decimal per square root of a year.
 
     Raises:
-      InputError: GM107, an option in use has no forward, or no vol, be it without a price or with one that no vol
+      UnfilledError: GM107, an option in use has no forward, or no vol, be it without a price or with one that no vol
         explains; GM110, a price that says a vol above the limit.
     """
     rules = _rules(vol_limit)
@@ -54,7 +63,8 @@ def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> No
     in_use = suspects.filter(pl.col("instrument_id").is_in(used))
     found = [finding for is_broken, make in rules for finding in make(book, in_use.filter(is_broken))]
     if found:
-        raise input_error(failure_frame(failures_of(book, found, max_examples=EXAMPLES)))
+        error = input_error(failure_frame(failures_of(book, found, max_examples=EXAMPLES)))
+        raise UnfilledError(str(error), error.failures, found)
 
 
 def _rules(vol_limit: float) -> list[tuple[pl.Expr, Callable[[Book, pl.DataFrame], Iterator[Finding]]]]:

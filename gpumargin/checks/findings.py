@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpumargin.failures import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gpumargin.tables import Book
 
@@ -38,6 +38,12 @@ class Finding:
     rows: np.ndarray
     message: str | Callable[[int], str]
     remedy: str
+
+
+class Oddity(Finding):
+    """Something odd that breaks no rule: it is counted and shown, its rows are used, and no run ends for it."""
+
+    __slots__ = ()
 
 
 def shown(value: object) -> str:
@@ -76,7 +82,7 @@ class Gathered:
             key = (rank, finding.table, finding.column, finding.code, finding.remedy)
             group = self._groups.setdefault(key, Group(0, []))
             group.total += len(finding.rows)
-            group.examples = _first([*group.examples, *_examples(book, finding, limit=rows)], rows)
+            group.examples = _first([*group.examples, *examples_of(book, finding, limit=rows)], rows)
 
     def failures(self) -> list[Failure]:
         """Failure rows of everything found, the first of several with their number in its message."""
@@ -90,6 +96,16 @@ class Gathered:
             shown[key] += len(rows)
             failures += rows
         return failures
+
+    def laid_aside(self) -> list[list[Any]]:
+        """What was found so far, as JSON has it."""
+        return [[*key, group.total, *map(astuple, group.examples)] for key, group in self._groups.items()]
+
+    def take_up(self, state: Iterable[Sequence[Any]]) -> None:
+        """Takes what was laid aside."""
+        for rank, table, column, code, remedy, total, *examples in state:
+            group = Group(total, [Failure(*example) for example in examples])
+            self._groups[rank, table, column, code, remedy] = group
 
 
 def _first(failures: list[Failure], limit: int) -> list[Failure]:
@@ -111,7 +127,8 @@ def failures_of(book: Book, findings: Iterable[Finding], *, max_examples: int | 
     return gathered.failures()
 
 
-def _examples(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+def examples_of(book: Book, finding: Finding, *, limit: int) -> list[Failure]:
+    """Failure rows of the first `limit` rows of a finding; one of the table if no row is to blame."""
     if not len(finding.rows):
         return [_failure(finding, file="", row=None, value="", message=str(finding.message))]
     return [_located(book, finding, position) for position in range(min(limit, len(finding.rows)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from gpumargin.cli import (
     bench,
     check,
     compare,
+    diff,
     doctor,
     explain,
     follow,
@@ -21,6 +23,7 @@ from gpumargin.cli import (
     run,
     show,
     snapshot,
+    verify,
 )
 from gpumargin.cli.outcome import set_debug, verb
 
@@ -70,9 +73,11 @@ app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
 app.command("compare")(verb(compare.compare))
+app.command("diff")(verb(diff.diff))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))
+app.command("verify")(verb(verify.verify))
 app.command("report")(verb(report.report))
 app.command("bench")(verb(bench.bench))
 app.command("doctor")(verb(doctor.doctor))
@@ -84,5 +89,9 @@ def _importers() -> None:
 
 
 def main() -> None:
-    """Runs the command line of this process and ends it with the contract's exit code."""
+    """Runs the command line of this process and ends it with the contract's exit code.
+
+    What it writes is for its user alone, as the accounts of customers should be, until that user says otherwise.
+    """
+    os.umask(0o077)
     app()

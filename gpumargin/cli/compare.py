@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gpumargin.cli.options import AsOfOption, BookArgument, Device, FormatOption
+from gpumargin.cli.options import AsOfOption, BadRowsOption, BookArgument, Device, FormatOption, OnBadRows
 from gpumargin.cli.process import prepare_process
 from gpumargin.cli.render import Format, emit, say
 
@@ -28,6 +28,7 @@ def compare(
     ],
     as_of: AsOfOption = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes every GPU, else the CPU.")] = Device.AUTO,
+    on_bad_rows: BadRowsOption = OnBadRows.FAIL,
     count: Annotated[int, typer.Option("-n", metavar="N", min=0, help="Accounts shown, most changed first.")] = 10,
     out: Annotated[
         Path | None,
@@ -42,7 +43,7 @@ def compare(
     from gpumargin.tables import read_book
 
     names = [name.strip() for name in models.split(",") if name.strip()]
-    found = compare_models(read_book(book), names, as_of=as_of, device=device.value)
+    found = compare_models(read_book(book), names, as_of=as_of, device=device.value, on_bad_rows=on_bad_rows.value)
     if out is not None:
         write_table(out / "accounts.parquet", found.accounts.to_arrow())
         write_table(out / "totals.parquet", found.totals.to_arrow())

@@ -18,7 +18,7 @@ def show_failures(failures: pl.DataFrame, *, is_error: bool) -> None:
     """Prints the first failures as a table, and how many of each code there are.
 
     Args:
-      failures: frame with the columns `errors.FAILURE_COLUMNS`.
+      failures: frame with the columns `errors.FAILURE_COLUMNS`, the remedy possibly in `message` already.
       is_error: to stderr, as the reason why something ended; else to stdout, as data.
     """
     from rich import box
@@ -55,7 +55,8 @@ def _where(row: dict[str, object]) -> str:
 def _what(row: dict[str, object]) -> Text:
     from rich.text import Text
 
-    return Text.assemble(clean(row["message"]), "\n", (f"-> {clean(row['remedy'])}", "dim"))
+    remedy = (f"\n-> {clean(row['remedy'])}", "dim") if "remedy" in row else ""
+    return Text.assemble(clean(row["message"]), remedy)
 
 
 def _counts(failures: pl.DataFrame, num_shown: int) -> str:

@@ -38,6 +38,7 @@ class OnBadRows(StrEnum):
     """What a run does with rows that break the input contract."""
 
     FAIL = "fail"
+    QUARANTINE = "quarantine"
 
 
 class Settle(StrEnum):
@@ -100,7 +101,12 @@ def find_run(path: Path) -> Path:
     """
     from gpumargin.runs import open_run
 
-    return open_run(path if path.exists() or path.is_absolute() else DEFAULT_RUNS / path)
+    return open_run(existing_run(path))
+
+
+def existing_run(path: Path) -> Path:
+    """What a run argument names: a path as it is, else something in the default folder of runs."""
+    return path if path.exists() or path.is_absolute() else DEFAULT_RUNS / path
 
 
 BookArgument = Annotated[
@@ -125,6 +131,13 @@ AsOfOption = Annotated[
         parser=parse_time,
         help="Instant of valuation, ISO 8601, UTC unless it says otherwise.",
         show_default="newest timestamp of the book",
+    ),
+]
+BadRowsOption = Annotated[
+    OnBadRows,
+    typer.Option(
+        "--on-bad-rows",
+        help="fail: a row that breaks the contract ends the run; quarantine: it is taken out, its account unknown.",
     ),
 ]
 OutOption = Annotated[

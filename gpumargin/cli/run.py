@@ -12,6 +12,7 @@ import typer
 from gpumargin.cli.options import (
     DEFAULT_RUNS,
     AsOfOption,
+    BadRowsOption,
     BookArgument,
     Device,
     DType,
@@ -44,9 +45,7 @@ def run(
     out: OutOption = DEFAULT_RUNS,
     device: Annotated[Device, typer.Option("--device", help="auto takes every GPU, else the CPU.")] = Device.AUTO,
     dtype: Annotated[DType, typer.Option("--dtype", help="Precision.")] = DType.FLOAT64,
-    _on_bad_rows: Annotated[
-        OnBadRows, typer.Option("--on-bad-rows", help="fail: a row that breaks the contract ends the run.")
-    ] = OnBadRows.FAIL,
+    on_bad_rows: BadRowsOption = OnBadRows.FAIL,
     memory_budget: Annotated[
         str, typer.Option("--memory-budget", metavar="SIZE", help="Memory that parts in flight may take.")
     ] = "4GiB",
@@ -58,6 +57,9 @@ def run(
     ] = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Write the table of risk units.")] = True,
     positions: Annotated[bool, typer.Option("--positions", help="Write the table of positions too.")] = False,
+    closed_book: Annotated[
+        bool, typer.Option("--closed-book", help="A contract whose longs and shorts differ ends the run.")
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with an unfinished run of the same book and parameters, if there is one."),
@@ -76,7 +78,14 @@ def run(
     from gpumargin.prepare import Options
 
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
-    options = Options(as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()))
+    options = Options(
+        as_of,
+        Settings(device.value, dtype.value, budget),
+        tables,
+        str(book.resolve()),
+        on_bad_rows.value,
+        closed_book=closed_book,
+    )
     folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)
     if fail_on_insolvent and _alarms(folder):

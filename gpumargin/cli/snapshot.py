@@ -11,8 +11,10 @@ import typer
 from gpumargin.cli.options import (
     DEFAULT_RUNS,
     AsOfOption,
+    BadRowsOption,
     BookArgument,
     Device,
+    OnBadRows,
     OutOption,
     RunArgument,
     find_run,
@@ -55,6 +57,7 @@ def snapshot(
             "--set", metavar="SECTION.KEY=VALUE", help="Change a number of the model; repeatable.", show_default=False
         ),
     ] = None,
+    on_bad_rows: BadRowsOption = OnBadRows.FAIL,
     salt_file: SaltOption = None,
     form: Annotated[Format, typer.Option("--format", help="table: the path of the run alone.")] = Format.TABLE,
 ) -> None:
@@ -65,19 +68,20 @@ def snapshot(
     from gpumargin.cli.run import report_run
     from gpumargin.clock import Clock
     from gpumargin.engine import Settings
-    from gpumargin.prepare import Options
+    from gpumargin.prepare import Options, usable_book
     from gpumargin.run import margin_to_folder
     from gpumargin.solvency.salts import make_salt_file, read_salt_file
     from gpumargin.solvency.snapshot import write_snapshot
     from gpumargin.tables import read_book
 
     secret = read_salt_file(salt_file) if salt_file is not None and salt_file.exists() else None
-    options, clock = Options(as_of, Settings(device.value), book_path=str(book.resolve())), Clock()
+    options = Options(as_of, Settings(device.value), book_path=str(book.resolve()), on_bad_rows=on_bad_rows.value)
+    chosen, clock = load_model(model).replace(overrides), Clock()
     with clock.stage("read"):
         tables = read_book(book)
-    folder = margin_to_folder(tables, load_model(model).replace(overrides), out, options, clock=clock)
+    folder = margin_to_folder(tables, chosen, out, options, clock=clock)
     place = salt_file or default_salt_file(folder)
-    write_snapshot(folder, tables, secret or make_salt_file(place))
+    write_snapshot(folder, usable_book(tables, chosen, options), secret or make_salt_file(place))
     report_run(folder, form)
     _say_root(folder, place)
 
@@ -106,6 +110,7 @@ def prove(
     salt_file: SaltOption = None,
 ) -> None:
     """The proof that an account is in the commitment of a snapshot, as JSON for its holder."""
+    from gpumargin.publish import write_file
     from gpumargin.solvency.commitment import inclusion_proof
     from gpumargin.solvency.salts import read_salt_file
 
@@ -114,7 +119,7 @@ def prove(
     if out is None:
         emit_json(proof)
         return
-    out.write_text(json.dumps(proof, indent=2) + "\n", encoding="utf-8")
+    write_file(out, f"{json.dumps(proof, indent=2)}\n".encode())
     say(f"{out}: proof of {len(proof['path'])} steps; check it with: gpumargin verify-proof {out}")
 
 

@@ -75,8 +75,13 @@ def _lines(facts: RunFacts) -> Iterator[tuple[str, Text | Table | str]]:
     for asset, group in summary["by_accounting_asset"].items():
         yield f"totals, {clean(asset)}", _amounts({name.replace("_", " "): group["totals"][name] for name in _TOTALS})
     yield "balances", _amounts(summary["balances"])
+    yield "open interest", _interest(summary["open_interest"])
     yield "under water", _worst(facts)
     yield "input", _rows(summary["rows"])
+    if summary["rows"]["quarantined"]:
+        yield "quarantine", _quarantine(facts)
+    if odd := summary["warnings"]:
+        yield "odd", Text("\n".join(clean(f"{row['code']} {row['table']}: {row['message']}") for row in odd), "yellow")
     if filled := _filled(summary.get("filled", {})):
         yield "filled", filled
     yield "computed", f"{len(summary['device'])} x {clean(facts.manifest['platform'])}, {summary['dtype']}"
@@ -143,6 +148,19 @@ def _amounts(amounts: Mapping[str, str]) -> Table:
     return table
 
 
+def _interest(interest: Mapping[str, Any]) -> str:
+    """Whether longs equal shorts, and where they differ most."""
+    largest = interest["largest"]
+    if largest is None:
+        return f"longs equal shorts in {interest['contracts']:,} contracts"
+    named = {name: f"{Decimal(largest[name]).normalize():,f}" for name in ("long", "short", "difference")}
+    return (
+        f"{interest['unbalanced']:,} of {interest['contracts']:,} contracts do not sum to zero; most: "
+        f"{clean(largest['instrument_id'])}, long {named['long']}, short {named['short']}, "
+        f"difference {named['difference']}"
+    )
+
+
 def _worst(facts: RunFacts) -> Text:
     worst = facts.worst
     if not worst["count"]:
@@ -155,6 +173,15 @@ def _worst(facts: RunFacts) -> Text:
 def _rows(rows: Mapping[str, Any]) -> str:
     read = ", ".join(f"{count:,} {name}" for name, count in rows["read"].items())
     return f"{read}; {rows['quarantined']:,} quarantined"
+
+
+def _quarantine(facts: RunFacts) -> Text:
+    """How many rows were not used, for which rules, and where to read of each."""
+    rows = facts.summary["rows"]
+    codes = ", ".join(f"{clean(code)} {count:,}" for code, count in rows["by_code"].items())
+    unknown = sum(group["status"].get("unknown", 0) for group in facts.summary["by_accounting_asset"].values())
+    words = f"{rows['quarantined']:,} rows were not used ({codes}): see quarantine.parquet"
+    return Text(f"{words}; no total includes the {unknown:,} unknown accounts", STATUS_STYLES["unknown"])
 
 
 def _filled(filled: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from gpumargin.modelfile import ModelFile, account_expressions, account_settings
 from gpumargin.runs import Run
 
 # Two ways to the same sum differ by rounding only, relative to what was added up; float32 runs carry 2^-24.
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
+TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 _CHECK_COLUMNS = {
     "name": pl.String,
     "recomputed": pl.Float64,
@@ -39,12 +39,12 @@ _CHECK_COLUMNS = {
     "ok": pl.Boolean,
 }
 # Conditions of the statuses where a model has none of its own, each outranking those before it.
-_USUAL = {
+USUAL_STATUSES = {
     "margin_call": ("where<", "initial_excess", 0.0, 1.0, 0.0),
     "liquidatable": ("where<", "maintenance_excess", 0.0, 1.0, 0.0),
     "bankrupt": ("where<", "equity", 0.0, 1.0, 0.0),
 }
-_STATUSES = ("healthy", "margin_call", "liquidatable", "bankrupt", "unknown")
+STATUSES = ("healthy", "margin_call", "liquidatable", "bankrupt", "unknown")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def explain_account(run: Path | str | Run, account: str, pool: str = "cross") ->
       `Explanation`, every check of it passed.
 
     Raises:
-      UsageError: no such run, account or pool (the message gives close matches), or the book is gone.
+      UsageError: no such run, account or pool (the message gives close matches), the book is gone, or rows of the
+        account are in quarantine, so that there are no numbers to explain.
       InputError: the book can no longer be read.
       InternalError: GM202, a figure differs by more than 1e-9 (float32 runs: 1e-3) of what was added up to get it; the
         message names it.
@@ -193,7 +194,7 @@ def _money(parts: _Parts) -> dict[str, Figure]:
     return found | {f"{name}_margin": figure for name, figure in _margins(parts).items()}
 
 
-def _identities(file: ModelFile) -> dict[str, str]:
+def identities(file: ModelFile) -> dict[str, str]:
     """How figures of the account follow from one another."""
     found = {"equity": "full_value + unrealised_pnl + option_value"}
     for name in file.margin:
@@ -206,7 +207,7 @@ def _identities(file: ModelFile) -> dict[str, str]:
 def _figures(parts: _Parts) -> dict[str, Figure]:
     """Every figure of the account, the identities applied to the sums of lines."""
     values = _money(parts)
-    for name, text in _identities(parts.file).items():
+    for name, text in identities(parts.file).items():
         values[name] = evaluate(parse_expression(text, values), values)
     return values
 
@@ -216,7 +217,7 @@ def _identity_table(parts: _Parts) -> pl.DataFrame:
     values = {name: figure.amount for name, figure in figures.items()}
     lines = [
         {"name": name, "formula": text, "with_values": with_values(text, values), "value": values[name]}
-        for name, text in _identities(parts.file).items()
+        for name, text in identities(parts.file).items()
         if name != "health" or values["maintenance_margin"] != 0
     ]
     return pl.DataFrame(lines)
@@ -298,7 +299,7 @@ def _account_checks(parts: _Parts) -> Iterator[_Check]:
     yield _Check("worst_loss", worst, row["worst_loss"])
     held = parts.legs.filter((pl.col("kind") != "base") & (pl.col("quantity") != 0)).height
     yield _Check("num_positions", exact(float(held)), row["num_positions"])
-    yield _Check(f"status {row['status']}", exact(float(_status(parts))), float(_STATUSES.index(str(row["status"]))))
+    yield _Check(f"status {row['status']}", exact(float(_status(parts))), float(STATUSES.index(str(row["status"]))))
 
 
 def _status(parts: _Parts) -> int:
@@ -306,17 +307,17 @@ def _status(parts: _Parts) -> int:
     row, found = parts.sources.account, 0
     figures = [row["equity"], *(value for name, value in row.items() if name.endswith("_excess"))]
     if not all(value is not None and math.isfinite(value) for value in figures):
-        return _STATUSES.index("unknown")
+        return STATUSES.index("unknown")
     values = {name: exact(float(value)) for name, value in row.items() if isinstance(value, (int, float))}
     values |= {name: figure for name, figure in parts.values.items() if name not in values}
-    for status, expression in (_USUAL | account_expressions(parts.file).statuses).items():
+    for status, expression in (USUAL_STATUSES | account_expressions(parts.file).statuses).items():
         if evaluate(expression, values).amount > 0:
-            found = _STATUSES.index(status)
+            found = STATUSES.index(status)
     return found
 
 
 def _checks(parts: _Parts) -> pl.DataFrame:
-    tolerance = _TOLERANCE[str(parts.sources.manifest["dtype"])]
+    tolerance = TOLERANCE[str(parts.sources.manifest["dtype"])]
     found = [*_all_unit_checks(parts), *_account_checks(parts)]
     return pl.DataFrame([check.line(tolerance) for check in found], schema=_CHECK_COLUMNS)
 

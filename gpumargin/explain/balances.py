@@ -117,7 +117,7 @@ def _rows(sources: AccountSources, settled: Mapping[str, Values]) -> pl.DataFram
     return pl.concat([held, more]).sort("asset")
 
 
-def _asset_values(sources: AccountSources, market: Market, asset: str) -> dict[str, Figure]:
+def asset_values(sources: AccountSources, market: Market, asset: str) -> dict[str, Figure]:
     """Columns of the book that the model names, for one asset."""
     found: dict[str, Figure] = {}
     for name, path in asset_columns(sources.file).items():
@@ -143,19 +143,24 @@ def _category(sources: AccountSources) -> str | None:
 
 
 def _numbers(sources: AccountSources, margin_type: str, asset: str) -> dict[str, Figure]:
+    return asset_numbers(sources, margin_type, asset, _category(sources))
+
+
+def asset_numbers(sources: AccountSources, margin_type: str, asset: str, emode: str | None) -> dict[str, Figure]:
     """Numbers of one asset for a margin type, those of the account's category first."""
     file = sources.file
     table = file.collateral_of(margin_type)
     found = {name: values.get(asset, values[DEFAULT]) for name, values in table.leaves().items()}
     if table.base is not None and asset in base_assets(sources):
         found["assets"] = table.base
-    category = file.categories.get(_category(sources) or "")
+    category = file.categories.get(emode or "")
     if category is not None and asset in category.assets:
         found |= category.numbers.get(margin_type, {})
     return {name: exact(value) for name, value in found.items()}
 
 
-def _tables_of(tables: Mapping[str, Mapping[str, Any]], asset: str) -> dict[str, Any]:
+def tables_of(tables: Mapping[str, Mapping[str, Any]], asset: str) -> dict[str, Any]:
+    """Bracket tables of one asset."""
     return {name: values.get(asset, values[DEFAULT]) for name, values in tables.items()}
 
 
@@ -169,7 +174,7 @@ def _balance(
 ) -> Balance:
     asset, file = str(row["asset"]), sources.file
     price = market.collateral.get(asset, math.nan) / market.accounting
-    shared = _asset_values(sources, market, asset)
+    shared = asset_values(sources, market, asset)
     shared |= {"is_collateral": exact(float(row["is_collateral"])), "spot_confidence": exact(confidence)}
     shared |= {name: exact(value) for name, value in balance_inputs(sources, market, asset).items()}
 
@@ -203,7 +208,7 @@ def _owed(sources: AccountSources, margin_type: str, asset: str, values: Values)
     expression = sources.file.rule_of(margin_type).owed
     if expression is None or _is_empty(values):
         return {}
-    tables = _tables_of(sources.file.collateral_of(margin_type).tables, asset)
+    tables = tables_of(sources.file.collateral_of(margin_type).tables, asset)
     return {margin_type: evaluate(expression, {**values, **_numbers(sources, margin_type, asset)}, tables)}
 
 
@@ -215,9 +220,9 @@ def _counted(sources: AccountSources, margin_type: str, asset: str, values: Valu
     if not is_debt and values["is_collateral"].amount == 0:
         return Figure(0.0, values["value"].gross), 0.0
     named = {**values, **_numbers(sources, margin_type, asset)}
-    found = evaluate(expression, named, _tables_of(table.tables, asset))
+    found = evaluate(expression, named, tables_of(table.tables, asset))
     if isinstance(expression, tuple) and expression[:2] == ("*", "value"):
-        return found, evaluate(expression[2], named, _tables_of(table.tables, asset)).amount
+        return found, evaluate(expression[2], named, tables_of(table.tables, asset)).amount
     value = values["value"].amount
     return found, found.amount / value if value else None
 
@@ -261,7 +266,7 @@ def _charges(
         lines: list[dict[str, Any]] = []
         for balance in (b for b in balances if not _is_empty(b.values)):
             numbers = {n: exact(v.get(balance.asset, v[DEFAULT])) for n, v in table.numbers.items()}
-            named, brackets = {**balance.values, **numbers}, _tables_of(table.tables, balance.asset)
+            named, brackets = {**balance.values, **numbers}, tables_of(table.tables, balance.asset)
             found = {part: evaluate(e, named, brackets) for part, e in parsed.each.items()}
             for part, figure in found.items():
                 parts[part].append(figure)

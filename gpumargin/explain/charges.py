@@ -18,7 +18,7 @@ from gpumargin.modelfile.names import FEED_NAMES, MARK_COLUMNS, MARK_NAMES, QUOT
 
 _DAYS_PER_YEAR = 365
 _LABELS = {"unit": "instrument_id", "position": "instrument_id", "strike": "strike", "expiry": "expiry"}
-_WORDS: Mapping[str, Callable[[Floats], Floats]] = {
+WORDS: Mapping[str, Callable[[Floats], Floats]] = {
     "net": lambda quantity: quantity,
     "gross": np.abs,
     "long": lambda quantity: np.maximum(quantity, 0.0),
@@ -65,7 +65,7 @@ def _column(column: str, side: UnitSide) -> Floats:
 
 
 # One long contract, `[N]` each: the names of modelfile.names.
-_VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
+CONTRACT_VALUES: Mapping[str, Callable[[UnitSide], Floats]] = {
     "size": lambda side: side.unit_size,
     "price": _price,
     "value": lambda side: np.where(side.is_kind("option"), side.column("contract_value"), 0.0),
@@ -126,7 +126,7 @@ class _Legs:
 
     def of_leg(self, leg: int, names: Mapping[str, Any] | list[str]) -> dict[str, Figure]:
         """Values of one leg's contract, of its unit and of the component."""
-        known = {n: exact(float(_VALUES[n](self.side)[leg])) for n in names if n in _VALUES}
+        known = {n: exact(float(CONTRACT_VALUES[n](self.side)[leg])) for n in names if n in CONTRACT_VALUES}
         return known | self.row
 
     def groups(self) -> dict[str, np.ndarray]:
@@ -153,7 +153,7 @@ class _Legs:
 
     def _term(self, leg: int, word: str, expression: Any) -> Figure:
         quantity = float(self.side.column("quantity")[leg])
-        weight = _WORDS[word](np.array([quantity]))[0] if word in _WORDS else self.side.column(word)[leg]
+        weight = WORDS[word](np.array([quantity]))[0] if word in WORDS else self.side.column(word)[leg]
         column = evaluate(expression, self.of_leg(leg, sorted(names_in(expression))), self.tables)
         return Figure(float(weight) * column.amount, abs(float(weight)) * column.gross)
 

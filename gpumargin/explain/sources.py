@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.types as pat
 
-from gpumargin.errors import UsageError
+from gpumargin.errors import RefusedError, UsageError
+from gpumargin.files import checked_dataset, whole_table
 from gpumargin.modelfile import ModelFile
 from gpumargin.runs import Run, open_run, run_json
 from gpumargin.schema import TABLES
@@ -29,12 +30,7 @@ _MARKET = ("instruments", "marks", "forwards", "prices")
 _OWN = ("positions", "balances")
 _EVERY_OWN = (*_OWN, "orders", "accounts", "account_parameters")
 _ASSETS = "assets"
-_FORMATS: Mapping[str, ds.FileFormat] = {
-    ".parquet": ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    ),
-    ".arrow": ds.IpcFileFormat(),
-}
+_SUFFIXES = (".parquet", ".arrow")
 _MOST_CANDIDATES = 5_000
 
 
@@ -132,15 +128,15 @@ def _files(folder: Path, name: str) -> list[Path]:
     """Files of a table in one of its forms: `NAME.parquet`, `NAME.arrow`, or those in the folder `NAME`."""
     inner = folder / name
     if inner.is_dir():
-        return sorted(p for p in inner.iterdir() if p.suffix in _FORMATS and not p.name.startswith("."))
-    return [path for suffix in _FORMATS if (path := folder / f"{name}{suffix}").is_file()]
+        return sorted(p for p in inner.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+    return [path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
 
 
 def _dataset(files: list[Path]) -> ds.Dataset:
     try:
-        return ds.dataset([str(file) for file in files], format=_FORMATS[files[0].suffix])
-    except (OSError, pa.ArrowException) as error:
-        message = f"cannot read {str(files[0])!r}: {error}; restore the file, or run again"
+        return ds.dataset(whole_table(files[0])) if files[0].suffix == ".arrow" else checked_dataset(files)
+    except RefusedError as error:
+        message = f"{error}; restore the file, or run again"
         raise UsageError(message) from error
 
 
@@ -174,7 +170,7 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return cast("pl.DataFrame", pl.from_arrow(_plain(table)))
 
 
-def _book_frame(name: str, table: pa.Table) -> pl.DataFrame:
+def book_frame(name: str, table: pa.Table) -> pl.DataFrame:
     """A table of the book with ids as text and amounts as floats, whatever types they came in."""
     types = {"id": pl.String, "amount": pl.Float64}
     casts = {
@@ -188,12 +184,23 @@ def _account_row(results: _Results, account: str, pool: str) -> dict[str, Any]:
     rows = pl.DataFrame() if accounts is None else _frame(_of_account(accounts, account))
     pools = rows["pool"].cast(pl.String).to_list() if rows.height else []
     if pool in pools:
-        return rows.row(pools.index(pool), named=True)
+        return _known(rows.row(pools.index(pool), named=True))
     if pools:
         message = f"account {account!r} has no pool {pool!r}; its pools: {', '.join(sorted(pools))}"
         raise UsageError(message)
     message = f"no account {account!r} in this run" + _hint(accounts, account)
     raise UsageError(message)
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, unless it says that the account's rows were not all used."""
+    if row["equity"] is None:
+        message = (
+            f"the state of account {row['account_id']!r} (pool {row['pool']}) is unknown, there are no numbers to "
+            "explain: rows of it, or of what it holds, are in the run's table quarantine; correct them and run again"
+        )
+        raise UsageError(message)
+    return row
 
 
 def _hint(accounts: ds.Dataset | None, account: str) -> str:
@@ -239,12 +246,12 @@ def account_sources(run: Path | str | Run, account: str, pool: str) -> AccountSo
       pool: pool of the margin account.
 
     Raises:
-      UsageError: no such run, account or pool, or the book is not where the run found it.
+      UsageError: no such run, account or pool, the book is not where the run found it, or the account is unknown.
     """
     results: _Results = _InMemory(run) if isinstance(run, Run) else _InFolder(open_run(run))
     row = _account_row(results, account, pool)
     label = str(row["model"])
-    tables = {name: _book_frame(name, table) for name, table in results.book(account).items()}
+    tables = {name: book_frame(name, table) for name, table in results.book(account).items()}
     own = {name: tables[name].filter(pl.col("pool") == pool) for name in _EVERY_OWN if name in tables}
     return AccountSources(
         account=row,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gpumargin.errors import InputError, UsageError
+from gpumargin.errors import InputError, RefusedError, UsageError
 from gpumargin.failures import Failure, failure_frame
+from gpumargin.files import checked_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,12 +29,12 @@ def scan_chain(file: Path) -> pl.LazyFrame:
     if not file.is_file():
         message = f"expected a Parquet file, found none at {str(file)!r}: give the path of the chain file"
         raise UsageError(message)
-    frame = pl.scan_parquet(file, glob=False)
     try:
-        schema = frame.collect_schema()
-    except pl.exceptions.PolarsError as error:
-        message = f"expected a Parquet file at {str(file)!r}, which cannot be read as one: {error}"
+        frame = pl.scan_pyarrow_dataset(checked_dataset([file]))
+    except RefusedError as error:
+        message = f"expected a Parquet file: {error}"
         raise UsageError(message) from error
+    schema = frame.collect_schema()
     missing = [column for column in CHAIN_COLUMNS if column not in schema]
     if missing:
         raise _missing_columns(missing, file=file)

@@ -48,12 +48,17 @@ def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
     types = kind_types(made, zero.dtype)
     results = [array_of((max(width, 1), rows + COLUMN_GAP), types[kind]) for kind, width in made.widths]
     groups = (jnp.asarray(plan.contracts.expiry_group), jnp.asarray(plan.contracts.strike_group))
-    shared = [jnp.asarray(x) for x in jax.tree.leaves(plan.shared)]
+    shared = [_with_memory(jnp.asarray(x)) for x in jax.tree.leaves(plan.shared)]
     legs = [x for b in buckets for x in (b.contract, b.quantity, b.unit, *(b.inputs[word] for word in made.inputs))]
     found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made), *shared)
     by_kind = dict(zip((kind for kind, _ in made.widths), found, strict=True))
     leaves = [_result(by_kind[output.kind], output, rows) for output in made.outputs]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _with_memory(x: Array) -> Array:
+    """The array, or one unread number for an empty one: jaxlib 0.11 crashes on empty operands of a sharded call."""
+    return x if x.size else jnp.zeros(1, x.dtype)
 
 
 def _result(columns: Array, output: Output, rows: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
 
 POINTER = "latest"
+CHECKSUMS = "SHA256SUMS"
+"""Every file of a published folder with its SHA-256, as `sha256sum --check` reads it."""
 
 
 class Written(NamedTuple):
@@ -26,18 +29,29 @@ class Written(NamedTuple):
 
     Attributes:
       rows: how many.
-      values: hash of its values.
       sha256: hash of the file.
     """
 
     rows: int
-    values: str
     sha256: str
 
 
 def json_text(content: Mapping[str, Any]) -> str:
     """JSON with texts where it has no number: an open end of a bracket table is `"inf"`."""
     return json.dumps(_strict(content), indent=2, default=str, allow_nan=False) + "\n"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def put_checksums(folder: Path) -> None:
+    """Writes the hash of every file that is there so far, for whoever asks later whether a byte has changed."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = (f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    put_bytes(folder / CHECKSUMS, "".join(lines).encode())
 
 
 def _strict(value: Any) -> Any:
@@ -96,13 +110,14 @@ def put_table(path: Path, table: pa.Table) -> Written:
     def check(staged: Path) -> None:
         with _reading(staged) as file:
             found = file.read()
-        if not found.equals(table) and table_digest(found) != values:  # where both have NaN, equals says no
+        if not found.equals(table) and table_digest(found) != table_digest(
+            table
+        ):  # where both have NaN, equals says no
             raise _altered(path)
 
-    values = table_digest(table)
     options = _writing(table.schema)
     sha256 = disk.write_new(path, lambda file: pq.write_table(table, file, **options), check)
-    return Written(table.num_rows, values, sha256)
+    return Written(table.num_rows, sha256)
 
 
 def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
@@ -127,7 +142,7 @@ def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
             raise _altered(path)
 
     sha256 = disk.write_new(path, write, check)
-    return Written(digest.rows, digest.hexdigest(), sha256)
+    return Written(digest.rows, sha256)
 
 
 def _reading(path: Path) -> pq.ParquetFile:
@@ -163,7 +178,7 @@ class StagedFolder:
             disk.remove_tree(self._staging)
         try:
             disk.make_folder(self.target.parent)
-            self._staging.mkdir()
+            self._staging.mkdir(mode=0o700)
         except OSError as error:
             message = f"cannot make the folder {str(self._staging)!r}: {words(error)}"
             raise ResourceError(message) from error
@@ -188,6 +203,10 @@ class StagedFolder:
     def add_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file."""
         self.add_text(name, json_text(content))
+
+    def add_checksums(self) -> None:
+        """Writes the hash of every file that is there so far."""
+        put_checksums(self._staging)
 
     def reveal(self) -> Path:
         """Makes the folder visible, whole, by one rename.

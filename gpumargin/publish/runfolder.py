@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from gpumargin import disk
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
-from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_table, put_tables, words
+from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_checksums, put_table, put_tables, words
 from gpumargin.publish.records import Record, packed, read_records, record_path, write_record
 from gpumargin.publish.staging import Note, take_place
 
@@ -152,7 +152,7 @@ class RunFolder:
         put_tables(self._place.run / f"{name}.parquet", tables)
 
     def publish(self, run_id: str, summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
-        """Makes the run visible: manifest last, one rename, then the pointer to the newest run.
+        """Makes the run visible: manifest and checksums last, one rename, then the pointer to the newest run.
 
         Args:
           run_id: name of the new run, which must not exist.
@@ -165,6 +165,7 @@ class RunFolder:
         run = self._place.run
         for name, content in (("summary.json", summary), ("manifest.json", manifest)):
             put_bytes(run / name, json_text(content).encode())
+        put_checksums(run)
         for name in self._parts:
             disk.sync_folder(run / name)
         disk.sync_folder(run)

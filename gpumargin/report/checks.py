@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from gpumargin.digests import table_digest
+from gpumargin.files import whole_table
 from gpumargin.report.data import RunData
 from gpumargin.sums import exact_sum
 from gpumargin.totals import decimal_text
@@ -61,7 +61,7 @@ def _same_run(folder: Path, manifest: dict[str, Any]) -> Check:
 
 def _unchanged(folder: Path, manifest: dict[str, Any]) -> Check:
     figures = hashlib.sha256((folder / "solvency.json").read_bytes()).hexdigest()
-    tables = {name: table_digest(pq.read_table(folder / f"{name}.parquet")) for name in manifest["tables"]}
+    tables = {name: table_digest(whole_table(folder / f"{name}.parquet")) for name in manifest["tables"]}
     holds = figures == manifest["figures_sha256"]
     holds &= tables == {name: found["sha256"] for name, found in manifest["tables"].items()}
     return Check("figures and tables of the snapshot are as published", holds)

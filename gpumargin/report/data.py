@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
+from gpumargin.files import whole_table
 from gpumargin.runs import run_json, run_table
 
 _LOWEST, _HIGHEST, _BINS_PER_DECADE = 0.1, 100.0, 12
@@ -46,7 +47,7 @@ class RunData:
     def solvency_table(self, name: str) -> pl.DataFrame | None:
         """A table of the snapshot; None if there is none."""
         path = self.folder / "solvency" / f"{name}.parquet"
-        return pl.read_parquet(path) if path.is_file() else None
+        return cast("pl.DataFrame", pl.from_arrow(whole_table(path))) if path.is_file() else None
 
     def decimals(self, money: str) -> int:
         """Decimals of the minor unit of an accounting asset."""

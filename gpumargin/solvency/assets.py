@@ -81,12 +81,18 @@ def _share(expression: Expression, known: set[str]) -> Expression | None:
 
 
 def _sums(sources: Sources, included: Bools, names: list[str]) -> pl.DataFrame:
-    """Positive, negative and collateral amounts of some accounts by asset, one row for each of `names`."""
+    """Positive, negative and collateral amounts by asset of those of some accounts whose numbers are known.
+
+    One row for each of `names`.
+    """
     of_balances = sources.index.of_balances
     rows = sources.book.frame("balances").with_columns(
         pl.col("asset").cast(pl.String), pl.col("amount").cast(pl.Float64), account=pl.Series(of_balances)
     )
-    own = rows.filter(pl.Series(included[of_balances])).sort("account")  # the same sums for any order of rows
+    is_known = sources.accounts["equity_minor"].is_not_null().to_numpy()
+    own = rows.filter(pl.Series((included & is_known)[of_balances])).sort(
+        "account"
+    )  # the same sums for any order of rows
     amount = pl.col("amount")
     sums = own.group_by("asset", maintain_order=True).agg(
         amount=amount.filter(amount > 0).sum(),
@@ -133,7 +139,8 @@ def _check(sources: Sources, label: str, margin_type: str, counted: Floats, gros
       InternalError: GM202, they differ by more than rounding.
     """
     column = pl.col(f"{margin_type}_collateral_value")
-    own = run_table(sources.folder, "accounts").filter(pl.col("model").cast(pl.String) == label)
+    is_own = (pl.col("model").cast(pl.String) == label) & pl.col("equity_minor").is_not_null()
+    own = run_table(sources.folder, "accounts").filter(is_own)
     found, expected = float(counted.sum()), float(own.select(column.sum()).collect().item())
     if not abs(found - expected) <= _AGREEMENT * (float(gross.sum()) + 1):
         message = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from gpumargin.errors import InternalError, UsageError
+from gpumargin.files import whole_table
 from gpumargin.pack.columns import Ints
 from gpumargin.runs import run_json
 from gpumargin.solvency.proof import FORMAT, Node, account_name, blinded, leaf
@@ -125,7 +126,7 @@ def inclusion_proof(run: Path, account: str, pool: str, master: bytes) -> dict[s
       InternalError: the leaves on disk do not lead to the published root.
     """
     header = _published(run)
-    leaves = pl.read_parquet(run / FOLDER / "leaves.parquet")
+    leaves = cast("pl.DataFrame", pl.from_arrow(whole_table(run / FOLDER / "leaves.parquet")))
     found = leaves.with_row_index().filter((pl.col("account_id") == account) & (pl.col("pool") == pool))
     if not found.height:
         message = (

@@ -203,4 +203,5 @@ def _publish(sources: Sources, made: _Made, commitment: Commitment) -> Path:
             folder.add_table(name, table)
         folder.add_text("solvency.json", text)
         folder.add_json("manifest.json", manifest)
+        folder.add_checksums()
         return folder.reveal()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
 
 from gpumargin.errors import UsageError
+from gpumargin.files import named, refuse_outside, whole_table
 from gpumargin.synth.market import Market
 
 _REQUIRED = ("instruments", "marks", "forwards", "prices")
@@ -45,16 +47,19 @@ def copy_market(book: Path, folder: Path) -> None:
 
 def _read(book: Path, name: str) -> pl.DataFrame:
     """One table in any of the three forms of a book; ids as they are, categories as strings."""
-    if (book / f"{name}.parquet").is_file():
-        frame = pl.read_parquet(book / f"{name}.parquet")
-    elif (book / f"{name}.arrow").is_file():
-        frame = pl.read_ipc(book / f"{name}.arrow")
-    elif (book / name).is_dir():
-        frame = pl.read_parquet(book / name / "*.parquet")
-    else:
+    inside = sorted((book / name).glob("*.parquet")) if (book / name).is_dir() else []
+    files = [path for path in (book / f"{name}.parquet", book / f"{name}.arrow") if path.is_file()][:1] or inside
+    if not files:
         message = f"expected {name}.parquet, {name}.arrow or {name}/ in {str(book)!r}, found none; add the table"
         raise UsageError(message)
+    frame = pl.concat([_frame(path, book) for path in files])
     return frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String), pl.col(pl.Decimal).cast(pl.Float64))
+
+
+def _frame(path: Path, book: Path) -> pl.DataFrame:
+    with named(path):
+        refuse_outside(path, book)
+    return cast("pl.DataFrame", pl.from_arrow(whole_table(path)))
 
 
 def _trade(instruments: pl.DataFrame, marks: pl.DataFrame) -> pl.DataFrame:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from gpumargin.tables.parts import TableLike
 
 ExtraColumns = Literal["error", "ignore"]
+NO_FILE = "(added)"
+"""Source of rows that no file holds."""
 _POLARS: Mapping[Kind, pl.DataType | type[pl.DataType]] = {
     "id": pl.String,
     "enum": pl.String,
@@ -312,5 +314,6 @@ def _type_conflicts(spec: Table, parts: list[Part], pieces: list[pa.Table]) -> l
         odd = [(part, dtype) for part, dtype in typed if dtype != typed[0][1]]
         for part, dtype in odd:
             message = f"column {name!r} is {dtype} here and {typed[0][1]} in {typed[0][0].file}"
-            failures.append(Failure("GM101", spec.name, part.file, None, name, "", message, "write all files alike"))
+            code = "GM116" if pat.is_decimal(dtype) and pat.is_decimal(typed[0][1]) else "GM101"
+            failures.append(Failure(code, spec.name, part.file, None, name, "", message, "write all files alike"))
     return failures

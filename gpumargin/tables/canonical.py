@@ -24,6 +24,10 @@ _FIRST_MICROSECOND, _LAST_MICROSECOND = -62_135_596_800_000_000, 253_402_300_799
 """Years 1 and 9999: what Python's datetime, and so every message and report, can say."""
 
 
+MAX_SCALE = 18
+"""Most decimals of a minor unit, as of ether's."""
+
+
 class ColumnMismatchError(Exception):
     """A column that cannot become its canonical type; `code` is the failure code."""
 
@@ -121,6 +125,9 @@ def _amounts(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if pat.is_integer(values.type):
         return values.cast(pa.int64())
     if pat.is_decimal(values.type):
+        if values.type.scale > MAX_SCALE:
+            message = f"is {values.type}: at most {MAX_SCALE} decimals are read"
+            raise ColumnMismatchError(message, "GM116")
         return values if pat.is_decimal128(values.type) else values.cast(pa.decimal128(38, values.type.scale))
     return _numbers(values)
 

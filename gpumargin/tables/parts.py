@@ -6,7 +6,6 @@ aborts the process when memory runs out, which nothing can catch.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -15,20 +14,25 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.types as pat
 
+from gpumargin.errors import RefusedError
 from gpumargin.failures import Failure
+from gpumargin.files import (
+    SUMS,
+    is_inside,
+    read_arrow,
+    read_footer,
+    read_parquet,
+    refuse_other_contents,
+    refuse_outside,
+)
 from gpumargin.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 TableLike: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | str | Path
 IN_MEMORY = "(in memory)"
-MAX_ROW_GROUPS = 1_000_000
-_BYTES_PER_CELL = 16
-"""Bound on what one decoded cell takes; the footer's own size is no guard, repeated values declare almost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,14 @@ class Part:
     path: Path | None = None
 
 
-class RefusedError(Exception):
-    """A file that is not opened although it could be."""
-
-
 def folder_parts(
     folder: Path, failures: list[Failure], specs: Mapping[str, Table] = TABLES
 ) -> dict[str, list[list[Part]]]:
     """Every form in which each table stands in a book folder: a file is a form of one part, a subfolder one of several.
 
     Hidden files, files with another ending and subfolders that are not named like a table are passed over. A Parquet or
-    Arrow file with an unknown name is a failure, for it is more likely a misspelt table than a note.
+    Arrow file with an unknown name is a failure, for it is more likely a misspelt table than a note; so is a folder,
+    pipe or device with the name of a file. Where the folder has a `SHA256SUMS`, its files must be what that says.
     """
     found: dict[str, list[list[Part]]] = {}
     for entry in sorted(folder.iterdir()):
@@ -70,12 +71,21 @@ def folder_parts(
             continue
         if entry.is_dir() and entry.name in specs:
             found.setdefault(entry.name, []).append(_parts_of(entry, specs[entry.name], root=folder))
-        elif entry.suffix in _LOADERS and not entry.is_dir():
+        elif entry.suffix in _LOADERS:
             if entry.stem in specs:
                 found.setdefault(entry.stem, []).append([_file_part(entry, specs[entry.stem], root=folder)])
             else:
                 failures.append(unknown_table(entry.stem, entry.name, specs))
+    failures += _other_contents(folder, [part for forms in found.values() for form in forms for part in form])
     return found
+
+
+def _other_contents(folder: Path, parts: list[Part]) -> Iterator[Failure]:
+    """Failures of the hashes that came with the folder; a part that leads out of it is refused when it is loaded."""
+    tables = {part.file: part.table for part in parts if part.path is not None and is_inside(part.path, folder)}
+    remedy = f"restore the file from where it came, or remove {SUMS} if the change was meant"
+    for name, fault in refuse_other_contents(folder, [*tables]):
+        yield Failure("GM119", tables.get(name, ""), name, None, "", "", fault, remedy)
 
 
 def given_parts(spec: Table, value: TableLike) -> list[Part]:
@@ -90,10 +100,13 @@ def load_part(part: Part, failures: list[Failure]) -> Raw | None:
     """Contents of a part, or None and a GM119 failure with the reason."""
     try:
         return part.load()
-    except (OSError, RefusedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except MemoryError:
+        raise
+    except (OSError, UnicodeDecodeError, RefusedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        code, column = (error.code, error.column) if isinstance(error, RefusedError) else ("GM119", "")
         reason = " ".join(str(error).split())
         remedy = "write the file again, or restore it from where it came"
-        failures.append(Failure("GM119", part.table, part.file, None, "", "", f"cannot be read: {reason}", remedy))
+        failures.append(Failure(code, part.table, part.file, None, column, "", f"cannot be read: {reason}", remedy))
         return None
 
 
@@ -118,13 +131,6 @@ def _file_part(path: Path, table: Table, *, root: Path | None) -> Part:
     return Part(table.name, label, partial(_load_file, path, table, root), path)
 
 
-def refuse_outside(path: Path, root: Path) -> None:
-    """Raises RefusedError if a path leads out of the folder `root`."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        message = f"it is a link to {path.resolve()}, outside the book's folder"
-        raise RefusedError(message)
-
-
 def _load_file(path: Path, table: Table, root: Path | None) -> Raw:
     if root is not None:
         refuse_outside(path, root)
@@ -135,39 +141,12 @@ def _load_file(path: Path, table: Table, root: Path | None) -> Raw:
 
 
 def _load_parquet(path: Path, spec: Table) -> Raw:
-    metadata = pq.read_metadata(path)
-    found = metadata.schema.to_arrow_schema()
-    names = tuple(found.names)
-    known = known_names(names, spec)
-    words = [name for name in known if pat.is_string(found.field(name).type)]
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=words, page_checksum_verification=True) as file:
-        _refuse_many_groups(metadata)
-        refuse_giant(metadata.num_rows, num_columns=len(known))
-        data = file.read(columns=known) if known else found.empty_table().select([])
-    return Raw(names, data)
+    footer = read_footer(path, partial(known_names, spec=spec))
+    return Raw(tuple(footer.schema.names), read_parquet(footer))
 
 
-def _refuse_many_groups(metadata: pq.FileMetaData) -> None:
-    if metadata.num_row_groups > MAX_ROW_GROUPS:
-        message = f"it has {metadata.num_row_groups:,} row groups, at most {MAX_ROW_GROUPS:,} are read"
-        raise RefusedError(message)
-
-
-def refuse_giant(rows: int, *, num_columns: int) -> None:
-    """Raises RefusedError if so many rows may not fit into the memory of this machine."""
-    needed, held = rows * num_columns * _BYTES_PER_CELL, _physical_memory()
-    if needed > held:
-        message = f"its {rows:,} rows may take {needed:,} bytes, this machine has {held:,}"
-        raise RefusedError(message)
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _load_ipc(path: Path, spec: Table) -> Raw:
-    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
-        return _select(reader.read_all(), spec)
+def _load_arrow(path: Path, spec: Table) -> Raw:
+    return Raw(*read_arrow(path, partial(known_names, spec=spec)))
 
 
 def _load_object(table: Table, value: pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch) -> Raw:
@@ -200,4 +179,4 @@ def known_names(names: Iterable[str], spec: Table) -> list[str]:
     return [name for name in names if name in spec.by_name and name not in repeated]
 
 
-_LOADERS: dict[str, Callable[[Path, Table], Raw]] = {".parquet": _load_parquet, ".arrow": _load_ipc}
+_LOADERS: dict[str, Callable[[Path, Table], Raw]] = {".parquet": _load_parquet, ".arrow": _load_arrow}

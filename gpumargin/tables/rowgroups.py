@@ -8,17 +8,20 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from gpumargin.errors import RefusedError
 from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.files import Footer, named, read_footer, read_parquet
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Source, typed_table
 from gpumargin.tables.defaults import fill_constants
-from gpumargin.tables.parts import Part, Raw, known_names, load_part, refuse_giant
+from gpumargin.tables.parts import Part, Raw, known_names, load_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gpumargin.files import Group
 ACCOUNT = "account_id"
 Id = str | int
 
@@ -28,7 +31,7 @@ class RowGroup:
     """Consecutive rows of one file, and between which account ids they lie (None = the file does not say)."""
 
     part: Part
-    metadata: pq.FileMetaData
+    footer: Footer
     index: int
     rows: int
     first: int
@@ -38,25 +41,41 @@ class RowGroup:
 
 def row_groups(part: Part) -> list[RowGroup]:
     """The row groups of a file, in order."""
-    metadata, found = pq.read_metadata(part.path), list[RowGroup]()
+    footer, found = _footer(part), list[RowGroup]()
     first = 0
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        low, high = _account_range(group)
-        found.append(RowGroup(part, metadata, index, group.num_rows, first, low, high))
-        first += group.num_rows
+    dtype = footer.schema.field(ACCOUNT).type if ACCOUNT in footer.names else pa.null()
+    for index, group in enumerate(footer.groups):
+        low, high = _account_range(group, dtype)
+        found.append(RowGroup(part, footer, index, group.rows, first, low, high))
+        first += group.rows
     return found
 
 
-def _account_range(group: pq.RowGroupMetaData) -> tuple[Id | None, Id | None]:
+def _footer(part: Part) -> Footer:
+    if part.path is None:
+        message = f"{part.file!r} is no file"
+        raise RefusedError(message)
+    return read_footer(part.path, partial(known_names, spec=TABLES[part.table]))
+
+
+def _account_range(group: Group, dtype: pa.DataType) -> tuple[Id | None, Id | None]:
     """Smallest and largest account id by the file's statistics; rows without an id are not counted."""
-    columns = (group.column(i) for i in range(group.num_columns))
-    found = next((column for column in columns if column.path_in_schema == ACCOUNT), None)
-    statistics = None if found is None else found.statistics
-    if statistics is None or not statistics.has_min_max or statistics.null_count:
+    chunk = group.chunks.get(ACCOUNT)
+    if chunk is None or chunk.low is None or chunk.high is None:
         return None, None
-    low, high = statistics.min, statistics.max
-    return (low, high) if isinstance(low, str | int) and isinstance(high, str | int) else (None, None)
+    low, high = _id(chunk.low, dtype), _id(chunk.high, dtype)
+    return (None, None) if low is None or high is None else (low, high)
+
+
+def _id(raw: bytes, dtype: pa.DataType) -> Id | None:
+    """A value of statistics; None of a type whose order is another."""
+    inner = dtype.value_type if pat.is_dictionary(dtype) else dtype
+    if pat.is_signed_integer(inner):
+        return int.from_bytes(raw, "little", signed=True)
+    try:
+        return raw.decode() if pat.is_string(inner) or pat.is_large_string(inner) else None
+    except UnicodeDecodeError:  # cut in the middle of a character, which is allowed
+        return None
 
 
 def schema_part(part: Part) -> Part:
@@ -65,9 +84,8 @@ def schema_part(part: Part) -> Part:
 
 
 def _empty(part: Part) -> Raw:
-    schema, spec = pq.read_schema(part.path), TABLES[part.table]
-    names = tuple(schema.names)
-    return Raw(names, schema.empty_table().select(known_names(names, spec)))
+    footer = _footer(part)
+    return Raw(tuple(footer.schema.names), footer.schema.empty_table().select(footer.names))
 
 
 def read_group(group: RowGroup, like: pa.Table) -> tuple[pa.Table, Source]:
@@ -92,22 +110,7 @@ def read_group(group: RowGroup, like: pa.Table) -> tuple[pa.Table, Source]:
 
 
 def _read(group: RowGroup) -> Raw:
-    schema = group.metadata.schema.to_arrow_schema()
-    known = known_names(schema.names, TABLES[group.part.table])
-    refuse_giant(group.rows, num_columns=len(known))
-    return Raw(tuple(schema.names), _columns(group, known))
-
-
-def _columns(group: RowGroup, names: list[str]) -> pa.Table:
-    schema = group.metadata.schema.to_arrow_schema()
-    words = [name for name in names if _is_text(schema.field(name).type)]
-    where, metadata = group.part.path, group.metadata
-    with pq.ParquetFile(where, metadata=metadata, read_dictionary=words, page_checksum_verification=True) as file:
-        return file.read_row_group(group.index, columns=names)
-
-
-def _is_text(dtype: pa.DataType) -> bool:
-    return bool(pat.is_string(dtype.value_type if pat.is_dictionary(dtype) else dtype))
+    return Raw(tuple(group.footer.schema.names), read_parquet(group.footer, group=group.index))
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
@@ -118,9 +121,10 @@ def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
 
 def read_column(group: RowGroup, name: str) -> pa.ChunkedArray | None:
     """One column of a row group as it stands in the file, text as dictionary; None where the file lacks it."""
-    if name not in group.metadata.schema.to_arrow_schema().names:
+    if name not in group.footer.names:
         return None
-    return _columns(group, [name]).column(name)
+    with named(group.footer.path):
+        return read_parquet(group.footer, [name], group=group.index).column(name)
 
 
 def in_order(groups: Sequence[RowGroup]) -> bool:

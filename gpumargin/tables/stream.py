@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from gpumargin.errors import RefusedError
+from gpumargin.files import is_inside
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Book, Source, read_book, read_forms, table_forms
 from gpumargin.tables.canonical import canonical_column, with_one_dictionary
@@ -230,10 +232,10 @@ def _streamable(forms: Mapping[str, list[Part]], root: Path) -> dict[str, list[R
         return None
     try:
         found = {name: [group for part in parts for group in row_groups(part)] for name, parts in forms.items()}
-    except (OSError, pa.ArrowException):
+    except (OSError, RefusedError, pa.ArrowException):
         return None
     return {name: groups for name, groups in found.items() if groups}
 
 
 def _is_parquet(part: Part, root: Path) -> bool:
-    return part.path is not None and part.path.suffix == ".parquet" and part.path.resolve().is_relative_to(root)
+    return part.path is not None and part.path.suffix == ".parquet" and is_inside(part.path, root)

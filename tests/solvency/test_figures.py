@@ -210,7 +210,7 @@ def test_every_column_says_its_unit_sign_and_meaning(snapshot: Snapshot) -> None
 def test_a_snapshot_is_published_once_and_whole(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"leaves", "scenario_totals", "stressed_accounts", "concentration", "asset_totals"}
     assert {path.name for path in (snapshot.run / "solvency").iterdir()} == {
-        "solvency.json", "manifest.json", *(f"{name}.parquet" for name in names),
+        "solvency.json", "manifest.json", "SHA256SUMS", *(f"{name}.parquet" for name in names),
     }  # fmt: skip
     with pytest.raises((ResourceError, OSError)):
         write_snapshot(snapshot.run, snapshot.book, MASTER)

@@ -1,0 +1,114 @@
+"""Amounts that minor units cannot hold: digits below the asset's scale, and sizes beyond 64 bits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from gpumargin.checks.findings import Finding
+from gpumargin.schema import TABLES, USD
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from gpumargin.checks.facts import Facts
+
+MOST = 2.0**62
+"""Sizes from here on are refused: sums and minor units of them leave 64 bits."""
+
+_PRICES = ("mark_price", "settlement_price", "forward", "strike")
+
+
+def amount_findings(facts: Facts, tables: Collection[str]) -> Iterator[Finding]:
+    """Numbers of 2^62 and more (GM117), and decimals balances finer than the `decimals` of assets (GM116)."""
+    for name in tables:
+        for column in TABLES[name].columns:
+            if column.kind in ("number", "amount") and facts.column(name, column.name) is not None:
+                yield from _too_large(facts, name, column.name)
+        if name == "balances":
+            yield from _too_fine(facts, name, "amount")
+
+
+def _too_large(facts: Facts, table: str, column: str) -> Iterator[Finding]:
+    values = facts.column(table, column)
+    ends = pc.min_max(values).as_py()
+    if max(abs(end) for end in (ends["min"] or 0, ends["max"] or 0)) < MOST:
+        return
+    numbers = _floats(values)
+    rows = np.flatnonzero((np.abs(numbers) >= MOST) & np.isfinite(numbers))
+    if len(rows):
+        message = f"{column} is {{value}}, expected less than 2^62 in size; sums of such numbers leave 64 bits"
+        remedy = "correct the number or its unit"
+        yield Finding(code="GM117", table=table, column=column, rows=rows, message=message, remedy=remedy)
+
+
+def _floats(values: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(values.cast(pa.float64()).combine_chunks().fill_null(0.0))
+
+
+def _too_fine(facts: Facts, table: str, column: str) -> Iterator[Finding]:
+    values = facts.column(table, column)
+    assets = facts.book.tables.get("assets")
+    if values is None or assets is None or not pat.is_decimal(values.type):
+        return
+    scales = dict(zip(*(assets[name].to_pylist() for name in ("asset", "decimals")), strict=True))
+    coded = facts.coded(table, "asset")
+    fine = [word for word in coded.words.to_pylist() if (scales.get(word) or 0) < values.type.scale and word in scales]
+    candidates = coded.rows_with(np.isin(np.array(coded.words.to_pylist(), object), np.array(fine, object)))
+    amounts = values.take(pa.array(candidates)).to_pylist()
+    names = [coded.words[int(coded.codes[row])].as_py() for row in candidates]
+    is_wrong = [a is not None and _is_finer(a, scales[name]) for a, name in zip(amounts, names, strict=True)]
+    rows = candidates[np.array(is_wrong, bool)] if len(candidates) else candidates
+    if len(rows):
+        message = f"{column} {{value}} has more decimals than assets lists for its asset"
+        remedy = "round it to the asset's minor unit, or correct decimals in assets"
+        yield Finding(code="GM116", table=table, column=column, rows=rows, message=message, remedy=remedy)
+
+
+def _is_finer(amount: Decimal, decimals: int) -> bool:
+    exponent = amount.normalize().as_tuple().exponent
+    return isinstance(exponent, int) and -exponent > decimals
+
+
+def size_findings(facts: Facts) -> Iterator[Finding]:
+    """Positions and balances worth 2^62 and more (GM117)."""
+    if facts.book.num_rows("positions"):
+        yield from _oversized(facts, "positions", "quantity", "instrument_id", _contract_values(facts))
+    if facts.book.num_rows("balances"):
+        yield from _oversized(facts, "balances", "amount", "asset", _asset_prices(facts))
+
+
+def _oversized(facts: Facts, table: str, column: str, key: str, value_of: dict[object, float]) -> Iterator[Finding]:
+    coded = facts.coded(table, key)
+    values = [*(value_of.get(word, 1.0) for word in coded.words.to_pylist()), 1.0]
+    most = MOST / np.maximum(np.nan_to_num(np.array(values, float), nan=1.0, posinf=1.0), 1.0)
+    numbers = np.abs(_floats(facts.column(table, column)))
+    if not len(numbers) or np.max(numbers, initial=0, where=np.isfinite(numbers)) < most.min():
+        return
+    rows = np.flatnonzero((numbers >= most[coded.codes]) & (numbers < MOST))
+    if len(rows):
+        message = f"{column} {{value}} is worth 2^62 or more at its price; sums of such amounts leave 64 bits"
+        remedy = "correct the number or its unit, or the price"
+        yield Finding(code="GM117", table=table, column=column, rows=rows, message=message, remedy=remedy)
+
+
+def _contract_values(facts: Facts) -> dict[object, float]:
+    """Largest of what is said of the value of one contract, by instrument."""
+    contracts = facts.book.whole_frame("instruments")
+    marks = facts.book.whole_frame("marks").unique("instrument_id", keep="first")
+    if marks.is_empty() or contracts.is_empty():
+        return {}
+    joined = contracts.join(marks, on="instrument_id", how="left")
+    largest = pl.max_horizontal(*(pl.col(name).abs() for name in _PRICES if name in joined.columns), pl.lit(1.0))
+    values = joined.select("instrument_id", pl.col("contract_size").abs() * largest)
+    return dict(values.iter_rows())
+
+
+def _asset_prices(facts: Facts) -> dict[object, float]:
+    return {USD: 1.0, **dict(facts.book.whole_frame("prices").select("asset", "price").iter_rows())}
