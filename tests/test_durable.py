@@ -238,6 +238,25 @@ def test_a_resumed_run_computes_the_rest_and_is_the_uninterrupted_one(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {resumed.name, "latest"}
 
 
+def test_a_resumed_run_reads_no_row_group_of_finished_parts_alone(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = feed.read_group
+
+    def watched(group: Any, like: Any) -> Any:
+        read.append(group.part.table)
+        return load(group, like)
+
+    monkeypatch.setattr(feed, "read_group", watched)
+    run(book, tmp_path / "whole")
+    whole, _ = len(read), read.clear()
+    BrokenOff(monkeypatch, PARTS - 1).run(book, tmp_path / "out")
+    read.clear()
+    run(book, tmp_path / "out", resumes=True)
+    assert len(read) <= whole * (1 / PARTS) + 3  # and one group of each table that reaches into the part before
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
