@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
-ALICE, BOB, CAROL = 0, 1, 2
+ALICE, BOB, CAROL, DAVE = 0, 1, 2, 4  # dave also has an empty pool
 
 
 def test_what_was_published_passes_every_check(published: Path) -> None:
@@ -267,6 +267,10 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
     ),
     "a count of positions": (in_table("accounts", more("num_positions", 1)), "recomputation"),
     "a worst scenario": (in_table("units", set_to("worst_scenario", "1.09/none")), "recomputation"),
+    "the worst scenario of an account": (
+        in_table("accounts", set_to("worst_scenario", "1.09/none", DAVE)),
+        "sums of units",
+    ),
     "a component": (in_table("units", more("scan", 1.0)), "recomputation"),
     "a dropped account": (in_table("accounts", lambda frame: frame[1:]), "accounts of the book"),
     "a repeated account": (in_table("accounts", lambda f: pl.concat([f, f[:1]])), "one row for each account"),
