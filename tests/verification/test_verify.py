@@ -217,6 +217,12 @@ def _lower_totals(document: dict[str, dict[str, dict[str, dict[str, str]]]]) -> 
         totals[name] = f"{int(whole) - 1_000}.{fraction}"
 
 
+def _doubled(folder: Path) -> None:
+    """A part file stands twice."""
+    (first, *_) = files_of(folder, "accounts")
+    shutil.copy(first, first.with_name("part-00009.parquet"))
+
+
 def _total(name: str, value: object) -> Forgery:
     return in_json("summary", lambda document: document["by_accounting_asset"]["USDC"]["totals"].update({name: value}))
 
@@ -274,6 +280,7 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
     "a component": (in_table("units", more("scan", 1.0)), "recomputation"),
     "a dropped account": (in_table("accounts", lambda frame: frame[1:]), "accounts of the book"),
     "a repeated account": (in_table("accounts", lambda f: pl.concat([f, f[:1]])), "one row for each account"),
+    "a chunk of accounts twice": (_doubled, "one row for each account"),
     "two accounts swapped": (in_table("accounts", swapped("account_id", ALICE, BOB)), "sums of units"),
     "two accounts swapped everywhere": (
         all_of(
