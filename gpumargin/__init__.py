@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from gpumargin.catalogue import load_model as load_model
     from gpumargin.checks import check_book as check_book
     from gpumargin.compare import compare_models as compare_models
+    from gpumargin.difference import Difference as Difference
+    from gpumargin.difference import diff as diff
     from gpumargin.errors import GpumarginError as GpumarginError
     from gpumargin.errors import InputError as InputError
     from gpumargin.errors import InternalError as InternalError
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Book": "gpumargin.tables",
     "Change": "gpumargin.resident",
+    "Difference": "gpumargin.difference",
     "GpumarginError": "gpumargin.errors",
     "InputError": "gpumargin.errors",
     "InternalError": "gpumargin.errors",
@@ -45,6 +48,7 @@ _HOME = {
     "Verification": "gpumargin.verification",
     "check_book": "gpumargin.checks",
     "compare_models": "gpumargin.compare",
+    "diff": "gpumargin.difference",
     "formula_value": "gpumargin.formulas",
     "load_model": "gpumargin.catalogue",
     "margin": "gpumargin.run",
@@ -55,6 +59,7 @@ _HOME = {
 __all__ = [
     "Book",
     "Change",
+    "Difference",
     "GpumarginError",
     "InputError",
     "InternalError",
@@ -68,6 +73,7 @@ __all__ = [
     "__version__",
     "check_book",
     "compare_models",
+    "diff",
     "formula_value",
     "load_model",
     "margin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
 from gpumargin.errors import suggestion
@@ -45,7 +46,12 @@ def parse_expression(text: str, names: Collection[str], tables: Collection[str] 
     Raises:
       ValueError: the text is not such an expression, or uses an unknown name; the message lists the known ones.
     """
-    return _Reader(text, names, tables).node(_tree(text))
+    return _parsed(text, frozenset(names), frozenset(tables))
+
+
+@cache
+def _parsed(text: str, names: frozenset[str], tables: frozenset[str]) -> Expression:
+    return _Reader(text, names, tables).node(_tree(text))  # once: a model is asked for its expressions at every block
 
 
 def _tree(text: str) -> ast.expr:

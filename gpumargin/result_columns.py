@@ -109,6 +109,12 @@ _OWNERS = {
     "status": Meaning("", "", "the worst of its margin accounts"),
     "num_accounts": Meaning("count", "", "margin accounts of the owner"),
 }
+_OPEN_INTEREST = {
+    "instrument_id": _ID,
+    "long": Meaning("contracts", "positive", "what the accounts that are long hold together"),
+    "short": Meaning("contracts", "positive", "what the accounts that are short owe together"),
+    "difference": Meaning("contracts", "positive = more longs", "long less short; 0 in a closed book"),
+}
 _MINOR_MONEY = f"minor units of {_MONEY}"
 _SCENARIO_TOTALS = {
     **{name: _SCENARIOS[name] for name in ("id", "column", "set", "vol_rule", "weight", "model")},
@@ -167,10 +173,20 @@ _LEAVES = {
     "digest": Meaning("", "", "SHA-256 of the leaf"),
 }
 _LEAF_AMOUNT = Meaning("minor units", "never negative", "amount of the accounting asset named, as committed")
+_DIFFERENCE = {
+    **{name: _COMMON[name] for name in ("account_id", "pool")},
+    "accounting_asset": Meaning("", "", "asset in which the account's money is counted"),
+    "decimals": Meaning("count", "", "decimals of its minor unit"),
+    "model_before": Meaning("", "", "margin model in the first run; null where it does not have the account"),
+    "model": Meaning("", "", "margin model in the second run; null likewise"),
+    "status_before": Meaning("", "", "status in the first run; absent where it does not have the account"),
+    "status": Meaning("", "", "status in the second run; absent likewise"),
+}
 TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
     "owners": _OWNERS,
+    "open_interest": _OPEN_INTEREST,
     "positions": _POSITIONS,
     "instruments": _INSTRUMENTS,
     "market_instruments": _MARKET_INSTRUMENTS,
@@ -180,11 +196,13 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "concentration": _CONCENTRATION,
     "asset_totals": _ASSET_TOTALS,
     "leaves": _LEAVES,
+    "difference": _DIFFERENCE,
     "quarantine": _QUARANTINE,
 }
 _COMPONENT = Meaning(_MONEY, _REQUIRED, "component of the model, named as in its file")
 _OTHERWISE = {
     "leaves": _LEAF_AMOUNT,
+    "difference": Meaning(_MINOR_MONEY, "positive = grew", "figure, its change, or the effect that it names on it"),
     "asset_totals": Meaning(_MONEY, _SIGNED, "positive balances after the haircuts of the margin type that it names"),
 }
 

@@ -12,6 +12,7 @@ from gpumargin.cli import (
     bench,
     check,
     compare,
+    diff,
     doctor,
     explain,
     follow,
@@ -72,6 +73,7 @@ app.command("top")(verb(show.top))
 app.command("explain")(verb(explain.explain))
 app.command("models")(verb(models.models))
 app.command("compare")(verb(compare.compare))
+app.command("diff")(verb(diff.diff))
 app.command("snapshot")(verb(snapshot.snapshot))
 app.command("prove")(verb(snapshot.prove))
 app.command("verify-proof")(verb(snapshot.verify_proof))

@@ -57,6 +57,9 @@ def run(
     ] = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Write the table of risk units.")] = True,
     positions: Annotated[bool, typer.Option("--positions", help="Write the table of positions too.")] = False,
+    closed_book: Annotated[
+        bool, typer.Option("--closed-book", help="A contract whose longs and shorts differ ends the run.")
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with an unfinished run of the same book and parameters, if there is one."),
@@ -76,7 +79,12 @@ def run(
 
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
     options = Options(
-        as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), on_bad_rows.value
+        as_of,
+        Settings(device.value, dtype.value, budget),
+        tables,
+        str(book.resolve()),
+        on_bad_rows.value,
+        closed_book=closed_book,
     )
     folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)

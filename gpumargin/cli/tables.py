@@ -115,7 +115,7 @@ def shown(value: object, *, digits: int = 2) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.{digits}f}"
+        return f"{value:z,.{digits}f}"  # what rounds to 0 has no sign
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,29 +44,32 @@ class Listed:
         )
 
 
-def _aligned(source: pa.Table, keys: np.ndarray, wanted: np.ndarray) -> pa.Table:
-    """Rows of `source`, whose keys are unique, in the order of `wanted`; all null where a key is missing."""
-    place = positions_in(pa.array(wanted, pa.string()), pa.array(keys, pa.string()))
+def _aligned(source: pa.Table, place: np.ndarray) -> pa.Table:
+    """Rows of `source` at their places; all null where there is none, place -1."""
     return source.take(pa.array(place, mask=place < 0))
-
-
-def _keys(*columns: np.ndarray) -> np.ndarray:
-    return np.array(["\x1f".join(map(str, row)) for row in zip(*columns, strict=True)], dtype=object)
 
 
 def _marks(marks: pa.Table, listed: Listed) -> pa.Table:
     """The mark of each instrument."""
-    return _aligned(marks, texts(marks, "instrument_id").astype(str), listed.ids)
+    have = texts(marks, "instrument_id").astype(str)
+    return _aligned(marks, positions_in(pa.array(listed.ids, pa.string()), pa.array(have, pa.string())))
+
+
+def _keys(underlying: np.ndarray, quote: np.ndarray, expiry: Ints) -> Iterator[tuple[str, str, int]]:
+    return zip(underlying.astype(str).tolist(), quote.astype(str).tolist(), expiry.tolist(), strict=True)
 
 
 def _forwards(forwards: pa.Table, listed: Listed) -> pa.Table:
     """The forwards row of each instrument's underlying, quote currency and expiry."""
     have = _keys(texts(forwards, "underlying"), texts(forwards, "quote"), instants(forwards, "expiry", NO_EXPIRY))
-    return _aligned(forwards, have, _keys(listed.underlying, texts(listed.table, "quote"), listed.expiry))
+    row = {key: i for i, key in enumerate(have)}
+    wanted = _keys(listed.underlying, texts(listed.table, "quote"), listed.expiry)
+    return _aligned(forwards, np.array([row.get(key, -1) for key in wanted], np.int64))
 
 
 def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
-    return np.array([values.get(str(name), np.nan) for name in names], dtype=np.float64)
+    known = {name: values.get(str(name), np.nan) for name in set(names)}
+    return np.fromiter(map(known.__getitem__, names), np.float64, len(names))
 
 
 def listed_contracts(

@@ -45,6 +45,12 @@ class Fills(NamedTuple):
     price: Floats
     fee: Floats  # paid by the account, settlement asset
 
+    def take(self, chosen: Bools) -> Fills:
+        """Some of them."""
+        return Fills(
+            self.owner[chosen], self.contract[chosen], self.quantity[chosen], self.price[chosen], self.fee[chosen]
+        )
+
 
 class Transfers(NamedTuple):
     """Movements of balances in their order, `[T]` each."""
@@ -52,6 +58,10 @@ class Transfers(NamedTuple):
     owner: Ints
     asset: Ints
     amount: Floats  # signed, received > 0
+
+    def take(self, chosen: Bools) -> Transfers:
+        """Some of them."""
+        return Transfers(self.owner[chosen], self.asset[chosen], self.amount[chosen])
 
 
 class _Legs(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,8 +25,35 @@ from gpumargin.tables import Book, Source
 from gpumargin.tables.canonical import with_one_dictionary
 from gpumargin.tables.defaults import fill_derived
 
+Frames = dict[str, tuple[pa.Table, pl.DataFrame]]
 RESIDENT = "(resident)"
 _STAND_IN = "-"  # the account that holds one of everything in use where a market is checked
+
+
+class _Market(Book):
+    """A market whose checks ask for the same frames many times: each is made once, if its table stays for all blocks.
+
+    Args:
+      tables: as of `Book`.
+      sources: as of `Book`.
+      frames: whole frames by table, and the table that each was made of; gets those that are made.
+    """
+
+    _frames: Frames
+
+    def __init__(
+        self, tables: Mapping[str, pa.Table], sources: Mapping[str, tuple[Source, ...]], frames: Frames
+    ) -> None:
+        super().__init__(tables, sources)
+        object.__setattr__(self, "_frames", frames)
+
+    def whole_frame(self, table: str) -> pl.DataFrame:
+        """As of `Book`."""
+        of, found = self._frames.get(table, (None, None))
+        if found is None or of is not self.tables[table]:
+            found = super().whole_frame(table)
+            self._frames[table] = (self.tables[table], found)
+        return found
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,7 @@ class Tables:
 
     tables: Mapping[str, pa.Table]
     sources: Mapping[str, tuple[Source, ...]]
+    frames: Frames = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(book: Book) -> Tables:
@@ -57,7 +86,7 @@ class Tables:
             joined = pa.concat_tables([kept, block.tables[name]], promote_options="default")
             tables[name] = with_one_dictionary(joined.combine_chunks())
             sources[name] = (Source(RESIDENT, kept.num_rows), *block.sources[name])
-        return Tables(fill_derived(tables), sources)
+        return Tables(fill_derived(tables), sources, self.frames)
 
     def as_book(self, **more: pa.Table) -> Book:
         """These tables and more as a book."""
@@ -135,7 +164,7 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
         }
         who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
         more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
-    return tables.as_book(**more)
+    return _Market({**tables.tables, **more}, tables.sources, tables.frames)
 
 
 def _words(values: pa.Array) -> pa.Array:

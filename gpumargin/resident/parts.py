@@ -58,6 +58,20 @@ class Parts:
         groups[at] = {**groups[at], "status": status}
         self.groups[part] = tuple(groups)
 
+    def column(self, part: int, level: str, name: str) -> tuple[jax.Array, ...]:
+        """One column of every bucket of a level."""
+        first = self.layout.group(level)
+        return tuple(
+            getattr(record, name) for record in self.groups[part][first : first + len(self.layout.levels[level].rows)]
+        )
+
+    def set_column(self, part: int, level: str, name: str, buckets: tuple[jax.Array, ...]) -> None:
+        """Puts other numbers into one column of every bucket of a level."""
+        first, groups = self.layout.group(level), list(self.groups[part])
+        for at, values in enumerate(buckets, start=first):
+            groups[at] = groups[at]._replace(**{name: values})
+        self.groups[part] = tuple(groups)
+
     def picked(self, level: str, where: Where, names: tuple[str, ...]) -> Picked:
         """Rows of one level as they lie, by piece."""
         found = []

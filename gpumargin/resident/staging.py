@@ -21,6 +21,7 @@ from gpumargin.resident.checks import (
     reject,
     zero_prices,
 )
+from gpumargin.resident.edits import carry_out_in_place
 from gpumargin.resident.fills import (
     Fills,
     Transfers,
@@ -225,8 +226,29 @@ def _settled(stage: _Stage, number: int) -> dict[str, np.ndarray]:
 
 
 def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> None:
-    """Makes a staged change of a lane."""
-    touched = [change.fills.owner, change.transfers.owner]
+    """Makes a staged change of a lane: in place where trades and transfers are all that happens to an account."""
+    accounts = _laid_anew(lane, change)
+    fills, transfers = change.fills, change.transfers
+    of_fills, of_transfers = is_among(fills.owner, accounts), is_among(transfers.owner, accounts)
+    left = carry_out_in_place(lane, fills.take(~of_fills), transfers.take(~of_transfers))
+    accounts = distinct(np.concatenate([accounts, left]))
+    if not len(accounts):
+        return
+    fills = fills.take(of_fills | is_among(fills.owner, left))
+    transfers = transfers.take(of_transfers | is_among(transfers.owner, left))
+    held, now = lane.holdings(accounts)
+    if len(fills.owner):
+        now = with_fills(now, fills._replace(owner=np.searchsorted(accounts, fills.owner)), lane.terms)
+    if len(transfers.owner):
+        now = with_transfers(now, transfers._replace(owner=np.searchsorted(accounts, transfers.owner)))
+    if change.settled is not None and change.values is not None:
+        now = with_fills(now, closing_fills(now, change.settled, change.values), lane.terms)
+    lane.commit(accounts, held, now, lane.packed(now, accounts, tables))
+
+
+def _laid_anew(lane: Lane, change: Staged) -> Ints:
+    """Gives a lane new accounts and orders; the accounts, ascending, that need more than trades and transfers do."""
+    touched: list[Ints] = [np.zeros(0, np.int64)]
     if change.arrivals is not None:
         _arrive(lane, change.arrivals)
         touched.append(change.arrivals.number)
@@ -237,19 +259,7 @@ def carry_out(lane: Lane, change: Staged, tables: Mapping[str, pa.Table]) -> Non
         padded = np.zeros(lane.store.parts.pad + 1, bool)
         padded[: len(change.settled)] = change.settled
         touched.append(lane.store.holders(padded))
-    accounts = distinct(np.concatenate(touched))
-    if not len(accounts):
-        return
-    held, now = lane.holdings(accounts)
-    if len(change.fills.owner):
-        fills = change.fills._replace(owner=np.searchsorted(accounts, change.fills.owner))
-        now = with_fills(now, fills, lane.terms)
-    if len(change.transfers.owner):
-        owner = np.searchsorted(accounts, change.transfers.owner)
-        now = with_transfers(now, change.transfers._replace(owner=owner))
-    if change.settled is not None and change.values is not None:
-        now = with_fills(now, closing_fills(now, change.settled, change.values), lane.terms)
-    lane.commit(accounts, held, now, lane.packed(now, accounts, tables))
+    return distinct(np.concatenate(touched))
 
 
 def refresh(lane: Lane, tables: Mapping[str, pa.Table]) -> None:

@@ -30,12 +30,14 @@ class Store:
       template: a packed book of no accounts, which says what columns there are.
       where: shard and row of every account.
       at: by shard, number of the account in each row, -1 = none.
+      is_compiled: whether what changes single slots has been compiled for this layout.
     """
 
     parts: Parts
     template: LegBook
     where: Where
     at: list[np.ndarray]
+    is_compiled: bool = False
 
     @staticmethod
     def of(book: LegBook, mesh: jax.sharding.Mesh, pad: int, *, accounts_per_shard: int = ACCOUNTS_PER_SHARD) -> Store:
@@ -154,6 +156,7 @@ class Store:
             self.at[shard][moved] = old
         self.where = Where(self.where.shard, moved[self.where.row].astype(np.int32))
         self.parts.grow(after, self.template)
+        self.is_compiled = False
 
     def keep_statuses(self, accounts: Ints, status: Ints) -> None:
         """Keeps statuses of some accounts."""

@@ -38,6 +38,7 @@ VERBS = (
     "top",
     "explain",
     "models",
+    "diff",
     "snapshot",
     "prove",
     "verify-proof",

@@ -14,10 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import gpumargin as gm
+from gpumargin.catalogue import load_model
 from gpumargin.errors import UsageError
+from gpumargin.prepare import Options
 from gpumargin.publish import CHECKSUMS
+from gpumargin.run import margin_to_folder
+from gpumargin.tables import read_book
 from tests.books import AS_OF, with_cell, write_book
-from tests.verification.conftest import MODEL, with_owners
+from tests.verification.conftest import MODEL, failed, with_owners
 from tests.verification.forged import (
     all_of,
     edited,
@@ -34,15 +38,10 @@ from tests.verification.forged import (
 )
 
 if TYPE_CHECKING:
-    from gpumargin.verification import Verification
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
 ALICE, BOB, CAROL = 0, 1, 2
-
-
-def failed(found: Verification) -> set[str]:
-    return set(found.checks.filter(pl.col("result") == "failed")["check"])
 
 
 def test_what_was_published_passes_every_check(published: Path) -> None:
@@ -76,6 +75,34 @@ print(found.exit_code, found.is_complete)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603  our own code
     assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+@pytest.mark.slow
+def test_a_run_in_single_precision_passes(tmp_path: Path) -> None:
+    book = write_book(tmp_path / "book", with_owners())
+    run = gm.margin(gm.Book(**with_owners()), MODEL, as_of=AS_OF, dtype="float32").write(tmp_path / "runs")
+    assert gm.verify_run(run, book=book, full=True).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["in memory", "to a folder"])
+def test_a_run_of_several_models_passes_and_each_may_be_forged(tmp_path: Path, is_streamed: bool) -> None:
+    tables = with_owners()
+    models = pl.Series("model", ["derive-sm", None, "derive-pm2"], dtype=pl.String)
+    tables["accounts"] = tables["accounts"].with_columns(models)
+    book = write_book(tmp_path / "book", tables)
+    if is_streamed:
+        options = Options(as_of=AS_OF, tables=("units", "positions"), book_path=str(book))
+        run = margin_to_folder(read_book(book), load_model(MODEL), tmp_path / "runs", options)
+    else:
+        run = gm.margin(gm.Book(**tables), MODEL, as_of=AS_OF).write(tmp_path / "runs")
+    found = gm.verify_run(run, full=True, book=book)
+    assert found.findings.rows(named=True) == []
+    assert (found.exit_code, found.is_complete) == (0, True)
+    assert len(found.checks.filter(check="identities")) == 3
+    edited(run, "accounts", more("delta", 1.0, ALICE))
+    again = failed(gm.verify_run(run, book=book))
+    assert {"file hashes", "value hashes", "sums of units"} <= again
 
 
 # --- Bytes.
