@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -189,6 +189,7 @@ def margin(
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     tables: Collection[str] = DEFAULT_TABLES,
     on_bad_rows: OnBadRows = "fail",
+    max_age: timedelta | None = None,
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -203,6 +204,7 @@ def margin(
       on_bad_rows: `fail`: a row that breaks the contract ends the run; `quarantine`: rows that a run may go on without
         are taken out and listed in `Run.quarantine`, and the margin accounts that they leave in doubt are `unknown`,
         every amount null.
+      max_age: how old marks in use, forwards and prices may be at `as_of`; None = any age.
 
     Returns:
       `Run` with the result tables as polars frames; its `book` is what was used.
@@ -213,7 +215,9 @@ def margin(
     """
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows)
+    options = Options(
+        instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows, max_age=max_age
+    )
     source, progress = WholeBook(book), Progress()
     market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}

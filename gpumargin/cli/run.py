@@ -16,6 +16,7 @@ from gpumargin.cli.options import (
     BookArgument,
     Device,
     DType,
+    MaxAgeOption,
     OnBadRows,
     OutOption,
     parse_overrides,
@@ -46,6 +47,7 @@ def run(
     device: Annotated[Device, typer.Option("--device", help="auto takes every GPU, else the CPU.")] = Device.AUTO,
     dtype: Annotated[DType, typer.Option("--dtype", help="Precision.")] = DType.FLOAT64,
     on_bad_rows: BadRowsOption = OnBadRows.FAIL,
+    max_age: MaxAgeOption = None,
     memory_budget: Annotated[
         str, typer.Option("--memory-budget", metavar="SIZE", help="Memory that parts in flight may take.")
     ] = "4GiB",
@@ -76,7 +78,7 @@ def run(
 
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
     options = Options(
-        as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), on_bad_rows.value
+        as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), on_bad_rows.value, max_age
     )
     folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)
