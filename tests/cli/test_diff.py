@@ -111,3 +111,19 @@ def test_runs_that_cannot_be_compared_end_with_2(
     done = call("diff", *(places[name] for name in order))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "swap them" in done.stderr or "no run in" in done.stderr
+
+
+def test_an_id_is_text_and_no_formula_or_markup(call: Call, tmp_path: Path) -> None:
+    odd = "=HYPERLINK([bold red]x)"
+
+    def run(name: str, factor: float) -> Path:
+        tables = scaled("balances", "amount", factor)(tiny_book())
+        renamed = pl.col("account_id").replace({"carol": odd})
+        tables |= {table: tables[table].with_columns(renamed) for table in ("positions", "balances")}
+        book = write_book(tmp_path / name, tables)
+        assert call("run", book, *MODEL, "--out", tmp_path / f"{name}-runs").exit_code == 0
+        return tmp_path / f"{name}-runs"
+
+    pair = run("a", 1.0), run("b", 0.1)
+    assert odd in call("diff", *pair, columns=200).stdout
+    assert f"'{odd}" in call("diff", *pair, "--format", "csv").stdout
