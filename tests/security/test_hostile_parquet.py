@@ -206,8 +206,12 @@ BOMBS = {
     "columns": _many_columns,
 }
 
+QUICK = {"run-length", "zstd-hidden", "columns"}
 
-@pytest.mark.parametrize("bomb", BOMBS)
+
+@pytest.mark.parametrize(
+    "bomb", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in BOMBS]
+)
 def test_a_bomb_is_refused_in_bounded_memory(bomb: str, limited: Limited, tmp_path: Path) -> None:
     book = write_book(tmp_path, tiny_book())
     BOMBS[bomb](book / "positions.parquet")

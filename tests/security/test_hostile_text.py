@@ -116,7 +116,7 @@ def _assert_harmless(done: Result, *, is_csv: bool) -> None:
         assert not [cell for cell in cells if cell.startswith(TRIGGERS) and not _is_number(cell)]
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "csv", pytest.param("json", marks=pytest.mark.slow)])
 def test_no_reading_verb_lets_an_id_act(form: str, place: Path, run: Path) -> None:
     shown = ""
     for verb in _reading(place, run, [PLAIN[2], PLAIN[6]] if form == "csv" else PLAIN[:1]):

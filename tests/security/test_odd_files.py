@@ -70,7 +70,7 @@ def _link_to_nothing(path: Path) -> None:
 ODD = [_pipe, _device, _folder, _socket, _link_out, _link_up, _link_to_itself, _link_to_nothing]
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [".parquet", pytest.param(".arrow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", ODD)
 def test_what_is_no_file_of_the_book_is_refused(
     make: Callable[[Path], None], suffix: str, limited: Limited, tmp_path: Path
@@ -84,7 +84,7 @@ def test_what_is_no_file_of_the_book_is_refused(
     assert f"GM119 prices{suffix}" in outcome.words
 
 
-@pytest.mark.parametrize("make", ODD)
+@pytest.mark.parametrize("make", [_pipe, _link_out, *(pytest.param(each, marks=pytest.mark.slow) for each in ODD[1:4])])
 def test_a_table_in_parts_is_as_careful(make: Callable[[Path], None], limited: Limited, tmp_path: Path) -> None:
     book = write_book(tmp_path / "book", tiny_book())
     (book / "positions").mkdir()
