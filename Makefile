@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint wheel constraints clean
+.PHONY: demo test test-all lint wheel figures constraints clean
 
 demo: $(VENV)/.installed  ## margin the sample book and show the summary
 	$(BIN)/gpumargin demo
@@ -26,6 +26,9 @@ wheel: $(VENV)/.installed  ## build, install in an empty environment, run the de
 	$(VENV)-wheel/bin/python -m pip install --quiet --require-hashes -r constraints.txt
 	$(VENV)-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
 	cd "$$(mktemp -d)" && "$(CURDIR)/$(VENV)-wheel/bin/gpumargin" demo
+
+figures: $(VENV)/.installed  ## draw what README shows anew
+	$(BIN)/python data/make_figures.py
 
 constraints: $(VENV)/.installed  ## renew the pinned versions (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

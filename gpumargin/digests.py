@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BLOCK_ROWS = 1 << 13
+BLOCK_ROWS = 1 << 12
 """Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one."""
 
 
@@ -133,13 +133,13 @@ class ColumnDigest:
             self._open.add(piece)
             done += rows
             if self._open.rows < BLOCK_ROWS:
-                self._tail.append(piece.take(np.arange(rows)))  # a copy: a slice would keep the whole table
+                self._tail.append(_copied(piece))
                 return
             self._blocks += self._open.digest()
             self._open, self._tail = _Block(), []
             if done == table.num_rows:
                 self._open.add(table.slice(done))
-                self._tail.append(table.slice(0, 0))
+                self._tail.append(_copied(table.slice(0, 0)))
                 return
 
     def hexdigest(self) -> str:
@@ -150,6 +150,16 @@ class ColumnDigest:
         """What another process needs to go on."""
         tail = pa.concat_tables(self._tail, promote_options="default") if self._tail else None
         return DigestState(bytes(self._blocks), tail)
+
+
+def _copied(piece: pa.Table) -> pa.Table:
+    """A slice without the memory of the whole table, nor the words of dictionaries that it does not use."""
+    taken = piece.take(np.arange(piece.num_rows))
+    columns = {
+        name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for name, column in zip(taken.column_names, taken.columns, strict=True)
+    }
+    return pa.table(columns)
 
 
 class _Block:

@@ -142,10 +142,10 @@ def rename(source: Path, target: Path) -> None:
     _again(os.rename, source, target)
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it, if absent: for the user alone, who may open them to others."""
+def make_folder(path: Path, *, above: bool = True) -> None:
+    """Makes a folder if absent, and those above it if `above`: for the user alone, who may open them to others."""
     if not path.is_dir():
-        if path.parent != path:
+        if above and path.parent != path:
             make_folder(path.parent)
         with suppress(FileExistsError):
             _again(os.mkdir, path, 0o700)

@@ -24,17 +24,30 @@ def ahead(items: Iterable[T]) -> Generator[T]:
 
 
 class Lane:
-    """Pieces of work done one after another in a thread; at most one waits while one is under way."""
+    """Pieces of work done one after another in a thread; at most one waits while one is under way.
+
+    Once one has failed, none behind it is done: each may build on those before.
+    """
 
     def __init__(self, thread: ThreadPoolExecutor) -> None:
         self._thread = thread
         self._under_way: deque[Future[None]] = deque()
+        self._has_failed = False
 
     def do(self, work: Callable[..., None], *arguments: object) -> None:
         """Leaves a piece of work to the lane, once there is room; raises what an earlier one raised."""
         while len(self._under_way) > 1:
             self._under_way.popleft().result()
-        self._under_way.append(self._thread.submit(work, *arguments))
+        self._under_way.append(self._thread.submit(self._do, work, *arguments))
+
+    def _do(self, work: Callable[..., None], *arguments: object) -> None:
+        if self._has_failed:
+            return
+        try:
+            work(*arguments)
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def wait(self) -> None:
         """Returns when all is done; raises what a piece of work raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from gpumargin.errors import InternalError
 from gpumargin.merging import Merging
 from gpumargin.pack.columns import Ints, encoded, flat
 from gpumargin.results import minor_units
+from gpumargin.sums import exact_sum
 from gpumargin_kernels.health import STATUSES
 
 _SUMMED = ("equity", "initial_margin", "initial_excess", "maintenance_margin", "maintenance_excess")
@@ -32,6 +34,8 @@ class OwnerTotals:
     decimals: int
     scratch: Path
     _sums: Merging = field(init=False)
+    _taken: Counter[str] = field(default_factory=Counter)
+    _given: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._sums = Merging(_by_owner, self.scratch)
@@ -49,16 +53,43 @@ class OwnerTotals:
         """
         sums = _owner_sums(accounts, owner, ids, self.decimals)
         self._sums.add(sums)
+        has_owner = owner >= 0
+        self._taken["num_accounts"] += int(has_owner.sum())
+        for name in _SUMMED:
+            self._taken[name] += exact_sum(_minor(accounts, name, self.decimals)[has_owner])
         return sums
 
     def add_sums(self, sums: pa.Table) -> None:
         """Takes sums over the next accounts."""
         self._sums.add(sums)
+        self._count(self._taken, sums)
+
+    def _count(self, totals: Counter[str], sums: pa.Table) -> None:
+        """Adds sums by owner up."""
+        totals["num_accounts"] += int(np.asarray(flat(sums["num_accounts"])).sum())
+        for name in _SUMMED:
+            totals[name] += exact_sum(self._sum(sums, name))
 
     def tables(self, money: str) -> Iterator[pa.Table]:
-        """One row per owner that has accounts, ascending; sums are null where the number of an account is not known."""
+        """One row per owner that has accounts, ascending; sums are null where the number of an account is not known.
+
+        Raises:
+          InternalError: GM117, a sum does not fit; GM202, the owners do not add up to their accounts.
+        """
         for sums in self._sums.tables():
+            self._count(self._given, sums)
             yield self._table(sums, money)
+        self._require_sums()
+
+    def _require_sums(self) -> None:
+        wrong = [name for name, total in self._taken.items() if self._given[name] != total]
+        if wrong:
+            name = wrong[0]
+            message = (
+                f"GM202: {name} of owners adds up to {self._given[name]:,}, of their accounts to "
+                f"{self._taken[name]:,}; nothing was published"
+            )
+            raise InternalError(message)
 
     def _table(self, sums: pa.Table, money: str) -> pa.Table:
         status = np.asarray(flat(sums["status"]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from fractions import Fraction
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
+from gpumargin.selfcheck import Expected, plain_types
 from gpumargin.tables import Book
 from gpumargin.totals import asset_decimals
 
@@ -50,7 +51,9 @@ class Options:
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
       on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      max_age: how old marks in use, forwards and prices may be at that instant; None = any age.
       models: models that accounts may name, looked up before those that can be loaded.
+      closed_book: whether a contract whose longs and shorts differ ends the run.
     """
 
     as_of: datetime | None = None
@@ -58,29 +61,9 @@ class Options:
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
     on_bad_rows: OnBadRows = "fail"
+    max_age: timedelta | None = None
     models: Mapping[str, MarginModel] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One model over the accounts that it margins, of a book or of a part of one.
-
-    Attributes:
-      unknown: `[A]` accounts that lost a row to the quarantine; None = none did.
-    """
-
-    model: MarginModel
-    contracts: ContractSet
-    legs: LegBook
-    engine: Engine
-    naming: Naming
-    filling: Filling  # the same for every pass
-    unknown: Bools | None = None
-
-    @property
-    def money(self) -> str:
-        """The accounting asset."""
-        return self.model.file.accounting_asset
+    closed_book: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +79,25 @@ class Priced:
     def money(self) -> str:
         """The accounting asset."""
         return self.model.file.accounting_asset
+
+
+@dataclass(frozen=True)
+class Pass(Priced):
+    """One model over the accounts that it margins, of a book or of a part of one.
+
+    Attributes:
+      unknown: `[A]` accounts that lost a row to the quarantine; None = none did.
+    """
+
+    legs: LegBook
+    filling: Filling  # the same for every pass
+    unknown: Bools | None = None
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What results are held against."""
+        values = np.asarray(self.engine.contract_risk().value)
+        return Expected(self.legs, self.contracts, values, self.naming.decimals, plain_types(self.model.file))
 
 
 def _models(head: Book, default: MarginModel, known: Mapping[str, MarginModel]) -> dict[str | None, MarginModel]:
@@ -202,7 +204,9 @@ class Market:
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
-            limits = CheckOptions(as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            limits = CheckOptions(
+                as_of=options.as_of, max_age=options.max_age, vol_limit=self._vol_limit, tenor_limit_years=tenor
+            )
             self.checks = BookChecks(head, options.on_bad_rows, **limits)
             self.instant = resolve_as_of(self.head, options.as_of)
             if not self.checks.has_domains:  # accounts cannot even be told apart
@@ -269,7 +273,7 @@ class Market:
         known = self._known(model)
         legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
         unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
-        return Pass(model, known.contracts, legs, known.engine, known.naming, self.filling, unknown)
+        return Pass(model, known.contracts, known.engine, known.naming, legs, self.filling, unknown)
 
     def _known(self, model: MarginModel) -> Priced:
         if model.label not in self.priced:
@@ -279,15 +283,14 @@ class Market:
 
     def laid_aside(self) -> dict[str, Any]:
         """What another process needs to go on after the parts so far, as JSON has it."""
-        sums = [[asset, str(total)] for asset, total in self.checks.sums.by_asset.items()]
-        return {"models": list(self.priced), "sums": sums}
+        return {"models": list(self.priced), "checks": self.checks.laid_aside()}
 
-    def take_up(self, state: Mapping[str, Any]) -> None:
-        """Takes what was laid aside, in place of the parts that it stands for."""
+    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
+        """Takes what was laid aside, and the ids of every part (`BookChecks.ids_of_part`), in place of the parts."""
         by_label = {model.label: model for model in self.models.values()}
         for label in state["models"]:
             self._known(by_label[label])
-        self.checks.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self.checks.take_up(state["checks"], ids)
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.

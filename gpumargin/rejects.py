@@ -94,16 +94,16 @@ class Rejects:
         self._waiting.clear()
 
     def tables(self) -> Iterator[pa.Table]:
-        """All records in order: those of the market, then those of accounts by account; none where there are none."""
+        """All records in order, at least one table: those of the market, then those of accounts by account."""
         if self._writer is not None and self._path is not None:
             self._writer.close()
             with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as reader:
                 for index in range(reader.num_record_batches):
                     yield pa.Table.from_batches([reader.get_batch(index)])
-        yield from self._waiting
+        yield pa.concat_tables([_SCHEMA.empty_table(), *self._waiting])
 
-    def summary(self, read: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """Rows read, used and in quarantine: by table and, where a table lost rows, by file.
+    def require(self, read: Mapping[str, Mapping[str, int]]) -> None:
+        """Every row was used or is in quarantine, file by file.
 
         Args:
           read: rows of every file of every table, as the files themselves say.
@@ -114,6 +114,13 @@ class Rejects:
         for table, files in read.items():
             for file, rows in files.items():
                 self._require(table, file, rows)
+
+    def summary(self, read: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """Rows read, used and in quarantine: by table and, where a table lost rows, by file.
+
+        Args:
+          read: rows of every file of every table, as the files themselves say.
+        """
         return {
             "read": {table: sum(files.values()) for table, files in read.items()},
             "used": {table: self._of(self._used, table) for table in read},

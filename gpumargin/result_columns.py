@@ -109,6 +109,12 @@ _OWNERS = {
     "status": Meaning("", "", "the worst of its margin accounts"),
     "num_accounts": Meaning("count", "", "margin accounts of the owner"),
 }
+_OPEN_INTEREST = {
+    "instrument_id": _ID,
+    "long": Meaning("contracts", "positive", "what the accounts that are long hold together"),
+    "short": Meaning("contracts", "positive", "what the accounts that are short owe together"),
+    "difference": Meaning("contracts", "positive = more longs", "long less short; 0 in a closed book"),
+}
 _MINOR_MONEY = f"minor units of {_MONEY}"
 _SCENARIO_TOTALS = {
     **{name: _SCENARIOS[name] for name in ("id", "column", "set", "vol_rule", "weight", "model")},
@@ -180,6 +186,7 @@ TABLES: Mapping[str, Mapping[str, Meaning]] = {
     "accounts": _ACCOUNTS,
     "units": _UNITS,
     "owners": _OWNERS,
+    "open_interest": _OPEN_INTEREST,
     "positions": _POSITIONS,
     "instruments": _INSTRUMENTS,
     "market_instruments": _MARKET_INSTRUMENTS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ import pyarrow as pa
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks.policy import OnBadRows
 from gpumargin.clock import Clock
+from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
-from gpumargin.digests import DigestState
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
 from gpumargin.identity import new_run_id
 from gpumargin.lanes import ahead, lane
 from gpumargin.origin import book_files, origin_of, require_room
 from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass, usable_book
-from gpumargin.progress import Progress
+from gpumargin.progress import Progress, Read
 from gpumargin.publish import Note, RunFolder
 from gpumargin.rejects import Fate, fate_of
 from gpumargin.result_columns import described
@@ -30,7 +30,7 @@ from gpumargin.runs import Run
 from gpumargin.selfcheck import check_part, check_rows
 from gpumargin.summary import identity_of, manifest_of, summary_of
 from gpumargin.tables import FIRST, Book, Parts, Start, WholeBook, open_book
-from gpumargin.totals import AccountTotals
+from gpumargin.totals import AccountTotals, Approximate
 
 Keep = Callable[[str, pa.Table], None]
 Rest = Callable[[Mapping[str, Any], Mapping[str, pa.Table]], None]
@@ -41,8 +41,9 @@ class Packed(NamedTuple):
 
     passes: list[Pass]
     fate: Fate
-    read: dict[str, DigestState]
+    read: Read
     checked: dict[str, Any]
+    ids: pa.Table
 
 
 def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -64,11 +65,15 @@ def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, st
         if book is None:
             return
         sifted = market.sifted(book)
+        progress.used(book, sifted.book)
         del book
         fate = fate_of(sifted.book, sifted.rejected, is_market=False)
         progress.rejects.add(fate, scratch)
-        yield Packed(market.passes(sifted), fate, progress.read_so_far(), market.laid_aside())
-        del sifted
+        passes = market.passes(sifted)
+        for work in passes:
+            progress.packed(work)
+        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside(), market.checks.ids_of_part())
+        del sifted, passes
 
 
 def _nothing(*_: object) -> None:
@@ -98,14 +103,15 @@ def margin_parts(
 
     Raises:
       InputError: the book breaks the input contract; parts may have been kept before that was seen.
-      InternalError: an identity does not hold.
+      InternalError: an identity does not hold, or the books do not balance.
     """
     wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
 
     def finish(work: Pass, part: EngineResult) -> None:
         with progress.clock.stage("tables"):
-            check_part(work.legs, work.contracts, part)
             tables = _part_tables(work, part, wanted)
+        with progress.clock.stage("self-check"):
+            check_part(work.expected, part, tables)
         with progress.clock.stage("totals"):
             _add(work, part, tables, progress, scratch)
         with progress.clock.stage("write"):
@@ -115,7 +121,7 @@ def margin_parts(
     def lay_aside(packed: Packed) -> None:
         with progress.clock.stage("write"):
             state, tables = progress.laid_aside(packed.read, packed.fate)
-            finished(state | {"market": packed.checked}, tables)
+            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
 
     with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
         for packed in parts:
@@ -123,7 +129,7 @@ def margin_parts(
                 _margin_pass(work, progress, lambda part, work=work: behind.do(finish, work, part))  # type: ignore[misc]
             if packed.passes:
                 behind.do(lay_aside, packed)
-    market.finish()
+    progress.close(market)
 
 
 def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], None]) -> None:
@@ -134,6 +140,7 @@ def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], 
             part = next(results, None)
         if part is None:
             break
+        check_rows(done, part.first_account)
         take(part)
         done += len(part.result.accounts.equity)
     check_rows(done, len(work.legs))
@@ -143,6 +150,7 @@ def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: 
     """Adds the results of some accounts to totals and hashes."""
     accounts, legs, decimals = tables["accounts"], work.legs, work.naming.decimals
     progress.totals.setdefault(work.money, AccountTotals(decimals)).add(accounts)
+    progress.equity.setdefault(work.money, Approximate()).add(accounts)
     if legs.owner is not None and legs.owner_ids is not None:
         owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
         sums = progress.owners_in(work.money, decimals, scratch).add(accounts, owner, legs.owner_ids)
@@ -158,16 +166,17 @@ def owner_tables(progress: Progress) -> Iterator[pa.Table]:
             yield described(table, "owners", money).replace_schema_metadata()
 
 
-def reject_tables(progress: Progress) -> Iterator[pa.Table]:
-    """Rows in quarantine: one record for each rule that a row broke; nothing where no row did."""
-    for table in progress.rejects.tables():
+def reject_tables(market: Market, progress: Progress) -> Iterator[pa.Table]:
+    """Rows in quarantine, a record for each rule that one broke; no table at all where bad rows end the run."""
+    for table in progress.rejects.tables() if market.options.on_bad_rows == "quarantine" else ():
         yield described(table, "quarantine", "").replace_schema_metadata()
 
 
-def whole_tables(market: Market) -> dict[str, pa.Table]:
-    """The small tables: instruments and scenarios, of every model."""
+def whole_tables(market: Market, progress: Progress) -> dict[str, pa.Table]:
+    """The small tables: open interest; instruments and scenarios, of every model."""
     several = len(market.priced) > 1
-    tables: dict[str, pa.Table] = {}
+    interest = progress.interest.table()
+    tables = {"open_interest": described(interest, "open_interest", "").replace_schema_metadata()}
     for work in market.priced.values():
         suffix = f"-{work.model.label}" if several else ""
         instruments = instruments_table(work.contracts, work.engine.contract_risk())
@@ -187,6 +196,8 @@ def margin(
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     tables: Collection[str] = DEFAULT_TABLES,
     on_bad_rows: OnBadRows = "fail",
+    closed_book: bool = False,
+    max_age: timedelta | None = None,
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -201,6 +212,8 @@ def margin(
       on_bad_rows: `fail`: a row that breaks the contract ends the run; `quarantine`: rows that a run may go on without
         are taken out and listed in `Run.quarantine`, and the margin accounts that they leave in doubt are `unknown`,
         every amount null.
+      closed_book: whether a contract whose longs and shorts differ is an error.
+      max_age: how old marks in use, forwards and prices may be at `as_of`; None = any age.
 
     Returns:
       `Run` with the result tables as polars frames; its `book` is what was used.
@@ -211,20 +224,28 @@ def margin(
     """
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
-    options = Options(instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows)
-    source, progress = WholeBook(book), Progress()
+    options = Options(
+        instant,
+        Settings(device, dtype, memory_budget),
+        tuple(tables),
+        on_bad_rows=on_bad_rows,
+        max_age=max_age,
+        closed_book=closed_book,
+    )
+    source = WholeBook(book)
+    progress = Progress(Conservation(source))
     market = Market(book, chosen, options, progress.clock)
     collected: dict[str, list[pa.Table]] = {}
     with TemporaryDirectory(prefix="gpumargin-") as scratch:
         keep: Keep = lambda name, table: collected.setdefault(name, []).append(table)  # noqa: E731
         _begin(market, progress, Path(scratch))
         margin_parts(source, market, progress, Path(scratch), keep)
-        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(progress))):
+        for name, found in (("owners", owner_tables(progress)), ("quarantine", reject_tables(market, progress))):
             for table in found:
                 keep(name, table)
     joined = {name: pa.concat_tables(found, promote_options="default") for name, found in collected.items()}
     return Run(
-        tables=joined | whole_tables(market),
+        tables=joined | whole_tables(market, progress),
         summary=summary_of(source, market, progress),
         manifest=manifest_of(identity_of(source, market, progress), progress),
         book=usable_book(book, chosen, options),
@@ -262,7 +283,7 @@ def margin_to_folder(
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
-    progress = Progress(clock or Clock())
+    progress = Progress(Conservation(source), clock or Clock())
     market = Market(source.head, model, options, progress.clock)
     origin = None if files is None else origin_of(market, files)
     with RunFolder(out, origin, resumes=resumes, note=note) as folder:
@@ -274,10 +295,10 @@ def margin_to_folder(
         margin_parts(
             source, market, progress, folder.scratch, folder.add_part, finished=folder.finish_part, start=start
         )
-        for name, table in whole_tables(market).items():
+        for name, table in whole_tables(market, progress).items():
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
-        folder.add_rows("quarantine", reject_tables(progress))
+        folder.add_rows("quarantine", reject_tables(market, progress))
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)
@@ -294,10 +315,10 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     if not folder.finished:
         return FIRST
     last = folder.finished[-1]
-    progress.take_up(last.state, last.tables)
-    market.take_up(last.state["market"])
+    progress.take_up(last)
+    market.take_up(last.state["market"], [record.table("ids") for record in folder.finished])
     for record in folder.finished:
-        progress.take_up_part(record.state, record.tables, folder.scratch)
+        progress.take_up_part(record, folder.scratch)
     return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})
 
 

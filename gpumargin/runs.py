@@ -61,7 +61,7 @@ class Run:
 
     @property
     def quarantine(self) -> pl.DataFrame:
-        """Rows in quarantine, one record for each rule that a row broke; only if there are any."""
+        """Rows in quarantine, one record for each rule that a row broke; only if bad rows do not end the run."""
         return self._optional("quarantine")
 
     @property

@@ -44,6 +44,7 @@ def summary_of(source: Parts, market: Market, progress: Progress) -> dict[str, A
         },
         "by_accounting_asset": {money: totals.summary() for money, totals in progress.totals.items()},
         "balances": balance_totals(market.checks.sums.by_asset, asset_decimals(market.head)),
+        "open_interest": progress.interest.summary(),
         "rows": progress.rejects.summary(source.files) | {"written": dict(progress.rows)},
         "warnings": _warnings(market),
         "filled": market.filling.summary,

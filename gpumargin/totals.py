@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpumargin.errors import InternalError
 from gpumargin.pack.columns import flat, floats, texts
 from gpumargin.sums import exact_sum
 from gpumargin.tables import Book
 
 _DIGITS = 100  # more than any total has: decimal arithmetic must not round it
+_EPSILON = 2.0**-52
 _MINOR = ("equity_minor", "initial_margin_minor", "maintenance_margin_minor")
 
 
@@ -46,6 +48,10 @@ class AccountTotals:
             self.minor[name] += exact_sum(values)
         self.minor["negative_equity_minor"] += exact_sum(np.minimum(columns["equity_minor"], 0))
 
+    def amount(self, name: str) -> Decimal:
+        """A total as the summary states it."""
+        return Decimal(decimal_text(self.minor[name], self.decimals))
+
     def summary(self) -> dict[str, Any]:
         """Counts and exact totals as decimal strings in the accounting asset."""
         names = (*_MINOR, "negative_equity_minor")
@@ -54,6 +60,40 @@ class AccountTotals:
             "status": dict(self.status),
             "totals": {n.removesuffix("_minor"): decimal_text(self.minor[n], self.decimals) for n in names},
         }
+
+
+@dataclass
+class Approximate:
+    """The sum of account equities as they are, before they are rounded to minor units."""
+
+    accounts: int = 0
+    total: float = 0.0
+    gross: float = 0.0
+
+    def add(self, accounts: pa.Table) -> None:
+        """Takes the next accounts; what is not finite counts as nothing, as it does in minor units."""
+        equity = np.asarray(flat(accounts["equity"]))
+        equity = equity[np.isfinite(equity)]
+        self.accounts += accounts.num_rows
+        self.total += float(equity.sum())
+        self.gross += float(np.abs(equity).sum())
+
+
+def require_total(asset: str, totals: AccountTotals, equity: Approximate) -> None:
+    """The total of a summary is the sum of account equities within one minor unit for each account, each rounded down.
+
+    Raises:
+      InternalError: GM202.
+    """
+    stated, room = float(totals.amount("equity_minor")), equity.gross * equity.accounts * _EPSILON
+    most = equity.total + room
+    least = equity.total - room - equity.accounts * 10.0**-totals.decimals
+    if not (least <= stated <= most and totals.accounts == equity.accounts == sum(totals.status.values())):
+        message = (
+            f"GM202: equity of {totals.accounts:,} accounts adds up to {stated!r} {asset} in minor units and to "
+            f"{equity.total!r} over {equity.accounts:,} accounts before rounding; nothing was published"
+        )
+        raise InternalError(message)
 
 
 def asset_decimals(book: Book) -> defaultdict[str, int]:

@@ -11,7 +11,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")  
 import hypothesis
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
+
+from gpumargin.pack import assets, buckets, contracts
 
 REGIME = {
     "jax_enable_x64": True,
@@ -50,6 +53,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the name of the test alone."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+WIDTH, ASSETS = 32, 16
+
+
+@pytest.fixture
+def one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Books of a few legs and assets get one shape, so that tests of one model share its compiled programs.
+
+    Wider buckets and more padding change no bit (`tests/test_same_bits.py`); the assets added are nobody's.
+    """
+    prices = assets.asset_prices
+
+    def padded(table: pa.Table, column: str) -> dict[str, float]:
+        found = prices(table, column)
+        return found | {f"~{number}": 1.0 for number in range(-len(found) % ASSETS)}
+
+    monkeypatch.setattr(buckets, "MIN_WIDTH", WIDTH)
+    for module in (assets, contracts):
+        monkeypatch.setattr(module, "asset_prices", padded)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from gpumargin.runs import Run
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 HEAD = """
 name = "rules"
 effective = 2026-01-01

@@ -20,6 +20,8 @@ from tests.reference import sm_books
 if TYPE_CHECKING:
     from gpumargin.runs import Run
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 SM = "derive-sm@2023-12-15"
 SPOT, SECONDS = 2000.0, 30 * 86_400
 SURE = {"forward_confidence": 1.0, "vol_confidence": 1.0}

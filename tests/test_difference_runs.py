@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -37,18 +37,16 @@ from tests.differences import (
 )
 
 if TYPE_CHECKING:
-    from gpumargin.catalogue import MarginModel
     from gpumargin.runs import Run
 
 EVERYTHING = [move for moves in MOVES.values() for move in moves]
 
 
-def in_folder(place: Path, tables: Tables, model: MarginModel | str = "derive-pm1", as_of: object = AS_OF) -> Path:
+def in_folder(place: Path, tables: Tables, model: str = "derive-pm1", as_of: object = AS_OF, **options: Any) -> Path:
     """The folder of a run of a book that stands beside it."""
     book = write_book(place / "book", tables)
-    chosen = load_model(model) if isinstance(model, str) else model
-    options = Options(as_of=as_of, book_path=str(book))  # type: ignore[arg-type]
-    return margin_to_folder(read_book(book), chosen, place / "runs", options)
+    chosen = Options(as_of=as_of, book_path=str(book), **options)  # type: ignore[arg-type]
+    return margin_to_folder(read_book(book), load_model(model), place / "runs", chosen)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +148,7 @@ def test_accounts_that_are_not_those_published_are_refused(copied: Path) -> None
 def test_a_torn_result_is_refused(copied: Path) -> None:
     path = min((copied / "b" / "runs").glob("*/accounts/*.parquet"))
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(UsageError, match=r"cannot read .*part-00000"):
+    with pytest.raises(UsageError, match=r"part-00000.* cannot be read"):
         diff(*runs(copied))
 
 
@@ -159,6 +157,34 @@ def test_a_folder_without_accounts_is_refused(copied: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(InternalError, match="GM202"):
         diff(*runs(copied))
+
+
+def with_bad_rows(tables: Tables) -> dict[str, pl.DataFrame]:
+    """The book with a position that is no number (bob's) and a mark (alice's far call) that is none."""
+    broken = with_cell(tables, "positions", row=4, column="quantity", value=float("nan"))
+    return with_cell(broken, "marks", row=2, column="mark_iv", value=float("inf"))
+
+
+def test_accounts_in_doubt_have_no_effects_and_the_others_those_that_they_would_have(tmp_path: Path) -> None:
+    def at(name: str, tables: Tables, when: object) -> Path:
+        return in_folder(tmp_path / name, tables, as_of=when, on_bad_rows="quarantine")
+
+    whole = diff(run_of(tiny_book()), run_of(moved(*EVERYTHING), as_of=LATER))
+    good, bad = at("good", tiny_book(), AS_OF), at("bad", with_bad_rows(moved(*EVERYTHING)), LATER)
+    found = diff(good, bad)
+    doubtful = pl.col("account_id").is_in(["alice", "bob"])
+    assert found.accounts.filter(~doubtful).equals(whole.accounts.filter(~doubtful))
+    lost = found.accounts.filter(doubtful)
+    assert lost.select("status_before", "status").rows() == [("healthy", "unknown")] * 2
+    assert lost["equity_change_minor"].null_count() == 2
+    for name in ("equity", "initial_margin"):
+        amounts = dict(found.totals.select("effect", pl.col(name).map_elements(Decimal, pl.Object)).iter_rows())
+        assert amounts.pop("after") == sum(amounts.values())
+        assert amounts["unknown"] != 0
+    assert found.crossed["account_id"].to_list()[:2] == ["alice", "bob"]
+    cured = diff(at("worse", with_bad_rows(tiny_book()), AS_OF), at("well", moved(*EVERYTHING), LATER))
+    assert cured.accounts.filter(~doubtful).equals(whole.accounts.filter(~doubtful))
+    assert set(cured.accounts.filter(doubtful)["status_before"]) == {"unknown"}
 
 
 def test_a_manifest_of_another_time_is_refused(copied: Path) -> None:

@@ -24,6 +24,7 @@ from gpumargin.cli.app import app
 from gpumargin.digests import ColumnDigest
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError, ResourceError, UsageError
+from gpumargin.lanes import lane
 from gpumargin.prepare import Options
 from gpumargin.publish import RunFolder
 from gpumargin.run import margin_folder
@@ -424,6 +425,21 @@ def test_a_place_that_is_no_folder_ends_with_5(book: Path, tmp_path: Path, place
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_folder_that_goes_while_the_run_is_made_ends_with_5(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = RunFolder.finish_part
+
+    def finish_part(folder: RunFolder, *arguments: Any) -> None:
+        finish(folder, *arguments)
+        shutil.rmtree(tmp_path / "out")
+
+    monkeypatch.setattr(RunFolder, "finish_part", finish_part)
+    with pytest.raises(ResourceError, match="nothing was published"):
+        run(book, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 NO_MEMORY = "RESOURCE_EXHAUSTED: out of memory while trying to allocate"
 
 
@@ -499,3 +515,21 @@ def test_a_signal_ends_the_run_in_order_and_it_can_be_resumed(
     (folder,) = visible(tmp_path)
     assert results(folder) == expected
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "latest"}
+
+
+def test_work_behind_a_piece_that_failed_is_not_done() -> None:
+    done: list[int] = []
+
+    def piece(number: int) -> None:
+        if number == 1:
+            raise OSError(28, "No space left on device")
+        done.append(number)
+
+    def work() -> None:
+        with lane() as behind:
+            for number in range(6):
+                behind.do(piece, number)
+
+    with pytest.raises(OSError, match="No space"):
+        work()
+    assert done == [0]

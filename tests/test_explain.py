@@ -28,6 +28,8 @@ from tests.explained import coin_margined, every, in_folder, tiny_run, with_digi
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 MODELS = ("derive-pm1", "derive-pm1@2023-12-15", "derive-sm", "correlated-pm")
 
 

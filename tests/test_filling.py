@@ -218,6 +218,7 @@ def test_an_account_of_a_filled_book_is_explained_down_to_the_leg() -> None:
     assert run.explain("ann").checks["ok"].all()
 
 
+@pytest.mark.slow
 def test_a_real_chain_in_coin_without_forwards_and_half_its_vols_margins_as_the_whole(tmp_path: Path) -> None:
     """Out-of-the-money vols and all forwards taken out of 1,840 real marks."""
     tables = _real_book(tmp_path, "inverse")

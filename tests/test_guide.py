@@ -22,6 +22,8 @@ from tests.books import AS_OF, tiny_book
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 GUIDE = (Path(__file__).parents[1] / "gpumargin" / "models" / "README.md").read_text("utf-8")
 WHOLE, *PIECES = re.findall(r"^```toml\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 LONGEST = 40  # lines of a venue from nothing

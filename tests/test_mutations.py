@@ -48,7 +48,9 @@ def fate(mutant: Mutation, sound: Run) -> str:
         for account, pool in run.accounts.select(KEYS).iter_rows():
             run.explain(account, pool)  # fails where a figure is not what its parts add up to
         return "explained"
-    assert_agree(run.accounts.drop("model"), expected, KEYS)
+    # minor units are the same numbers rounded, and beyond 2^53 of them more than one lies within a rounding
+    ours = run.accounts.select(name for name in run.accounts.columns if name != "model" and not name.endswith("_minor"))
+    assert_agree(ours, expected, KEYS)
     return "the oracle agrees"
 
 
@@ -64,16 +66,17 @@ def by_the_oracle(book: Book) -> list[dict[str, Any]] | None:
 
 
 def fates(count: int) -> Counter[str]:
+    """What became of so many corrupted cells; fails with all those that nobody noticed."""
     frames, rng = sound_frames(), np.random.default_rng(SEED)
-    sound, found = margin(read_book(**frames), MODEL), Counter[str]()
+    sound, found, unnoticed = margin(read_book(**frames), MODEL), Counter[str](), list[str]()
     for _ in range(count):
         mutant = mutation(frames, rng)
         try:
             found[fate(mutant, sound)] += 1
-        except Exception as error:
-            message = f"{mutant} went unnoticed: {error}"
-            raise AssertionError(message) from error
+        except Exception as error:  # noqa: BLE001  each is told below
+            unnoticed.append(f"{mutant}: {type(error).__name__} {str(error)[:200]}")
     print(f"\n{count} corrupted cells: " + ", ".join(f"{n} {what}" for what, n in found.most_common()))  # noqa: T201
+    assert not unnoticed, "\n".join(unnoticed)
     return found
 
 

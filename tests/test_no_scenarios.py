@@ -17,6 +17,8 @@ from tests.explained import every
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 TEXT = """
 name = "by-size"
 effective = 2026-01-02

@@ -25,6 +25,8 @@ from tests.lacking import (
 )
 from tests.smiles import STEPS, forward, name_of, price, smile_book
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 
 @pytest.fixture(scope="module")
 def whole() -> gm.Run:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Sums of at most 200 products: relative to the sum of their absolute values, a few units in the last place.
 ROUNDING = {"float64": 1e-14, "float32": 5e-6}
 PLAIN = [pytest.param(worst_pnl_numba, id="numba"), pytest.param(worst_pnl_scipy, id="scipy")]
-DTYPES = list(ROUNDING)
+DTYPES = [name if name == "float64" else pytest.param(name, marks=pytest.mark.slow) for name in ROUNDING]
 no_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler here")
 no_duckdb = pytest.mark.skipif(find_spec("duckdb") is None, reason="duckdb is an opponent of the benchmarks only")
 PREPARED = [

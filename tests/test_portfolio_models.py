@@ -19,6 +19,8 @@ from gpumargin.tables import Book, read_book
 from tests.books import AS_OF, tiny_book, with_row
 from tests.explained import every
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 MODELS = ("deribit-pm", "okx-pm", "paradex-pm", "aevo-pm", "bybit-uta", "bybit-uta-cross")
 GRIDS = {"deribit-pm": "standard", "okx-pm": "stress", "paradex-pm": "core", "aevo-pm": "grid", "bybit-uta": "grid"}
 IN_30_DAYS, IN_60_DAYS = AS_OF + timedelta(days=30), AS_OF + timedelta(days=60)
@@ -305,6 +307,9 @@ def tiny(model: str, changes: Mapping[str, Any] | None = None) -> Run:
 @pytest.mark.parametrize("model", MODELS)
 def test_initial_margin_is_never_below_maintenance_and_every_account_adds_up(model: str) -> None:
     run = tiny(model)
+    assert run.accounts.filter(pl.col("account_id") == "dave", pl.col("pool") == "cross")[
+        "initial_margin"
+    ].to_list() == [0]
     assert (run.accounts["initial_margin"] >= run.accounts["maintenance_margin"]).all()
     assert (run.accounts["maintenance_margin"] >= 0).all()
     assert "unknown" not in run.accounts["status"].to_list()
@@ -324,7 +329,7 @@ def test_more_scenarios_never_lower_a_margin(model: str, name: str) -> None:
         assert (full.accounts[kind] < many.accounts[kind]).any()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [MODELS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in MODELS[1:])])
 def test_an_account_without_positions_requires_nothing(model: str) -> None:
     book = tiny_book()
     book["positions"] = book["positions"].clear()

@@ -6,6 +6,7 @@ import json
 import math
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpumargin import disk
+from gpumargin import digests, disk
 from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
 from gpumargin.publish import RunFolder, resolve_run
@@ -186,6 +187,21 @@ def test_the_hash_is_equal_for_any_cut_into_parts(cuts: list[int]) -> None:
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 23], strict=True):
         digest.add(WIDE.slice(start, stop - start))
     assert digest.hexdigest() == table_digest(WIDE)
+
+
+@given(st.lists(st.integers(0, 23), max_size=6), st.integers(1, 25), st.integers(0, 6))
+def test_the_hash_is_equal_for_any_cut_and_however_often_it_was_laid_aside(
+    cuts: list[int], block: int, which: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digests, "BLOCK_ROWS", block)
+        digest, bounds = ColumnDigest(), [0, *sorted(cuts), 23]
+        for number, (start, stop) in enumerate(pairwise(bounds)):
+            digest.add(WIDE.slice(start, stop - start))
+            if number >= which:
+                digest = ColumnDigest(digest.state())
+            assert digest.rows == stop
+        assert digest.hexdigest() == table_digest(WIDE)
 
 
 def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null() -> None:

@@ -12,8 +12,9 @@ from gpumargin import rejects
 from gpumargin.catalogue import load_model
 from gpumargin.checks import quarantine
 from gpumargin.engine import Settings
-from gpumargin.errors import InputError, InternalError, UsageError
+from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
 from gpumargin.prepare import Options
+from gpumargin.publish import RunFolder
 from gpumargin.run import margin, margin_folder
 from gpumargin.synth import generate_book
 from gpumargin.tables import BookFiles, open_book, read_book
@@ -78,7 +79,10 @@ BAD_ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_ROWS)
+FAST = ("every row", "a row of accounts", "a mark", "a forward", "a price")
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BAD_ROWS])
 def test_who_is_touched_is_unknown_and_everybody_else_has_the_same_bits(name: str, good: Run) -> None:
     edit, touched = BAD_ROWS[name]
     run = quarantined(edit(tiny_book()))
@@ -117,12 +121,13 @@ def test_the_table_says_which_row_of_which_file_and_what_to_do() -> None:
     assert followers == [("instruments", 5), ("positions", 2), ("positions", 7)]
 
 
-def test_a_sound_book_has_no_quarantine_and_the_same_results(good: Run) -> None:
+def test_a_sound_book_has_an_empty_quarantine_and_the_same_results(good: Run) -> None:
     run = quarantined(tiny_book())
     assert run.manifest["results"] == good.manifest["results"]
     assert run.summary["rows"] == good.summary["rows"]
+    assert run.quarantine.is_empty()
     with pytest.raises(UsageError, match="no table 'quarantine'"):
-        _ = run.quarantine
+        _ = good.quarantine
 
 
 def test_what_ends_a_run_ends_it_in_quarantine_too() -> None:
@@ -200,7 +205,12 @@ def spoilt(name: str, frame: pl.DataFrame) -> pl.DataFrame:
             instrument_id=pl.when(every == last - 40).then(pl.lit("NO-SUCH")).otherwise("instrument_id"),
         )
     if name == "balances":
-        return frame.with_columns(amount=pl.when(every.is_in([0, 1, 2, 3, 100])).then(None).otherwise("amount"))
+        return frame.with_columns(
+            amount=pl.when(every.is_in([0, 1, 2, 3, 100])).then(None).otherwise("amount"),
+            account_id=pl.when(every.is_in([5, 300]))
+            .then(pl.col("account_id").str.to_uppercase())
+            .otherwise("account_id"),
+        )
     if name == "accounts":
         return frame.with_columns(owner_id=pl.when(every == 50).then(pl.lit("o\u202e")).otherwise("owner_id"))
     if name == "marks":
@@ -227,9 +237,9 @@ def said(run: Path) -> dict[str, Any]:
     return told | {"results": manifest["results"], "inputs": manifest["inputs"], **rows}
 
 
-def published(folder: Path, out: Path, memory: int, on_bad_rows: Any = "quarantine") -> Path:
-    options = Options(settings=Settings(memory_budget=memory), on_bad_rows=on_bad_rows)
-    return margin_folder(folder, load_model(MODEL), out, options)
+def published(folder: Path, out: Path, memory: int, **more: Any) -> Path:
+    options = Options(settings=Settings(memory_budget=memory), on_bad_rows="quarantine")
+    return margin_folder(folder, load_model(MODEL), out, options, **more)
 
 
 def test_a_book_in_parts_has_the_quarantine_of_the_whole_book(
@@ -247,8 +257,32 @@ def test_a_book_in_parts_has_the_quarantine_of_the_whole_book(
         "accounts",
     }
     assert {record[3] for record in expected["quarantine"]} == {"GM102", "GM103", "GM105", "GM110", "GM118"}
+    assert {(odd["code"], odd["table"]) for odd in expected["warnings"]} == {
+        ("GM118", "accounts"),
+        ("GM106", "positions"),
+    }
     monkeypatch.setattr(rejects, "_IN_MEMORY", 0)  # records wait on disk
     assert said(published(folder, tmp_path / "spilled", SMALL)) == expected
+
+
+def test_a_resumed_run_has_the_quarantine_and_the_warnings_of_the_uninterrupted_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = said(published(folder, tmp_path / "whole", SMALL))
+    finish = RunFolder.finish_part
+
+    def broken_off(place: RunFolder, *arguments: Any) -> None:
+        finish(place, *arguments)
+        if len(place.finished) == 3:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish_part", broken_off)
+        with pytest.raises(ResourceError, match="3 parts are finished"):
+            published(folder, tmp_path / "runs", SMALL)
+    notes: list[str] = []
+    assert said(published(folder, tmp_path / "runs", SMALL, resumes=True, note=notes.append)) == expected
+    assert "behind 3 finished parts" in notes[0]
 
 
 def test_those_who_lost_nothing_have_the_results_of_the_book_without_the_bad_rows(folder: Path, tmp_path: Path) -> None:
@@ -291,3 +325,8 @@ def test_an_owner_of_an_unknown_account_is_unknown(folder: Path, tmp_path: Path)
     )
     assert owners.height
     assert set(owners["status"].cast(pl.String)) <= {"unknown"} | {None}
+
+
+def test_another_word_for_what_to_do_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="'ignore', expected one of fail, quarantine"):
+        margin(read_book(**tiny_book()), MODEL, on_bad_rows="ignore")  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from tests.asserts import assert_same_bits
 from tests.books import AS_OF
 from tests.packed import many_legs
 
+pytestmark = pytest.mark.usefixtures("one_shape")
+
 UNITS = ("BTC", "ETH")
 ASSETS = ("BTC", "ETH", "USD", "USDC", "WBTC")
 SKEW = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from gpumargin.checks.keys import key_findings
 from gpumargin.checks.ledger import ledger_findings
 from gpumargin.checks.market import market_findings, zero_entries
 from gpumargin.checks.oddities import Twins, market_warnings, uncovered
-from gpumargin.checks.policy import ends_run
+from gpumargin.checks.policy import ON_BAD_ROWS, ends_run
 from gpumargin.checks.quarantine import Sieve, Sifted, surface_findings
 from gpumargin.checks.references import (
     account_findings,
@@ -23,15 +24,18 @@ from gpumargin.checks.references import (
     has_accounts,
     reference_findings,
 )
-from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of
+from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of, stale_findings
+from gpumargin.errors import UsageError
 from gpumargin.failures import failure_frame, input_error
 from gpumargin.pack.accounts import find_accounts
 from gpumargin.sums import BalanceSums
 from gpumargin.tables import CUT_TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    import pyarrow as pa
 
     from gpumargin.checks.findings import Finding
     from gpumargin.checks.policy import OnBadRows
@@ -56,6 +60,7 @@ class CheckOptions(TypedDict, total=False):
     """Keywords of `check_book`."""
 
     as_of: datetime | None
+    max_age: timedelta | None
     kinds: Collection[str] | None
     accounting: str | None
     vol_limit: float
@@ -76,9 +81,15 @@ class BookChecks:
       head: what is left of it; of its market nothing is wrong, unless there are failures.
       sums: of the balances of the parts so far, those in quarantine included.
       has_domains: whether columns that name the same things are of one type; if not, nothing else is looked at.
+
+    Raises:
+      UsageError: `on_bad_rows` is none of these words.
     """
 
     def __init__(self, head: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[CheckOptions]) -> None:
+        if on_bad_rows not in ON_BAD_ROWS:
+            message = f"on_bad_rows is {on_bad_rows!r}, expected one of {', '.join(ON_BAD_ROWS)}"
+            raise UsageError(message)
         self.head, self.sums = head, BalanceSums()
         self._options = options
         self._found = Gathered(options.get("max_examples", EXAMPLES))
@@ -127,6 +138,7 @@ class BookChecks:
             options.get("accounting"),
             options.get("vol_limit", 5.0),
             options.get("tenor_limit_years", 10.0),
+            options.get("max_age"),
         )
 
     def _market(self, facts: Facts) -> list[Finding]:
@@ -193,6 +205,22 @@ class BookChecks:
         """
         self._sorted(book, uncovered(book, accounts), rank=3)
 
+    def laid_aside(self) -> dict[str, Any]:
+        """What another process needs to go on after the parts so far, as JSON has it; and `ids_of_part` of each."""
+        sums = [[asset, str(total)] for asset, total in self.sums.by_asset.items()]
+        return {"sums": sums, "odd": self._warned.laid_aside()}
+
+    def ids_of_part(self) -> pa.Table:
+        """Account ids of the last part, a column `word`; none where ids are integers."""
+        last = self._twins.accounts[-1:] or [pl.Series("word", [], dtype=pl.String)]
+        return last[0].to_frame().to_arrow()
+
+    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
+        """Takes what was laid aside after the parts so far, and the ids of each, in place of them."""
+        self.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
+        self._warned.take_up(state["odd"])
+        self._twins.accounts += [pl.Series("word", table["word"].to_pylist(), dtype=pl.String) for table in ids]
+
     def finished(self) -> pl.DataFrame:
         """All failures that end the run, after the last part; empty for a valid book."""
         if self.has_domains:
@@ -211,8 +239,11 @@ class BookChecks:
 def _time_findings(facts: Facts, limits: Limits, *, is_given: bool) -> Iterator[Finding]:
     if limits.as_of is None:
         yield no_time()
-    elif is_given:
+        return
+    if is_given:
         yield from future_findings(facts, limits.as_of)
+    if limits.max_age is not None:
+        yield from stale_findings(facts, limits.as_of, limits.max_age)
 
 
 def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[CheckOptions]) -> pl.DataFrame:
@@ -224,6 +255,7 @@ def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[Ch
       **options: of these keywords any.
 
         as_of: instant of valuation; None = the newest timestamp of the book. If given, later timestamps are failures.
+        max_age: how much older than that marks in use, forwards and prices may be; None = any age.
         kinds: kinds of contract that the model margins; None = all.
         accounting: asset in which results will be stated, whose price must not be 0; None = not known yet.
         vol_limit: highest vol, decimal per square root of a year (5); above it a unit error is assumed.

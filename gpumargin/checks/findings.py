@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpumargin.failures import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from gpumargin.tables import Book
 
@@ -96,6 +96,16 @@ class Gathered:
             shown[key] += len(rows)
             failures += rows
         return failures
+
+    def laid_aside(self) -> list[list[Any]]:
+        """What was found so far, as JSON has it."""
+        return [[*key, group.total, *map(astuple, group.examples)] for key, group in self._groups.items()]
+
+    def take_up(self, state: Iterable[Sequence[Any]]) -> None:
+        """Takes what was laid aside."""
+        for rank, table, column, code, remedy, total, *examples in state:
+            group = Group(total, [Failure(*example) for example in examples])
+            self._groups[rank, table, column, code, remedy] = group
 
 
 def _first(failures: list[Failure], limit: int) -> list[Failure]:

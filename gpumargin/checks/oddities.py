@@ -73,15 +73,19 @@ def uncovered(book: Book, accounts: Accounts) -> Iterator[Oddity]:
 
 @dataclass
 class Twins:
-    """Ids that are equal but for case or for how Unicode writes them, over parts."""
+    """Ids that are equal but for case or for how Unicode writes them, over parts.
 
-    _accounts: list[pl.Series] = field(default_factory=list)
+    Attributes:
+      accounts: account ids of every part.
+    """
+
+    accounts: list[pl.Series] = field(default_factory=list)
 
     def add(self, facts: Facts) -> None:
         """Takes the account ids of a part."""
-        for table in _WITH_ACCOUNTS:
-            if (words := _words(facts, table, "account_id")) is not None:
-                self._accounts.append(words)
+        found = [_words(facts, table, "account_id") for table in _WITH_ACCOUNTS]
+        words = [pl.Series("word", [], dtype=pl.String), *(each.alias("word") for each in found if each is not None)]
+        self.accounts.append(pl.concat(words).unique().sort())
 
     def findings(self, facts: Facts) -> Iterator[Oddity]:
         """Twins among accounts, contracts and assets (GM118).
@@ -92,8 +96,8 @@ class Twins:
         for table, column in _NAMED:
             if (words := _words(facts, table, column)) is not None:
                 yield from _twins(words, table, column)
-        if self._accounts:
-            yield from _twins(pl.concat(self._accounts), "accounts", "account_id")
+        if self.accounts:
+            yield from _twins(pl.concat(self.accounts), "accounts", "account_id")
 
 
 def _words(facts: Facts, table: str, column: str) -> pl.Series | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gpumargin.checks.findings import Finding
 
 OnBadRows = Literal["fail", "quarantine"]
+ON_BAD_ROWS: tuple[OnBadRows, ...] = ("fail", "quarantine")
 
 QUARANTINED = frozenset(
     ["GM102", "GM103", "GM105", "GM106", "GM107", "GM109", "GM110", "GM111", "GM112", "GM113", "GM116", "GM118"]

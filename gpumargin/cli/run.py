@@ -16,6 +16,7 @@ from gpumargin.cli.options import (
     BookArgument,
     Device,
     DType,
+    MaxAgeOption,
     OnBadRows,
     OutOption,
     parse_overrides,
@@ -46,6 +47,7 @@ def run(
     device: Annotated[Device, typer.Option("--device", help="auto takes every GPU, else the CPU.")] = Device.AUTO,
     dtype: Annotated[DType, typer.Option("--dtype", help="Precision.")] = DType.FLOAT64,
     on_bad_rows: BadRowsOption = OnBadRows.FAIL,
+    max_age: MaxAgeOption = None,
     memory_budget: Annotated[
         str, typer.Option("--memory-budget", metavar="SIZE", help="Memory that parts in flight may take.")
     ] = "4GiB",
@@ -57,6 +59,9 @@ def run(
     ] = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Write the table of risk units.")] = True,
     positions: Annotated[bool, typer.Option("--positions", help="Write the table of positions too.")] = False,
+    closed_book: Annotated[
+        bool, typer.Option("--closed-book", help="A contract whose longs and shorts differ ends the run.")
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with an unfinished run of the same book and parameters, if there is one."),
@@ -76,7 +81,13 @@ def run(
 
     tables = ("accounts", *["units"] * units, *["positions"] * positions)
     options = Options(
-        as_of, Settings(device.value, dtype.value, budget), tables, str(book.resolve()), on_bad_rows.value
+        as_of,
+        Settings(device.value, dtype.value, budget),
+        tables,
+        str(book.resolve()),
+        on_bad_rows.value,
+        max_age,
+        closed_book=closed_book,
     )
     folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)
     report_run(folder, form)

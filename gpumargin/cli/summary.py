@@ -75,6 +75,7 @@ def _lines(facts: RunFacts) -> Iterator[tuple[str, Text | Table | str]]:
     for asset, group in summary["by_accounting_asset"].items():
         yield f"totals, {clean(asset)}", _amounts({name.replace("_", " "): group["totals"][name] for name in _TOTALS})
     yield "balances", _amounts(summary["balances"])
+    yield "open interest", _interest(summary["open_interest"])
     yield "under water", _worst(facts)
     yield "input", _rows(summary["rows"])
     if summary["rows"]["quarantined"]:
@@ -145,6 +146,19 @@ def _amounts(amounts: Mapping[str, str]) -> Table:
         missing = digits - len(text.partition(".")[2]) + (1 if "." not in text and digits else 0)
         table.add_row(name, text + " " * missing)
     return table
+
+
+def _interest(interest: Mapping[str, Any]) -> str:
+    """Whether longs equal shorts, and where they differ most."""
+    largest = interest["largest"]
+    if largest is None:
+        return f"longs equal shorts in {interest['contracts']:,} contracts"
+    named = {name: f"{Decimal(largest[name]).normalize():,f}" for name in ("long", "short", "difference")}
+    return (
+        f"{interest['unbalanced']:,} of {interest['contracts']:,} contracts do not sum to zero; most: "
+        f"{clean(largest['instrument_id'])}, long {named['long']}, short {named['short']}, "
+        f"difference {named['difference']}"
+    )
 
 
 def _worst(facts: RunFacts) -> Text:

@@ -20,10 +20,10 @@ from gpumargin.difference.side import Side, policy_of
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError
 from gpumargin.prepare import Market, Options
+from gpumargin.progress import Progress
 from gpumargin.run import margin_parts
 from gpumargin.schema import ACCOUNTS
-from gpumargin.summary import Progress
-from gpumargin.tables import CUT_TABLES, Book, Parts
+from gpumargin.tables import CUT_TABLES, FIRST, Book, Parts, Start
 from gpumargin.tables.canonical import canonical_column
 from gpumargin.tables.parts import IN_MEMORY
 from gpumargin.tables.stream import Seen
@@ -75,8 +75,14 @@ class _InMarket:
         own = {name: files for name, files in self.source.files.items() if name not in self.market}
         return own | {name: {IN_MEMORY: table.num_rows} for name, table in self.market.items()}
 
-    def parts(self, seen: Seen, scratch: Path) -> Iterator[Book]:
-        for book in self.source.parts(seen, scratch):
+    def parts(self, seen: Seen, scratch: Path, start: Start = FIRST) -> Iterator[Book]:
+        def see(name: str, table: pa.Table) -> None:
+            if name not in self.market:
+                seen(name, table)
+
+        for name, table in self.market.items() if not start.part else ():
+            seen(name, table)
+        for book in self.source.parts(see, scratch, start):
             yield self._replaced(book)
 
     def _replaced(self, book: Book) -> Book:

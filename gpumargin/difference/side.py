@@ -11,15 +11,15 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from gpumargin.catalogue import MarginModel
 from gpumargin.checks import BookChecks
 from gpumargin.checks.policy import OnBadRows
 from gpumargin.difference.figures import account_figures
 from gpumargin.digests import ColumnDigest, combined_digest, table_digest
-from gpumargin.errors import InternalError, UsageError
+from gpumargin.errors import InternalError, RefusedError, UsageError
 from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.files import whole_table
 from gpumargin.modelfile import ModelFile
 from gpumargin.runs import Run, open_run, run_json
 from gpumargin.schema import MARKET_TABLES
@@ -218,9 +218,9 @@ def _published(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.Table]:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        message = f"cannot read {str(path)!r}: {' '.join(str(error).split())}; restore the file, or run again"
+        return whole_table(path)
+    except RefusedError as error:
+        message = f"{error}; restore the file, or run again"
         raise UsageError(message) from error
 
 

@@ -13,8 +13,10 @@ from gpumargin.files.reading import (
     refuse_outside,
     whole_table,
 )
+from gpumargin.files.sums import SUMS, refuse_other_contents
 
 __all__ = [
+    "SUMS",
     "Footer",
     "Group",
     "checked_dataset",
@@ -24,6 +26,7 @@ __all__ = [
     "read_footer",
     "read_parquet",
     "refuse_odd",
+    "refuse_other_contents",
     "refuse_outside",
     "whole_table",
 ]

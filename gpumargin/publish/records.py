@@ -24,25 +24,26 @@ class Record:
     Attributes:
       files: every file of results that it wrote, by its path within the run.
       state: what was gathered up to and with it, as JSON has it.
-      tables: likewise, rows.
+      packed: likewise, tables by name as texts; `table` unpacks one.
     """
 
     files: Mapping[str, Written]
     state: Mapping[str, Any]
-    tables: Mapping[str, pa.Table]
+    packed: Mapping[str, str]
+
+    def table(self, name: str) -> pa.Table:
+        """One of its tables."""
+        with pa.ipc.open_stream(base64.b64decode(self.packed[name])) as reader:
+            return reader.read_all()
 
 
-def _packed(table: pa.Table) -> str:
+def packed(table: pa.Table) -> str:
+    """A table as text."""
     sink = pa.BufferOutputStream()
     plain = table.unify_dictionaries().combine_chunks()
     with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
         writer.write_table(plain)
     return base64.b64encode(sink.getvalue()).decode()
-
-
-def _unpacked(text: str) -> pa.Table:
-    with pa.ipc.open_stream(base64.b64decode(text)) as reader:
-        return reader.read_all()
 
 
 def record_path(folder: Path, number: int) -> Path:
@@ -60,7 +61,7 @@ def write_record(folder: Path, number: int, record: Record) -> None:
         "part": number,
         "files": {name: written._asdict() for name, written in record.files.items()},
         "state": record.state,
-        "tables": {name: _packed(table) for name, table in record.tables.items()},
+        "packed": record.packed,
     }
     text = json.dumps(content).encode()
     put_bytes(record_path(folder, number), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
@@ -78,7 +79,7 @@ def _read_record(folder: Path, number: int) -> Record | None:
     if content["part"] != number:
         return None
     files = {name: Written(**written) for name, written in content["files"].items()}
-    return Record(files, content["state"], {name: _unpacked(packed) for name, packed in content["tables"].items()})
+    return Record(files, content["state"], content["packed"])
 
 
 def _is_whole(path: Path, written: Written) -> bool:

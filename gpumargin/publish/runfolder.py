@@ -15,7 +15,7 @@ import pyarrow as pa
 from gpumargin import disk
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
 from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_checksums, put_table, put_tables, words
-from gpumargin.publish.records import Record, read_records, record_path, write_record
+from gpumargin.publish.records import Record, packed, read_records, record_path, write_record
 from gpumargin.publish.staging import Note, take_place
 
 _VERDICTS = (InputError, InternalError, UsageError)  # going on would end the same way
@@ -107,7 +107,9 @@ class RunFolder:
             error.add_note(said)
 
     def _is_resumable(self) -> bool:
-        return self._identity is not None and bool(self.finished or self._place.named.exists())
+        if self._identity is None or not self._place.path.is_dir():
+            return False
+        return bool(self.finished) or self._place.named.exists()
 
     def _said(self) -> str:
         """What became of the run."""
@@ -122,7 +124,7 @@ class RunFolder:
         index = self._parts[name]
         self._parts[name] += 1
         file = f"{name}/part-{index:05d}.parquet"
-        disk.make_folder(self._place.run / name)
+        disk.make_folder(self._place.run / name, above=False)
         self._files[file] = put_table(self._place.run / file, table)
 
     def finish_part(self, state: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> None:
@@ -135,7 +137,7 @@ class RunFolder:
         for name in {Path(file).parts[0] for file in self._files}:
             disk.sync_folder(self._place.run / name)
         disk.sync_folder(self._place.run)
-        record = Record(dict(self._files), state, tables)
+        record = Record(dict(self._files), state, {key: packed(table) for key, table in tables.items()})
         write_record(self._place.records, len(self.finished), record)
         disk.sync_folder(self._place.records)
         self.finished.append(Record(record.files, {}, {}))

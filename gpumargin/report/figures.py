@@ -286,7 +286,7 @@ def ladder_figure(ladder: pl.DataFrame, money: str, name: str, title: str) -> Dr
         axes[1].yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes[0].legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=1.0)
         axes[1].set_xlabel("move of spot")
-        axes[1].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes[1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.3g}%" if value else "0%"))
         svg, png = _files(figure)
     last = ladder.sort("notional_worst_vol", descending=True).row(0, named=True)
     text = "No account turns liquidatable in any scenario."

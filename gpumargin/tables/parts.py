@@ -17,11 +17,19 @@ import pyarrow as pa
 
 from gpumargin.errors import RefusedError
 from gpumargin.failures import Failure
-from gpumargin.files import read_arrow, read_footer, read_parquet, refuse_outside
+from gpumargin.files import (
+    SUMS,
+    is_inside,
+    read_arrow,
+    read_footer,
+    read_parquet,
+    refuse_other_contents,
+    refuse_outside,
+)
 from gpumargin.schema import TABLES, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 TableLike: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatch | str | Path
 IN_MEMORY = "(in memory)"
@@ -55,7 +63,7 @@ def folder_parts(
 
     Hidden files, files with another ending and subfolders that are not named like a table are passed over. A Parquet or
     Arrow file with an unknown name is a failure, for it is more likely a misspelt table than a note; so is a folder,
-    pipe or device with the name of a file.
+    pipe or device with the name of a file. Where the folder has a `SHA256SUMS`, its files must be what that says.
     """
     found: dict[str, list[list[Part]]] = {}
     for entry in sorted(folder.iterdir()):
@@ -68,7 +76,16 @@ def folder_parts(
                 found.setdefault(entry.stem, []).append([_file_part(entry, specs[entry.stem], root=folder)])
             else:
                 failures.append(unknown_table(entry.stem, entry.name, specs))
+    failures += _other_contents(folder, [part for forms in found.values() for form in forms for part in form])
     return found
+
+
+def _other_contents(folder: Path, parts: list[Part]) -> Iterator[Failure]:
+    """Failures of the hashes that came with the folder; a part that leads out of it is refused when it is loaded."""
+    tables = {part.file: part.table for part in parts if part.path is not None and is_inside(part.path, folder)}
+    remedy = f"restore the file from where it came, or remove {SUMS} if the change was meant"
+    for name, fault in refuse_other_contents(folder, [*tables]):
+        yield Failure("GM119", tables.get(name, ""), name, None, "", "", fault, remedy)
 
 
 def given_parts(spec: Table, value: TableLike) -> list[Part]:

@@ -136,11 +136,18 @@ def check_equity(
     found.add_to(ledger, "equity", f"accounts of {label}: balances at full value, P&L, option value")
 
 
-def check_balance_totals(ledger: Ledger, run: RunTables, book: Book) -> None:
-    """Balances by asset in the summary are the exact sums of the book."""
+def check_balance_totals(ledger: Ledger, run: RunTables, book: Book, used: Book) -> None:
+    """Balances by asset in the summary are the exact sums of all rows that were read.
+
+    Args:
+      ledger: takes the check.
+      run: the run.
+      book: all rows.
+      used: those that are not in quarantine, which say the decimals of assets.
+    """
     sums = BalanceSums()
     sums.add(book.tables["balances"])
-    made, stored = balance_totals(sums.by_asset, asset_decimals(book)), run.summary["balances"]
+    made, stored = balance_totals(sums.by_asset, asset_decimals(used)), run.summary["balances"]
     findings = [
         Finding(f"balances.{asset}", stored.get(asset), made.get(asset), "summary.json")
         for asset in sorted({*stored, *made})

@@ -92,15 +92,18 @@ def compare(
       found: takes what differs.
       file: the model.
       made: the accounts recomputed.
-      accounts: their rows of the run, with the file and row where each stands.
+      accounts: their rows of the run, with the file and row where each stands, and whether each lost a row to the
+        quarantine: it shows no amount then, its units and legs what the rest comes to.
       units: their rows of the units table, likewise, with the `account` that each is of, 0 to A - 1.
     """
-    where = Where(accounts)
+    where, in_doubt = Where(accounts), accounts["in_doubt"].to_numpy()
     for name, figures in made.accounts.items():
-        found.column(name, floats(accounts, name), figures, where)
+        shown = Figures(np.where(in_doubt, np.nan, figures.amount), figures.gross)
+        found.column(name, floats(accounts, name), shown, where)
     found.column("num_positions", floats(accounts, "num_positions"), Figures(made.num_positions, 0.0), where)
     published = {c: floats(accounts, c) for c in accounts.columns if accounts[c].dtype.is_numeric()}
-    expected = [STATUSES[code] for code in statuses(file, published, made.values)]
+    codes = np.where(in_doubt, STATUSES.index("unknown"), statuses(file, published, made.values))
+    expected = [STATUSES[code] for code in codes]
     found.words("status", accounts["status"].cast(pl.String).to_list(), expected, where)
     if units is not None:
         _compare_units(found, made, accounts, units)

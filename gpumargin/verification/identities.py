@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ _MINOR = {"equity": np.floor, "initial_margin": np.ceil, "maintenance_margin": n
 
 
 def check_identities(
-    ledger: Ledger, file: ModelFile, accounts: pl.DataFrame, decimals: int, tolerance: float, label: str
+    ledger: Ledger, file: ModelFile, accounts: pl.DataFrame, decimals: int, dtype: str, label: str
 ) -> None:
     """Checks every account row of one model.
 
@@ -30,23 +31,27 @@ def check_identities(
       file: the model.
       accounts: its rows, with the file and row where each stands.
       decimals: of the accounting asset's minor unit.
-      tolerance: what rounding may do, relative to what was added up.
+      dtype: precision of the run.
       label: of the model.
     """
-    found, where = Comparison(tolerance), Where(accounts)
+    found, where = Comparison.of(dtype), Where(accounts)
     columns = {c: floats(accounts, c) for c in accounts.columns if accounts[c].dtype.is_numeric()}
     with np.errstate(all="ignore"):
-        _check_sums(found, file, columns, where)
+        _check_sums(found, file, columns, np.dtype(dtype), where)
         _check_minor(found, accounts, columns, decimals, where)
         _check_status(found, file, accounts, columns, where)
     found.add_to(ledger, "identities", f"accounts of {label}: excess, balance, health, minor units, status")
 
 
-def _check_sums(found: Comparison, file: ModelFile, columns: Mapping[str, Array], where: Where) -> None:
+def _check_sums(
+    found: Comparison, file: ModelFile, columns: Mapping[str, Array], dtype: np.dtype[Any], where: Where
+) -> None:
+    """An excess is decided by its last bit: it is subtracted as the run did, in the run's precision."""
     pnl, options = columns["unrealised_pnl"], columns["option_value"]
     for name in file.margin:
         balance, margin = columns[f"{name}_balance"], columns[f"{name}_margin"]
-        found.column(f"{name}_excess", columns[f"{name}_excess"], Figures(balance - margin, 0.0), where)
+        excess = balance.astype(dtype) - margin.astype(dtype)
+        found.column(f"{name}_excess", columns[f"{name}_excess"], Figures(excess, 0.0), where)
         collateral = columns[f"{name}_collateral_value"]
         if file.pnl_settles:
             found.column(f"{name}_balance", balance, Figures(collateral, 0.0), where)
@@ -90,6 +95,15 @@ def check_keys(ledger: Ledger, accounts: pl.DataFrame) -> None:
     ledger.add("one row for each account", "accounts", accounts.height, findings, again.height)
 
 
+def _check_worst(found: Comparison, accounts: pl.DataFrame, units: pl.DataFrame, where: Where) -> None:
+    """The worst scenario of an account is that of its only unit; with several units, or in doubt, there is none."""
+    name = pl.col("worst_scenario").cast(pl.String)
+    only = units.group_by(KEYS).agg(pl.when(pl.len() == 1).then(name.first()).alias("only"))
+    own = accounts.select(*KEYS, "status").join(only, on=KEYS, how="left", maintain_order="left")
+    expected = own.select(pl.when(pl.col("status") != "unknown").then("only").alias("only"))["only"].to_list()
+    found.words("worst_scenario", accounts.select(name)["worst_scenario"].to_list(), expected, where)
+
+
 def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tolerance: float) -> None:
     """P&L, option value and Greeks of accounts are the sums of their units; no unit row is alone or there twice."""
     found = Comparison(tolerance)
@@ -98,10 +112,12 @@ def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tol
         *(pl.col(name).abs().sum().alias(f"gross_{name}") for name in _SUMMED),
     )
     own = accounts.select(*KEYS, "file", "row").join(sums, on=KEYS, how="left", maintain_order="left").fill_null(0.0)
-    where = Where(accounts)
+    where, is_unknown = Where(accounts), (accounts["status"] == "unknown").to_numpy()
     for name in _SUMMED:
-        gross = own[f"gross_{name}"].to_numpy() * 8
-        found.column(name, floats(accounts, name), Figures(own[name].to_numpy(), gross), where)
+        published, gross = floats(accounts, name), own[f"gross_{name}"].to_numpy() * 8
+        shown = np.where(is_unknown & np.isnan(published), np.nan, own[name].to_numpy())
+        found.column(name, published, Figures(shown, gross), where)
+    _check_worst(found, accounts, units, where)
     again = units.filter(~pl.struct(*KEYS, "unit").is_first_distinct())
     alone = units.join(accounts.select(KEYS), on=KEYS, how="anti")
     for rows, text in ((again, "a second row of the unit"), (alone, "a row of no account")):
@@ -109,4 +125,4 @@ def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tol
         found.findings += [
             Finding("unit", text, "one row", **Where(rows).place(i)) for i in range(min(rows.height, 20))
         ]
-    found.add_to(ledger, "sums of units", "accounts against their units: P&L, option value, Greeks")
+    found.add_to(ledger, "sums of units", "accounts against their units: P&L, option value, Greeks, worst scenario")

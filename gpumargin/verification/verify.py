@@ -25,10 +25,12 @@ from gpumargin.verification.books import (
     check_owners,
     open_book_of,
 )
+from gpumargin.verification.figures import Array
 from gpumargin.verification.files import check_files
 from gpumargin.verification.findings import Finding, Ledger, Verification, verification
 from gpumargin.verification.identities import check_identities, check_keys, check_units
 from gpumargin.verification.models import check_models, check_scenarios, read_models
+from gpumargin.verification.quarantine import check_quarantine
 from gpumargin.verification.run_tables import RunTables, check_values, read_parts
 from gpumargin.verification.sample import new_seed, sample_of
 from gpumargin.verification.snapshots import check_snapshot, check_snapshot_balances, snapshot_folder
@@ -141,7 +143,7 @@ def _check_rows(ledger: Ledger, run: RunTables, accounts: pl.DataFrame) -> None:
     for label, file in run.models.items():
         own = accounts.filter(pl.col("model") == label)
         digits = stated_decimals(run.summary, file.accounting_asset)
-        check_identities(ledger, file, own, digits, tolerance, label)
+        check_identities(ledger, file, own, digits, str(run.manifest["dtype"]), label)
     if "units" in run.parts:
         units = run.frame("units", placed=True).with_columns(pl.col("account_id", "pool").cast(pl.String))
         check_units(ledger, accounts, units, tolerance)
@@ -156,31 +158,34 @@ def _check_against_book(
     if book is None:
         ledger.skip("recomputation", "needs the book that was margined")
         return
-    frames = BookFrames(book, accounts)
-    if not check_accounts(ledger, frames, accounts):
+    used = check_quarantine(ledger, run, book, accounts)
+    if not check_accounts(ledger, BookFrames(book, accounts), accounts):
         ledger.skip("recomputation", "needs the accounts of the book")
         return
+    frames = BookFrames(used.book, accounts)
     money = {label: file.accounting_asset for label, file in run.models.items()}
     decimals = {asset: stated_decimals(run.summary, asset) for asset in run.summary["by_accounting_asset"]}
-    check_decimals(ledger, decimals, book)
-    check_balance_totals(ledger, run, book)
-    _check_equities(ledger, run, frames, accounts)
+    check_decimals(ledger, decimals, used.book)
+    check_balance_totals(ledger, run, book, used.book)
+    _check_equities(ledger, run, frames, accounts, used.in_doubt)
     if "owners" in run.parts:
         check_owners(ledger, run, frames, accounts, money, decimals)
     if snapshot_folder(run.folder):
-        check_snapshot_balances(ledger, run, book)
+        check_snapshot_balances(ledger, run, used.book)
     chosen = sample_of(accounts.height, accounts.height if sample is None else sample, seed or 0)
     every = len(chosen) == accounts.height
     how = f"all {len(chosen):,} accounts" if every else f"{len(chosen):,} accounts of {accounts.height:,}, seed {seed}"
-    check_recomputation(ledger, run, frames, accounts, chosen, how)
+    check_recomputation(ledger, run, frames, accounts.with_columns(in_doubt=pl.Series(used.in_doubt)), chosen, how)
 
 
-def _check_equities(ledger: Ledger, run: RunTables, frames: BookFrames, accounts: pl.DataFrame) -> None:
+def _check_equities(
+    ledger: Ledger, run: RunTables, frames: BookFrames, accounts: pl.DataFrame, in_doubt: Array
+) -> None:
     prices = collateral_prices(frames.market["prices"])
     rows = frames.rows(names=["balances"])["balances"]
     tolerance = TOLERANCE[str(run.manifest["dtype"])]
     for label, file in run.models.items():
-        chosen = (accounts["model"] == label).to_numpy().nonzero()[0]
+        chosen = ((accounts["model"] == label).to_numpy() & ~in_doubt).nonzero()[0]
         place = pl.DataFrame({"account": chosen}).with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
         own = rows.join(place, on="account", how="inner").with_columns(account=pl.col("place"))
         price = own["asset"].replace_strict(prices, default=float("nan"), return_dtype=pl.Float64)

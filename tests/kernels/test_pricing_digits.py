@@ -170,7 +170,7 @@ def exact_figures(row: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(map(float, (value, sign * present * cdf(sign * d1), gamma, vega, vanna, volga, density)))
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_values_and_greeks_equal_fifty_digit_arithmetic_corners_included(count: int, rng: np.random.Generator) -> None:
     option = options(rng, count)
     names = ("value", "delta", "gamma", "vega", "vanna", "volga")

@@ -19,6 +19,8 @@ from tests.books import AS_OF, tiny_book, write_book
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gpumargin.verification import Verification
+
 MODEL = "derive-pm1"
 ALL_TABLES = ("units", "positions")
 
@@ -27,6 +29,11 @@ def with_owners() -> dict[str, pl.DataFrame]:
     """The tiny book with an owner of two accounts."""
     names = {"account_id": ["alice", "bob", "carol"], "pool": ["cross"] * 3, "owner_id": ["fund", "fund", "carol"]}
     return {**tiny_book(), "accounts": pl.DataFrame(names)}
+
+
+def failed(found: Verification) -> set[str]:
+    """Names of the checks that did not hold."""
+    return set(found.checks.filter(pl.col("result") == "failed")["check"])
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,9 @@ def files_of(folder: Path, name: str) -> list[Path]:
 
 def table_of(folder: Path, name: str) -> pa.Table:
     """A whole table."""
-    return pa.concat_tables([pq.read_table(path) for path in files_of(folder, name)]).unify_dictionaries()
+    return pa.concat_tables(
+        [pq.read_table(path) for path in files_of(folder, name)], promote_options="default"
+    ).unify_dictionaries()
 
 
 def edited(folder: Path, name: str, edit: Edit) -> None:

@@ -14,10 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import gpumargin as gm
+from gpumargin.catalogue import load_model
 from gpumargin.errors import UsageError
+from gpumargin.prepare import Options
 from gpumargin.publish import CHECKSUMS
+from gpumargin.run import margin_to_folder
+from gpumargin.tables import read_book
 from tests.books import AS_OF, with_cell, write_book
-from tests.verification.conftest import MODEL, with_owners
+from tests.verification.conftest import MODEL, failed, with_owners
 from tests.verification.forged import (
     all_of,
     edited,
@@ -34,15 +38,10 @@ from tests.verification.forged import (
 )
 
 if TYPE_CHECKING:
-    from gpumargin.verification import Verification
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
-ALICE, BOB, CAROL = 0, 1, 2
-
-
-def failed(found: Verification) -> set[str]:
-    return set(found.checks.filter(pl.col("result") == "failed")["check"])
+ALICE, BOB, CAROL, DAVE = 0, 1, 2, 4  # dave also has an empty pool
 
 
 def test_what_was_published_passes_every_check(published: Path) -> None:
@@ -76,6 +75,34 @@ print(found.exit_code, found.is_complete)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603  our own code
     assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+@pytest.mark.slow
+def test_a_run_in_single_precision_passes(tmp_path: Path) -> None:
+    book = write_book(tmp_path / "book", with_owners())
+    run = gm.margin(gm.Book(**with_owners()), MODEL, as_of=AS_OF, dtype="float32").write(tmp_path / "runs")
+    assert gm.verify_run(run, book=book, full=True).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["in memory", "to a folder"])
+def test_a_run_of_several_models_passes_and_each_may_be_forged(tmp_path: Path, is_streamed: bool) -> None:
+    tables = with_owners()
+    models = pl.Series("model", ["derive-sm", None, "derive-pm2"], dtype=pl.String)
+    tables["accounts"] = tables["accounts"].with_columns(models)
+    book = write_book(tmp_path / "book", tables)
+    if is_streamed:
+        options = Options(as_of=AS_OF, tables=("units", "positions"), book_path=str(book))
+        run = margin_to_folder(read_book(book), load_model(MODEL), tmp_path / "runs", options)
+    else:
+        run = gm.margin(gm.Book(**tables), MODEL, as_of=AS_OF).write(tmp_path / "runs")
+    found = gm.verify_run(run, full=True, book=book)
+    assert found.findings.rows(named=True) == []
+    assert (found.exit_code, found.is_complete) == (0, True)
+    assert len(found.checks.filter(check="identities")) == 3
+    edited(run, "accounts", more("delta", 1.0, ALICE))
+    again = failed(gm.verify_run(run, book=book))
+    assert {"file hashes", "value hashes", "sums of units"} <= again
 
 
 # --- Bytes.
@@ -190,6 +217,12 @@ def _lower_totals(document: dict[str, dict[str, dict[str, dict[str, str]]]]) -> 
         totals[name] = f"{int(whole) - 1_000}.{fraction}"
 
 
+def _doubled(folder: Path) -> None:
+    """A part file stands twice."""
+    (first, *_) = files_of(folder, "accounts")
+    shutil.copy(first, first.with_name("part-00009.parquet"))
+
+
 def _total(name: str, value: object) -> Forgery:
     return in_json("summary", lambda document: document["by_accounting_asset"]["USDC"]["totals"].update({name: value}))
 
@@ -240,9 +273,14 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
     ),
     "a count of positions": (in_table("accounts", more("num_positions", 1)), "recomputation"),
     "a worst scenario": (in_table("units", set_to("worst_scenario", "1.09/none")), "recomputation"),
+    "the worst scenario of an account": (
+        in_table("accounts", set_to("worst_scenario", "1.09/none", DAVE)),
+        "sums of units",
+    ),
     "a component": (in_table("units", more("scan", 1.0)), "recomputation"),
     "a dropped account": (in_table("accounts", lambda frame: frame[1:]), "accounts of the book"),
     "a repeated account": (in_table("accounts", lambda f: pl.concat([f, f[:1]])), "one row for each account"),
+    "a chunk of accounts twice": (_doubled, "one row for each account"),
     "two accounts swapped": (in_table("accounts", swapped("account_id", ALICE, BOB)), "sums of units"),
     "two accounts swapped everywhere": (
         all_of(

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,13 +14,12 @@ import gpumargin as gm
 from gpumargin.digests import table_digest
 from gpumargin.publish import CHECKSUMS, file_digest
 from gpumargin.solvency.salts import make_salt_file
+from tests.verification.conftest import failed
 from tests.verification.forged import edited, more, rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from gpumargin.verification import Verification
 
 
 @pytest.fixture
@@ -29,10 +27,6 @@ def folder(solvent: Path, tmp_path: Path) -> Path:
     """A copy of the run and its salt file, to be tampered with."""
     shutil.copy(solvent.with_name(f"{solvent.name}.salt"), tmp_path)
     return shutil.copytree(solvent, tmp_path / solvent.name)
-
-
-def failed(found: Verification) -> set[str]:
-    return set(found.checks.filter(pl.col("result") == "failed")["check"])
 
 
 def sealed(folder: Path) -> None:

@@ -1,0 +1,139 @@
+"""A number that says which rows there were, so that a row lost, doubled, swapped or changed on the way shows.
+
+Every row of positions and balances has a number of 64 bits, made of its account, its contract or asset, and every bit
+of its amounts; those of many rows are added up modulo 2^64. The sum is the same in any order and for any cut into
+parts, so what was read can be held against what was packed without keeping either. It guards against faults, not
+against someone who looks for two books with one fingerprint: the hashes of inputs and results do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpumargin.pack.columns import Floats, Ints, encoded, flags, floats
+from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.legs import LegBook
+from gpumargin.tables import Book
+
+Marks = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+FOLLOWED = ("positions", "balances")
+_COLUMNS, _ID, _POOL = (1, 2, 3), 4, 5  # seeds
+_BLOCK = 1 << 15  # rows whose numbers stay in the cache
+_HALF, _ODD = np.uint64(32), np.uint64(0xD6E8FEB86659FD93)
+_FLAG = np.uint64(0x9E3779B97F4A7C15)  # what a balance that is collateral adds to its amount's bits
+
+
+class _Words(NamedTuple):
+    """Numbers of the words of a column by what they multiply; the last, of null, is 0."""
+
+    amount: Marks
+    entry: Marks
+    unsettled: Marks
+
+
+def _marks(words: pa.Array, seed: int) -> Marks:
+    """An odd number for each word, `[n]`, so that no bit is lost to it; integers count as the text they read as."""
+    texts = pl.Series(pl.from_arrow(words.cast(pa.string())))
+    return np.asarray(texts.hash(seed).to_numpy() | np.uint64(1), np.uint64)
+
+
+def _words(words: pa.Array, is_option: np.ndarray) -> _Words:
+    """Contracts or assets. An option's entry is no part of its P&L, and is not followed."""
+    amount, entry, unsettled = (np.append(_marks(words, seed), np.uint64(0)) for seed in _COLUMNS)
+    return _Words(amount, np.where(np.append(is_option, True), np.uint64(0), entry), unsettled)
+
+
+def _bits(values: Floats) -> Marks:
+    """The bits of numbers, mixed so that any that differs moves high ones; 0 for either zero."""
+    bits: Marks = (values + 0.0).view(np.uint64)
+    return (bits ^ (bits >> _HALF)) * _ODD
+
+
+def _of_sizes(words: _Words, contract: np.ndarray, quantity: Floats) -> Marks:
+    sizes: Marks = words.amount[contract] * _bits(quantity)
+    return sizes
+
+
+def _of_entries(words: _Words, contract: np.ndarray, quantity: Floats, entry: Floats, unsettled: Floats) -> Marks:
+    paid = words.entry[contract] * _bits(entry) + words.unsettled[contract] * _bits(unsettled)
+    return np.where(quantity != 0, paid, np.uint64(0))
+
+
+def _of_balances(words: _Words, asset: np.ndarray, amount: Floats, is_collateral: np.ndarray) -> Marks:
+    counted = np.where(is_collateral & (amount != 0), _FLAG, np.uint64(0))
+    amounts: Marks = words.amount[asset] * (_bits(amount) + counted)
+    return amounts
+
+
+def options_of(head: Book) -> pa.Array:
+    """Ids of the options that a book lists."""
+    table = head.tables["instruments"]
+    return table["instrument_id"].filter(pc.equal(table["kind"].cast(pa.string()), "option"))
+
+
+def read_fingerprint(name: str, table: pa.Table, options: pa.Array) -> int:
+    """Fingerprint of rows as they were read.
+
+    Args:
+      name: `positions` or `balances`.
+      table: in canonical types.
+      options: ids of the instruments that are options.
+    """
+    (owner, ids), (place, pools) = encoded(table["account_id"]), encoded(table["pool"])
+    of_id, of_pool = (np.append(_marks(words, seed), np.uint64(0)) for seed, words in ((_ID, ids), (_POOL, pools)))
+    of_rows = _positions(table, options) if name == "positions" else _balances(table)
+    total = np.zeros(1, np.uint64)
+    for start in range(0, table.num_rows, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        total += (of_rows(rows) * of_id[owner[rows]] * of_pool[place[rows]]).sum(keepdims=True)
+    return int(total[0])
+
+
+def _positions(table: pa.Table, options: pa.Array) -> Callable[[slice], Marks]:
+    contract, ids = encoded(table["instrument_id"])
+    words = _words(ids, np.asarray(pc.is_in(ids, value_set=options.cast(ids.type).combine_chunks())))
+    quantity, entry, unsettled = (
+        floats(table, "quantity"),
+        floats(table, "entry_price"),
+        floats(table, "unsettled", 0.0),
+    )
+
+    def of_rows(rows: slice) -> Marks:
+        held = contract[rows], quantity[rows]
+        return _of_sizes(words, *held) + _of_entries(words, *held, entry[rows], unsettled[rows])
+
+    return of_rows
+
+
+def _balances(table: pa.Table) -> Callable[[slice], Marks]:
+    asset, ids = encoded(table["asset"])
+    words = _words(ids, np.zeros(len(ids), bool))
+    amount, counts = floats(table, "amount"), flags(table, "is_collateral", default=True)
+    return lambda rows: _of_balances(words, asset[rows], amount[rows], counts[rows])
+
+
+def packed_fingerprints(book: LegBook, contracts: ContractSet) -> dict[str, int]:
+    """Fingerprints of the positions and balances of packed accounts, by table; those of all parts add up."""
+    is_listed, is_option = contracts.is_listed, contracts.contracts.is_option[: contracts.padding]
+    words = _Words(*(np.where(np.append(is_listed, False), m, np.uint64(0)) for m in _words(contracts.ids, is_option)))
+    sizes = _of_sizes(words, book.contract, book.quantity)
+    entries = _of_entries(words, book.cash_contract, book.cash_quantity, book.entry, book.unsettled)
+    assets = _words(pa.array(contracts.asset_ids, pa.string()), np.zeros(len(contracts.asset_ids), bool))
+    amounts = _of_balances(assets, book.asset, book.amount, book.is_collateral)
+    held = _by_run(sizes, book.leg_start[book.unit_start]) + _by_run(entries, book.cash_start[book.unit_start])
+    own = _marks(book.account_ids, _ID) * _marks(book.pools, _POOL)
+    found = {"positions": own * held, "balances": own * _by_run(amounts, book.balance_start)}
+    return {name: int(marks.sum()) for name, marks in found.items()}
+
+
+def _by_run(values: Marks, starts: Ints) -> Marks:
+    """Sums of consecutive values, modulo 2^64."""
+    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+    sums: Marks = ends[starts[1:]] - ends[starts[:-1]]
+    return sums
