@@ -285,12 +285,11 @@ def _moved_bucket(
     before = [column[jnp.minimum(at, rows - 1)] for column in columns]
     slots = jnp.arange(width, dtype=jnp.int32)[None]
     place = jnp.sum(before[0] < values[0][:, None], axis=1, dtype=jnp.int32)[:, None]
-    inserted, removed = slots - (slots > place).astype(jnp.int32), slots + (slots >= place).astype(jnp.int32)
-    source = jnp.where(is_in, inserted, removed)
     found = []
     for column, old, new, nothing in zip(columns, before, values, blank, strict=True):
-        moved = jnp.take_along_axis(old, jnp.minimum(source, width - 1), axis=1)
-        moved = jnp.where(source < width, moved, jnp.asarray(nothing, column.dtype))
+        behind = jnp.full((at.shape[0], 1), nothing, column.dtype)
+        less, more = jnp.concatenate([old[:, 1:], behind], axis=1), jnp.concatenate([behind, old[:, :-1]], axis=1)
+        moved = jnp.where(slots < place, old, jnp.where(is_in, more, less))
         moved = jnp.where(is_in & (slots == place), new[:, None].astype(column.dtype), moved)
         found.append(column.at[at].set(moved, mode="drop"))
     return tuple(found)
