@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,7 @@ class Options:
       tables: result tables with a row per account, unit or leg that are made; `accounts` always is.
       book_path: where the book was read from, for the manifest.
       on_bad_rows: whether a row that breaks the contract ends the run, or goes into quarantine.
+      max_age: how old marks in use, forwards and prices may be at that instant; None = any age.
       models: models that accounts may name, looked up before those that can be loaded.
       closed_book: whether a contract whose longs and shorts differ ends the run.
     """
@@ -60,6 +61,7 @@ class Options:
     tables: tuple[str, ...] = DEFAULT_TABLES
     book_path: str | None = None
     on_bad_rows: OnBadRows = "fail"
+    max_age: timedelta | None = None
     models: Mapping[str, MarginModel] = field(default_factory=dict)
     closed_book: bool = False
 
@@ -202,7 +204,9 @@ class Market:
             files = [each.file for each in self.models.values()]
             self._vol_limit = max(file.vol_limit for file in files)
             tenor = max(file.tenor_limit_years for file in files)
-            limits = CheckOptions(as_of=options.as_of, vol_limit=self._vol_limit, tenor_limit_years=tenor)
+            limits = CheckOptions(
+                as_of=options.as_of, max_age=options.max_age, vol_limit=self._vol_limit, tenor_limit_years=tenor
+            )
             self.checks = BookChecks(head, options.on_bad_rows, **limits)
             self.instant = resolve_as_of(self.head, options.as_of)
             if not self.checks.has_domains:  # accounts cannot even be told apart

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.engine import EngineResult
-from gpumargin.errors import InternalError
+from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.modelfile import ModelFile
 from gpumargin.pack.columns import Bools, Floats, encoded
 from gpumargin.pack.contracts import ContractSet
@@ -67,17 +67,20 @@ def _numbers(values: np.ndarray) -> pa.Array:
 
 
 def minor_units(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Array:
-    """int64 minor units, each rounded once in the direction of `rounding`; null where the value is not finite."""
+    """int64 minor units, each rounded once in the direction of `rounding`; null where the value is not finite.
+
+    Raises:
+      InputError: GM117, one does not fit.
+    """
     exact = np.asarray(values, np.float64)
     is_known = np.isfinite(exact)
     scaled = rounding(np.where(is_known, exact, 0.0) * 10.0**decimals)
     if np.any(np.abs(scaled) >= _MINOR_LIMIT):
         largest = float(np.abs(exact[is_known]).max())
-        message = (
-            f"GM117: an amount of {largest:g} does not fit int64 at {decimals} decimals of the accounting asset; "
-            "give the asset fewer decimals in the assets table"
-        )
-        raise InternalError(message)
+        message = f"an amount of {largest:g} does not fit int64 at {decimals} decimals of the accounting asset"
+        remedy = "correct the amounts, or give the asset fewer decimals in the assets table"
+        failure = Failure("GM117", "assets", "", None, "decimals", str(decimals), message, remedy)
+        raise input_error(failure_frame([failure]))
     return pa.array(scaled.astype(np.int64), mask=~is_known)
 
 

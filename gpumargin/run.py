@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -197,6 +197,7 @@ def margin(
     tables: Collection[str] = DEFAULT_TABLES,
     on_bad_rows: OnBadRows = "fail",
     closed_book: bool = False,
+    max_age: timedelta | None = None,
 ) -> Run:
     """Margin of a whole book, in memory.
 
@@ -212,6 +213,7 @@ def margin(
         are taken out and listed in `Run.quarantine`, and the margin accounts that they leave in doubt are `unknown`,
         every amount null.
       closed_book: whether a contract whose longs and shorts differ is an error.
+      max_age: how old marks in use, forwards and prices may be at `as_of`; None = any age.
 
     Returns:
       `Run` with the result tables as polars frames; its `book` is what was used.
@@ -223,7 +225,12 @@ def margin(
     chosen = model if isinstance(model, MarginModel) else load_model(model)
     instant = datetime.fromisoformat(as_of) if isinstance(as_of, str) else as_of
     options = Options(
-        instant, Settings(device, dtype, memory_budget), tuple(tables), on_bad_rows=on_bad_rows, closed_book=closed_book
+        instant,
+        Settings(device, dtype, memory_budget),
+        tuple(tables),
+        on_bad_rows=on_bad_rows,
+        max_age=max_age,
+        closed_book=closed_book,
     )
     source = WholeBook(book)
     progress = Progress(Conservation(source))

@@ -58,6 +58,13 @@ def future(table: str, number: int) -> Fault:
     return Fault(f"{table}-of-the-future", edit, "GM108", table, number, "timestamp", {"as_of": AS_OF}, "F")
 
 
+def stale(table: str, number: int) -> Fault:
+    """A value of an hour before the snapshot, where a quarter of one is allowed."""
+    edit = cell(table, number, "timestamp", AS_OF - timedelta(hours=1))
+    options = {"max_age": timedelta(minutes=15)}
+    return Fault(f"stale-{table}", edit, "GM108", table, number, "timestamp", options, "F")
+
+
 def same(book: Tables) -> Tables:
     return book
 
@@ -128,6 +135,9 @@ MORE = [
     # values of the future
     future("prices", 1),
     future("forwards", 2),
+    stale("prices", 2),
+    stale("forwards", 0),
+    stale("marks", 6),
     # prices below nothing
     *cells("GM109", 2, -1e-9, "prices.twap", "prices.collateral_price", "prices.emode_price", "instruments.price_cap"),
     *cells("GM109", 2, -1e-9, "marks.settlement_price", "marks.open_interest", "forwards.forward_fixed"),
@@ -148,7 +158,7 @@ MORE = [
     cell_fault("GM112", "instruments", 4, "payoff", "binary"),
     cell_fault("GM112", "instruments", 4, "premium", "later"),
     cell_fault("GM112", "instruments", 6, "kind", "\x1b[31mperpetual"),
-    cell_fault("GM112", "instruments", 6, "contract_size", -TINY),
+    cell_fault("GM112", "instruments", 6, "contract_size", -1e-12),
     added("GM112", orders, "orders", "side", ""),
     # shares beyond a whole
     cell_fault("GM113", "prices", 1, "collateral_confidence", -0.01),
@@ -162,6 +172,7 @@ MORE = [
     *cells("GM117", 1, HUGE, "positions.quantity", "balances.amount", "marks.mark_price", "prices.price", policy="F"),
     *cells("GM117", 1, HUGE, "forwards.forward", "instruments.strike", "instruments.contract_size", policy="F"),
     *cells("GM117", 1, HUGE, "assets.total_deposits", policy="F"),
+    *cells("GM117", 1, TINY, "positions.quantity", "balances.amount", "marks.mark_price", "prices.price", policy="F"),
     *cells("GM117", 1, -HUGE, "positions.quantity", "forwards.rate", policy="F"),
     *cells("GM117", 1, 2.0**62, "positions.quantity", policy="F"),
     *cells("GM117", 1, -(2.0**63), "balances.amount", policy="F"),

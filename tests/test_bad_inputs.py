@@ -10,7 +10,7 @@ import pytest
 from gpumargin import filling, prepare
 from gpumargin.checks import BookChecks, check_book, resolve_as_of, sift_book
 from gpumargin.errors import FAILURE_COLUMNS, InputError
-from gpumargin.rejects import Rejects
+from gpumargin.rejects import Rejects, fate_of
 from gpumargin.run import margin
 from gpumargin.tables import NO_FILE, Book, WholeBook, read_book
 from tests.bad_inputs import CASES, UNREADABLE
@@ -65,7 +65,7 @@ def place(way: str, table: str, number: int | None, tables: Tables) -> tuple[str
 
 def refused(book: Book, case: Fault) -> pl.DataFrame:
     """Failures of a run; of the checks alone where a case asks for what the model, or only the last part, decides."""
-    if case.options.keys() - {"as_of"} or case.code == "GM120":
+    if case.options.keys() - {"as_of", "max_age"} or case.code == "GM120":
         return check_book(book, **case.options)
     with pytest.raises(InputError) as caught:
         margin(book, MODEL, **case.options)
@@ -128,7 +128,7 @@ def table_row(case: Fault, failures: pl.DataFrame) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("case", named([case for case in BROKEN if case.policy == "Q"]))
-def test_quarantine_takes_out_the_row_and_leaves_a_sound_book(case: Fault) -> None:
+def test_quarantine_takes_out_the_row_and_leaves_a_sound_book(case: Fault, tmp_path: Path) -> None:
     tables = case.edit(tiny_book())
     book = Book(**tables)
     checks, counted = BookChecks(book, "quarantine", **case.options), Rejects()
@@ -141,9 +141,8 @@ def test_quarantine_takes_out_the_row_and_leaves_a_sound_book(case: Fault) -> No
     left = check_book(part.book, **{**case.options, "as_of": as_of})
     # an account of which nothing is left keeps its name, whatever that is
     assert left.filter(pl.col("file") != NO_FILE).is_empty(), left.rows()
-    counted.add(rejected, None)  # type: ignore[arg-type]  small enough for memory
-    counted.use(part.book, is_market=True)
-    counted.use(part.book, is_market=False)
+    counted.add(fate_of(part.book, checks.rejected_market, is_market=True), tmp_path)
+    counted.add(fate_of(part.book, part.rejected, is_market=False), tmp_path)
     rows = counted.summary(WholeBook(book).files)
     assert sum(rows["used"].values()) + rows["quarantined"] == sum(rows["read"].values())
     assert rows["quarantined"] == rejected.unique(("table", "file", "row")).height

@@ -276,7 +276,7 @@ def test_absent_file_and_file_of_another_kind_are_usage_errors(tmp_path: Path) -
         imported(tmp_path, file=tmp_path / "absent.parquet")
     other = tmp_path / "text.parquet"
     other.write_text("not a table")
-    with pytest.raises(UsageError, match="cannot be read as one"):
+    with pytest.raises(UsageError, match="cannot be read: it is no whole Parquet file"):
         imported(tmp_path, file=other)
 
 

@@ -48,7 +48,9 @@ def fate(mutant: Mutation, sound: Run) -> str:
         for account, pool in run.accounts.select(KEYS).iter_rows():
             run.explain(account, pool)  # fails where a figure is not what its parts add up to
         return "explained"
-    assert_agree(run.accounts.drop("model"), expected, KEYS)
+    # minor units are the same numbers rounded, and beyond 2^53 of them more than one lies within a rounding
+    ours = run.accounts.select(name for name in run.accounts.columns if name != "model" and not name.endswith("_minor"))
+    assert_agree(ours, expected, KEYS)
     return "the oracle agrees"
 
 

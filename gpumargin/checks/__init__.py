@@ -24,7 +24,7 @@ from gpumargin.checks.references import (
     has_accounts,
     reference_findings,
 )
-from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of
+from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of, stale_findings
 from gpumargin.errors import UsageError
 from gpumargin.failures import failure_frame, input_error
 from gpumargin.pack.accounts import find_accounts
@@ -33,7 +33,7 @@ from gpumargin.tables import CUT_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     import pyarrow as pa
 
@@ -60,6 +60,7 @@ class CheckOptions(TypedDict, total=False):
     """Keywords of `check_book`."""
 
     as_of: datetime | None
+    max_age: timedelta | None
     kinds: Collection[str] | None
     accounting: str | None
     vol_limit: float
@@ -137,6 +138,7 @@ class BookChecks:
             options.get("accounting"),
             options.get("vol_limit", 5.0),
             options.get("tenor_limit_years", 10.0),
+            options.get("max_age"),
         )
 
     def _market(self, facts: Facts) -> list[Finding]:
@@ -237,8 +239,11 @@ class BookChecks:
 def _time_findings(facts: Facts, limits: Limits, *, is_given: bool) -> Iterator[Finding]:
     if limits.as_of is None:
         yield no_time()
-    elif is_given:
+        return
+    if is_given:
         yield from future_findings(facts, limits.as_of)
+    if limits.max_age is not None:
+        yield from stale_findings(facts, limits.as_of, limits.max_age)
 
 
 def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[CheckOptions]) -> pl.DataFrame:
@@ -250,6 +255,7 @@ def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[Ch
       **options: of these keywords any.
 
         as_of: instant of valuation; None = the newest timestamp of the book. If given, later timestamps are failures.
+        max_age: how much older than that marks in use, forwards and prices may be; None = any age.
         kinds: kinds of contract that the model margins; None = all.
         accounting: asset in which results will be stated, whose price must not be 0; None = not known yet.
         vol_limit: highest vol, decimal per square root of a year (5); above it a unit error is assumed.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from gpumargin.checks.findings import Finding
@@ -22,29 +21,32 @@ if TYPE_CHECKING:
 MOST = 2.0**62
 """Sizes from here on are refused: sums and minor units of them leave 64 bits."""
 
+LEAST = 1e-300
+"""Sizes other than 0 below this are refused: they have no inverse, and devices take the least of them for 0."""
+
 _PRICES = ("mark_price", "settlement_price", "forward", "strike")
 
 
 def amount_findings(facts: Facts, tables: Collection[str]) -> Iterator[Finding]:
-    """Numbers of 2^62 and more (GM117), and decimals balances finer than the `decimals` of assets (GM116)."""
+    """Numbers too large or too small (GM117), and decimal balances finer than the `decimals` of assets (GM116)."""
     for name in tables:
         for column in TABLES[name].columns:
             if column.kind in ("number", "amount") and facts.column(name, column.name) is not None:
-                yield from _too_large(facts, name, column.name)
+                yield from _odd_sizes(facts, name, column.name)
         if name == "balances":
             yield from _too_fine(facts, name, "amount")
 
 
-def _too_large(facts: Facts, table: str, column: str) -> Iterator[Finding]:
-    values = facts.column(table, column)
-    ends = pc.min_max(values).as_py()
-    if max(abs(end) for end in (ends["min"] or 0, ends["max"] or 0)) < MOST:
+def _odd_sizes(facts: Facts, table: str, column: str) -> Iterator[Finding]:
+    numbers = np.abs(_floats(facts.column(table, column)))
+    is_small = numbers < LEAST
+    if not is_small.any() and np.max(numbers, initial=0) < MOST:
         return
-    numbers = _floats(values)
-    rows = np.flatnonzero((np.abs(numbers) >= MOST) & np.isfinite(numbers))
+    is_odd = (is_small & (numbers > 0)) | ((numbers >= MOST) & np.isfinite(numbers))
+    rows = np.flatnonzero(is_odd)
     if len(rows):
-        message = f"{column} is {{value}}, expected less than 2^62 in size; sums of such numbers leave 64 bits"
-        remedy = "correct the number or its unit"
+        message = f"{column} is {{value}}, expected 0, or from {LEAST:g} to below 2^62 in size"
+        remedy = "correct the number or its unit: sums of such numbers leave 64 bits, and so do their inverses"
         yield Finding(code="GM117", table=table, column=column, rows=rows, message=message, remedy=remedy)
 
 

@@ -11,7 +11,7 @@ import pyarrow.types as pat
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from gpumargin.tables import Book
 
@@ -46,6 +46,7 @@ class Limits:
     accounting: str | None
     vol_limit: float
     tenor_limit_years: float
+    max_age: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

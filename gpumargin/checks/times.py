@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -64,6 +65,28 @@ def future_findings(facts: Facts, as_of: datetime) -> Iterator[Finding]:
             message = f"timestamp {{value}} is later than --as-of {as_of.isoformat()}"
             remedy = "use prices of that time, or a later --as-of"
             yield Finding(code="GM108", table=table, column="timestamp", rows=rows, message=message, remedy=remedy)
+
+
+def stale_findings(facts: Facts, as_of: datetime, max_age: timedelta) -> Iterator[Finding]:
+    """Prices, forwards, and marks of contracts in use, that are older at the instant of valuation than is allowed."""
+    for table in _STAMPED:
+        stamp = facts.column(table, "timestamp")
+        rows = NO_ROW if stamp is None else rows_where(pc.less(stamp, pa.scalar(as_of - max_age, TIME)))
+        if table == "marks" and len(rows):
+            rows = rows[np.isin(rows, _rows_in_use(facts))]
+        if len(rows):
+            message = f"timestamp {{value}} is more than {max_age} before {as_of.isoformat()}"
+            remedy = "renew the value, or allow a greater --max-age (in Python: max_age)"
+            yield Finding(code="GM108", table=table, column="timestamp", rows=rows, message=message, remedy=remedy)
+
+
+def _rows_in_use(facts: Facts) -> np.ndarray:
+    """Rows of marks whose contract somebody holds or has ordered."""
+    marks = facts.coded("marks", "instrument_id")
+    used = [facts.coded(name, "instrument_id") for name in ("positions", "orders") if facts.book.num_rows(name)]
+    words = [word for coded in used for word in coded.used_words().to_pylist()]
+    is_used = pc.is_in(marks.words, value_set=pa.array(words, marks.words.type))
+    return marks.rows_with(is_used.to_numpy(zero_copy_only=False))
 
 
 def _columns(book: Book, table: str) -> list[str]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gpumargin.cli.options import AsOfOption, BadRowsOption, BookArgument, FormatOption, OnBadRows
+from gpumargin.cli.options import AsOfOption, BadRowsOption, BookArgument, FormatOption, MaxAgeOption, OnBadRows
 from gpumargin.cli.render import Format, clean, emit, say
 from gpumargin.errors import InputError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from gpumargin.checks import Sifting
 
@@ -21,11 +21,12 @@ def check(
     book: BookArgument,
     *,
     as_of: AsOfOption = None,
+    max_age: MaxAgeOption = None,
     on_bad_rows: BadRowsOption = OnBadRows.FAIL,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Check a book against the input contract; ends with 3 if a run of it would."""
-    found, size = _sifted(book, as_of, on_bad_rows)
+    found, size = _sifted(book, as_of, max_age, on_bad_rows)
     for row in found.warnings.iter_rows(named=True):
         say(clean(f"odd: {row['code']} {row['file'] or row['table']}: {row['message']}"), style="yellow")
     listed = found.rejected if found.failures.is_empty() else found.failures
@@ -43,7 +44,9 @@ def check(
         say(f"a run with --on-bad-rows quarantine goes on without these; unknown accounts: {found.unknown:,}")
 
 
-def _sifted(book: Path, as_of: datetime | None, on_bad_rows: OnBadRows) -> tuple[Sifting, str]:
+def _sifted(
+    book: Path, as_of: datetime | None, max_age: timedelta | None, on_bad_rows: OnBadRows
+) -> tuple[Sifting, str]:
     """What reading finds, else what checking finds, and how much there is in the book."""
     import polars as pl
 
@@ -55,4 +58,4 @@ def _sifted(book: Path, as_of: datetime | None, on_bad_rows: OnBadRows) -> tuple
     except InputError as error:
         return Sifting(error.failures, pl.DataFrame(), 0, pl.DataFrame()), ""
     rows = ", ".join(f"{table.num_rows:,} {name}" for name, table in read.tables.items() if table.num_rows)
-    return sift_book(read, on_bad_rows.value, as_of=as_of), rows
+    return sift_book(read, on_bad_rows.value, as_of=as_of, max_age=max_age), rows

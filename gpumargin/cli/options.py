@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,8 @@ from gpumargin.errors import UsageError
 
 DEFAULT_RUNS = Path("runs")
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 
 
@@ -70,6 +72,15 @@ def parse_size(text: str) -> int:
         message = f"expected a size above 0 such as 4GiB, 500MB or 1000000, found {text!r}"
         raise UsageError(message)
     return size
+
+
+def parse_age(text: str) -> timedelta:
+    """A length of time such as 90s, 15m, 2h or 1d."""
+    found = _AGE.fullmatch(text.strip())
+    if found is None:
+        message = f"expected a length of time such as 90s, 15m, 2h or 1d, found {text!r}"
+        raise typer.BadParameter(message)
+    return timedelta(seconds=float(found[1]) * _SECONDS[found[2].lower()])
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
@@ -138,6 +149,16 @@ BadRowsOption = Annotated[
     typer.Option(
         "--on-bad-rows",
         help="fail: a row that breaks the contract ends the run; quarantine: it is taken out, its account unknown.",
+    ),
+]
+MaxAgeOption = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--max-age",
+        metavar="TIME",
+        parser=parse_age,
+        help="Refuse marks in use, forwards and prices that are older: 90s, 15m, 2h, 1d.",
+        show_default="any age",
     ),
 ]
 OutOption = Annotated[

@@ -16,6 +16,7 @@ from gpumargin.cli.options import (
     BookArgument,
     Device,
     DType,
+    MaxAgeOption,
     OnBadRows,
     OutOption,
     parse_overrides,
@@ -46,6 +47,7 @@ def run(
     device: Annotated[Device, typer.Option("--device", help="auto takes every GPU, else the CPU.")] = Device.AUTO,
     dtype: Annotated[DType, typer.Option("--dtype", help="Precision.")] = DType.FLOAT64,
     on_bad_rows: BadRowsOption = OnBadRows.FAIL,
+    max_age: MaxAgeOption = None,
     memory_budget: Annotated[
         str, typer.Option("--memory-budget", metavar="SIZE", help="Memory that parts in flight may take.")
     ] = "4GiB",
@@ -84,6 +86,7 @@ def run(
         tables,
         str(book.resolve()),
         on_bad_rows.value,
+        max_age,
         closed_book=closed_book,
     )
     folder = _margin(book, load_model(model).replace(overrides), out, options, resumes=resume)

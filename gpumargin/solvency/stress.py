@@ -190,7 +190,7 @@ def stressed(sources: Sources, label: str, legs: Legs) -> Stressed:
     Accounts whose numbers are not known are left out and counted.
 
     Raises:
-      InternalError: GM117, an amount does not fit int64.
+      InputError: GM117, an amount does not fit int64.
     """
     decimals, included = sources.decimals[sources.money(label)], sources.included(label)
     is_known = sources.accounts["equity_minor"].is_not_null().to_numpy()

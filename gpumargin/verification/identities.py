@@ -95,6 +95,15 @@ def check_keys(ledger: Ledger, accounts: pl.DataFrame) -> None:
     ledger.add("one row for each account", "accounts", accounts.height, findings, again.height)
 
 
+def _check_worst(found: Comparison, accounts: pl.DataFrame, units: pl.DataFrame, where: Where) -> None:
+    """The worst scenario of an account is that of its only unit; with several units, or in doubt, there is none."""
+    name = pl.col("worst_scenario").cast(pl.String)
+    only = units.group_by(KEYS).agg(pl.when(pl.len() == 1).then(name.first()).alias("only"))
+    own = accounts.select(*KEYS, "status").join(only, on=KEYS, how="left", maintain_order="left")
+    expected = own.select(pl.when(pl.col("status") != "unknown").then("only").alias("only"))["only"].to_list()
+    found.words("worst_scenario", accounts.select(name)["worst_scenario"].to_list(), expected, where)
+
+
 def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tolerance: float) -> None:
     """P&L, option value and Greeks of accounts are the sums of their units; no unit row is alone or there twice."""
     found = Comparison(tolerance)
@@ -108,6 +117,7 @@ def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tol
         published, gross = floats(accounts, name), own[f"gross_{name}"].to_numpy() * 8
         shown = np.where(is_unknown & np.isnan(published), np.nan, own[name].to_numpy())
         found.column(name, published, Figures(shown, gross), where)
+    _check_worst(found, accounts, units, where)
     again = units.filter(~pl.struct(*KEYS, "unit").is_first_distinct())
     alone = units.join(accounts.select(KEYS), on=KEYS, how="anti")
     for rows, text in ((again, "a second row of the unit"), (alone, "a row of no account")):
@@ -115,4 +125,4 @@ def check_units(ledger: Ledger, accounts: pl.DataFrame, units: pl.DataFrame, tol
         found.findings += [
             Finding("unit", text, "one row", **Where(rows).place(i)) for i in range(min(rows.height, 20))
         ]
-    found.add_to(ledger, "sums of units", "accounts against their units: P&L, option value, Greeks")
+    found.add_to(ledger, "sums of units", "accounts against their units: P&L, option value, Greeks, worst scenario")

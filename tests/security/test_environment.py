@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from gpumargin.cli.process import compile_cache
 from tests.books import tiny_book, with_cell, write_book
 from tests.cli.conftest import ROOT, process
 
@@ -109,6 +110,26 @@ def test_no_secret_of_the_environment_is_written_or_said(
     files = [path for folder in (home, tmp_path) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("level", ["gpumargin", "gpumargin/jax"])
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+def test_a_cache_that_others_could_write_to_is_not_used(
+    level: str, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compile_cache().refusal == ""
+    (tmp_path / level).chmod(mode)
+    assert "others may write" in compile_cache().refusal
+    assert compile_cache().is_suspicious
+
+
+def test_a_cache_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compile_cache().refusal == ""
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert "another user" in compile_cache().refusal
 
 
 def _results(finished: subprocess.CompletedProcess[str]) -> object:

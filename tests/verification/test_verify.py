@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tests.verification.forged import Forgery
 
 ROOT = Path(__file__).parents[2]
-ALICE, BOB, CAROL = 0, 1, 2
+ALICE, BOB, CAROL, DAVE = 0, 1, 2, 4  # dave also has an empty pool
 
 
 def test_what_was_published_passes_every_check(published: Path) -> None:
@@ -217,6 +217,12 @@ def _lower_totals(document: dict[str, dict[str, dict[str, dict[str, str]]]]) -> 
         totals[name] = f"{int(whole) - 1_000}.{fraction}"
 
 
+def _doubled(folder: Path) -> None:
+    """A part file stands twice."""
+    (first, *_) = files_of(folder, "accounts")
+    shutil.copy(first, first.with_name("part-00009.parquet"))
+
+
 def _total(name: str, value: object) -> Forgery:
     return in_json("summary", lambda document: document["by_accounting_asset"]["USDC"]["totals"].update({name: value}))
 
@@ -267,9 +273,14 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
     ),
     "a count of positions": (in_table("accounts", more("num_positions", 1)), "recomputation"),
     "a worst scenario": (in_table("units", set_to("worst_scenario", "1.09/none")), "recomputation"),
+    "the worst scenario of an account": (
+        in_table("accounts", set_to("worst_scenario", "1.09/none", DAVE)),
+        "sums of units",
+    ),
     "a component": (in_table("units", more("scan", 1.0)), "recomputation"),
     "a dropped account": (in_table("accounts", lambda frame: frame[1:]), "accounts of the book"),
     "a repeated account": (in_table("accounts", lambda f: pl.concat([f, f[:1]])), "one row for each account"),
+    "a chunk of accounts twice": (_doubled, "one row for each account"),
     "two accounts swapped": (in_table("accounts", swapped("account_id", ALICE, BOB)), "sums of units"),
     "two accounts swapped everywhere": (
         all_of(
