@@ -123,12 +123,14 @@ def packed_fingerprints(book: LegBook, contracts: ContractSet) -> dict[str, int]
     is_listed, is_option = contracts.is_listed, contracts.contracts.is_option[: contracts.padding]
     words = _Words(*(np.where(np.append(is_listed, False), m, np.uint64(0)) for m in _words(contracts.ids, is_option)))
     sizes = _of_sizes(words, book.contract, book.quantity)
-    entries = _of_entries(words, book.cash_contract, book.cash_quantity, book.entry, book.unsettled)
+    held = book.quantity[book.is_cash]  # cash legs of options say 0, for their P&L is their value
+    entries = _of_entries(words, book.cash_contract, held, book.entry, book.unsettled)
+    entries += words.entry[book.cash_contract] * (_bits(book.cash_quantity) - _bits(held))
     assets = _words(pa.array(contracts.asset_ids, pa.string()), np.zeros(len(contracts.asset_ids), bool))
     amounts = _of_balances(assets, book.asset, book.amount, book.is_collateral)
-    held = _by_run(sizes, book.leg_start[book.unit_start]) + _by_run(entries, book.cash_start[book.unit_start])
+    legs = _by_run(sizes, book.leg_start[book.unit_start]) + _by_run(entries, book.cash_start[book.unit_start])
     own = _marks(book.account_ids, _ID) * _marks(book.pools, _POOL)
-    found = {"positions": own * held, "balances": own * _by_run(amounts, book.balance_start)}
+    found = {"positions": own * legs, "balances": own * _by_run(amounts, book.balance_start)}
     return {name: int(marks.sum()) for name, marks in found.items()}
 
 

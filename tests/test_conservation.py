@@ -133,6 +133,10 @@ def swap_two_entries(patch: Patch) -> None:
     edited_legs(patch, edit)
 
 
+def lose_sight_of_a_size_in_cash_legs(patch: Patch) -> None:
+    edited_legs(patch, lambda book: {"cash_quantity": book.cash_quantity * (1 + 2**-52)})
+
+
 def swap_two_balances(patch: Patch) -> None:
     edited_legs(patch, lambda book: {"amount": exchanged(book.amount, 0, len(book.amount) - 1)})
 
@@ -241,6 +245,7 @@ FAULTS: dict[Callable[[Patch], None], str] = {
     flip_a_bit_on_the_way: "fingerprint of positions",
     swap_two_accounts_when_packing: "fingerprint of",
     swap_two_entries: "fingerprint of positions",
+    lose_sight_of_a_size_in_cash_legs: "fingerprint of positions",
     swap_two_balances: "fingerprint of balances",
     count_a_balance_as_collateral: "fingerprint of balances",
     pack_cents_for_dollars: "fingerprint of balances",
