@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from gpumargin.errors import RefusedError
 from gpumargin.files.thrift import Wanted, read_struct
 
-MAX_COLUMNS, MAX_CHUNKS = 1_000, 100_000
+MAX_COLUMNS, MAX_CHUNKS = 1_000, 50_000
 MAX_FOOTER_BYTES = 1 << 24
 MAX_TEXT, MAX_TEXT_PER_ROW = 1 << 26, 1 << 10
 """Bytes that a column of a row group may take: the first, and for every row the second."""

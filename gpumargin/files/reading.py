@@ -151,12 +151,17 @@ def read_footer(path: Path, choose: Choose = list, *, is_plain: bool = True) -> 
 
 
 def refuse_type(field: pa.Field) -> None:
-    """Raises RefusedError if a column is nested or of an extension type, which is never loaded."""
+    """Raises RefusedError if a column is nested, of an extension type, which is never loaded, or in no time zone."""
     metadata: Mapping[bytes, bytes] = field.metadata or {}
     if isinstance(field.type, pa.BaseExtensionType) or _EXTENSION in metadata:
         name = metadata.get(_EXTENSION, b"").decode(errors="replace")
         message = f"column {field.name!r} is of an extension type {name!r}, which is never loaded; write a plain one"
         raise RefusedError(message, code="GM101", column=field.name)
+    try:
+        getattr(field.type, "tz", None)
+    except UnicodeDecodeError as error:
+        message = f"the time zone of column {field.name!r} is no text: {error}"
+        raise RefusedError(message, code="GM101", column=field.name) from error
     inner = field.type.value_type if pat.is_dictionary(field.type) else field.type
     if pat.is_nested(inner) or pat.is_dictionary(inner) or isinstance(inner, pa.BaseExtensionType):
         message = f"column {field.name!r} is nested ({field.type}); write one plain value per row"

@@ -80,7 +80,11 @@ def limited(request: pytest.FixtureRequest) -> Iterator[Limited]:
     request.config.stash.setdefault(_COUNTS, found.counts)
     yield found
     process.stdin.close()
-    process.wait(10)
+    try:
+        process.wait(CPU_SECONDS)
+    except subprocess.TimeoutExpired:  # the tests were interrupted in the middle of an attempt
+        process.kill()
+        process.wait()
     process.stdout.close()
 
 
