@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gpumargin as gm
-from gpumargin import disk, engine, interest, merging, prepare, results, run
+from gpumargin import disk, engine, interest, merging, prepare, results, run, selfcheck
 from gpumargin.catalogue import load_model
 from gpumargin.cli.app import app
 from gpumargin.engine import Engine, Settings
@@ -331,6 +331,22 @@ def test_a_book_in_memory_is_watched_too(folder: Path, monkeypatch: Patch) -> No
     swap_two_balances(monkeypatch)
     with pytest.raises(InternalError, match="fingerprint of balances"):
         gm.margin(read_book(folder), MODEL)
+
+
+@pytest.mark.parametrize(("value", "wrong"), [(4e-24, 0), (2e-6, 3), (0.0, 1), (1.5e-6, 3), (123.456789, 123_456_788)])
+def test_an_amount_is_one_minor_unit_up_and_no_other(value: float, wrong: int) -> None:
+    names = ("equity", "initial_margin", "maintenance_margin")
+    amounts = {"equity": -value, "initial_margin": value, "maintenance_margin": value}
+    minor = {"equity": np.floor, "initial_margin": np.ceil, "maintenance_margin": np.ceil}
+    table = pa.table(
+        {name: [amounts[name]] for name in names}
+        | {f"{name}_minor": results.minor_units(np.array([amounts[name]]), 6, minor[name]) for name in names}
+    )
+    expected = selfcheck.Expected(None, None, np.zeros(0), 6, ())  # type: ignore[arg-type]  not looked at
+    selfcheck._check_minor(expected, selfcheck._Rows("accounts", table, pa.array(["a"])), table)
+    changed = table.set_column(table.column_names.index("initial_margin_minor"), "initial_margin_minor", [[wrong]])
+    with pytest.raises(InternalError, match="initial_margin_minor of account 'a'"):
+        selfcheck._check_minor(expected, selfcheck._Rows("accounts", changed, pa.array(["a"])), changed)
 
 
 # --- Longs and shorts.
