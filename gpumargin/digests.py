@@ -45,7 +45,8 @@ class _Texts:
                 self._add(chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode())
 
     def _add(self, chunk: pa.DictionaryArray) -> None:
-        codes = np.asarray(chunk.indices.fill_null(-1))
+        indices = chunk.indices if pa.types.is_signed_integer(chunk.indices.type) else chunk.indices.cast(pa.int64())
+        codes = np.asarray(indices.fill_null(-1))
         heads = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
         counts = np.diff(np.append(heads, len(codes)))
         texts = chunk.dictionary.take(pa.array(codes[heads], mask=codes[heads] < 0)).cast(pa.string())

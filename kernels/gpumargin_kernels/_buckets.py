@@ -1,6 +1,5 @@
 """Plumbing of padded buckets: rows of records, chunks of rows, and the way back into row order."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -11,7 +10,6 @@ from jax import Array, lax
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
-_WRITTEN_OUT = 4  # steps
 
 
 def take(tree: Record, index: Array | slice) -> Record:
@@ -32,21 +30,6 @@ def barrier(tree: Record) -> Record:
 def repeat(count: int, step: Callable[[Array, Record], Record], start: Record) -> Record:
     """`step(index, state)` applied `count` times, in order."""
     return cast("Record", lax.fori_loop(0, count, step, start))
-
-
-def added_up(count: int, more: Callable[[Array | int], Record], start: Record) -> Record:
-    """`start` and then `more(0)`, `more(1)` and so on, added leaf by leaf in that order.
-
-    A few are written out: their sums then go through memory once, where a loop carries them all from step to step. So
-    `more` must hold no product of its own, which might be contracted into the sum.
-    """
-
-    def add(index: Array | int, sums: Record) -> Record:
-        return cast("Record", jax.tree.map(jnp.add, sums, more(index)))
-
-    if count > _WRITTEN_OUT:
-        return repeat(count, add, start)
-    return barrier(functools.reduce(lambda sums, index: add(index, sums), range(count), start))
 
 
 def in_chunks(function: Callable[[Record], Result], bucket: Record, chunk: int | None) -> Result:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import added_up, barrier, repeat, take
+from gpumargin_kernels._buckets import repeat, take
 from gpumargin_kernels._safe import safe_divide
 from gpumargin_kernels.collateral import AccountSide, CollateralValue
 from gpumargin_kernels.expression import evaluate
@@ -135,18 +135,18 @@ class AccountUnits(NamedTuple):
 def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: Array, slots: UnitSlots) -> AccountUnits:
     """Units of each account of a bucket brought together."""
     rows = units.rows
-    source = barrier(UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted))
+    source = UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted)
 
-    def of_slot(slot: Array | int) -> UnitSums:
+    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
         row, is_held = slots.row[:, slot], slots.is_held[:, slot]
 
         def held(x: Array) -> Array:
             return jnp.where(is_held.reshape(-1, *[1] * (x.ndim - 1)), x[row], 0)
 
-        return cast("UnitSums", jax.tree.map(held, source))
+        return cast("UnitSums", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
 
     start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (slots.row.shape[0], *x.shape[1:])), source)
-    sums = added_up(slots.row.shape[1], of_slot, start)
+    sums = repeat(slots.row.shape[1], add_slot, start)
     is_single = jnp.sum(slots.is_held, axis=1) == 1
     worst = jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
     margin = account_margins_of(model, rows, slots, sums.margin, zero)
