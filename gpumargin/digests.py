@@ -89,7 +89,9 @@ def _hashable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_fixed_size_list(column.type):
         return pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
     if pa.types.is_dictionary(column.type) and not pa.types.is_string(column.type.value_type):
-        return column.cast(column.type.value_type)
+        return _hashable(column.cast(column.type.value_type))
+    if pa.types.is_large_string(column.type):
+        return column.cast(pa.string())
     return column
 
 

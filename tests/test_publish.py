@@ -218,6 +218,21 @@ def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null()
     assert table_digest(chunks) == table_digest(plain) == table_digest(masked) == table_digest(WIDE)
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pa.large_string(),
+        pa.dictionary(pa.uint32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_plain_large_and_coded_texts_have_one_hash(dtype: pa.DataType) -> None:
+    texts = pa.array(["a", "a", None, "\u00e9", "", "b"])
+    other = texts.dictionary_encode().cast(dtype) if pa.types.is_dictionary(dtype) else texts.cast(dtype)
+    assert table_digest(pa.table({"x": other})) == table_digest(pa.table({"x": texts}))
+
+
 @pytest.mark.parametrize("name", WIDE.column_names)
 def test_the_hash_sees_every_single_value(name: str) -> None:
     values = WIDE[name].to_pylist()
