@@ -32,6 +32,7 @@ LABELS = [f"{name}@{day}" for name, days in model_dates().items() for day in day
 NEWEST = [f"{name}@{max(days)}" for name, days in model_dates().items()]
 # What compiles on every run of the tests: a few of every way to margin; the others are marked slow.
 SAMPLE = ("aave-v3", "derive-pm2", "okx-pm", "reya", "vega")
+VERIFIED = ("aave-v3", "derive-pm1", "deribit-pm")  # with many accounts; with few it is every model
 LEAST_ALIVE = 0.01
 INITIAL, WIDER = "initial margin covers maintenance margin", "a wider grid lowers no margin"
 
@@ -308,5 +309,6 @@ def test_many_accounts_explained(large: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("large", [label for label in NEWEST if name_of(label) in VERIFIED], indirect=True)
 def test_many_accounts_verified(large: Case, tmp_path: Path) -> None:
     check_verified(large, tmp_path)
