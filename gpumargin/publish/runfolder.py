@@ -57,6 +57,7 @@ class RunFolder:
         try:
             disk.make_folder(self._out)
             self._place = take_place(self._out, self._identity, resumes=self._resumes, note=self._note)
+            self._mend()
         except OSError as error:
             self._leave_out()
             message = f"cannot write to the folder {str(self._out)!r}: {words(error)}"
@@ -68,6 +69,12 @@ class RunFolder:
         self.finished = read_records(self._place.records, self._place.run)
         self._tidy()
         return self
+
+    def _mend(self) -> None:
+        """Makes the folders of a place that somebody had begun to remove."""
+        if self.published is None:
+            for folder in (self._place.run, self._place.records):
+                disk.make_folder(folder, above=False)
 
     def _leave_out(self) -> None:
         if self._is_new:
