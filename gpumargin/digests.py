@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BLOCK_ROWS = 1 << 12
+BLOCK_ROWS = 1 << 14
 """Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one."""
 
 

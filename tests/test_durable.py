@@ -217,6 +217,16 @@ def written_by(
         return run(book, out, resumes=True, note=notes.append, **options), made, notes
 
 
+@pytest.mark.parametrize("gone", [("run",), ("run", "parts")], ids=" and ".join)
+def test_a_place_whose_removal_had_begun_is_gone_on_with(
+    book: Path, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[str, ...]
+) -> None:
+    place = BrokenOff(monkeypatch, 1).run(book, tmp_path)
+    for name in gone:
+        shutil.rmtree(place / name)
+    assert results(run(book, tmp_path, resumes=True)) == expected
+
+
 @pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_resumed_run_computes_the_rest_and_is_the_uninterrupted_one(
     book: Path, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
