@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 MODEL = load_model("derive-pm1")
+FAULT_STEP = 3
+"""A long run of the tests tries one fault in so many, of every call some; `FAULT_STEP=1` in the environment: all."""
 PARTS = 3  # of the small book; each gives a file for every device
 
 
@@ -161,11 +163,11 @@ def test_a_fault_of_any_file_call_ends_with_5_or_changes_nothing(
 
 
 @pytest.mark.slow
-def test_every_fault_of_every_file_call_ends_with_5_or_changes_nothing(
+def test_faults_of_every_file_call_end_with_5_or_change_nothing(
     book: Path, expected: dict[str, str], tmp_path: Path, tell: Tell
 ) -> None:
     calls = calls_of_a_run(book, tmp_path / "counted")
-    tally = try_faults(book, expected, tmp_path, all_faults(calls))
+    tally = try_faults(book, expected, tmp_path, all_faults(calls)[:: int(os.environ.get("FAULT_STEP", FAULT_STEP))])
     tell(f"{len(calls)} calls {dict(Counter(calls))}; {tally}")
     assert (tally.torn, tally.wrong, tally.left) == (0, 0, 0)
     assert min(tally.ends["ended with 5"], tally.ends["carried on"])
