@@ -139,3 +139,27 @@ def run_json(folder: Path, name: str) -> dict[str, Any]:
 def as_of_of(folder: Path) -> datetime:
     """Instant at which a run was valued."""
     return datetime.fromisoformat(run_json(folder, "manifest")["as_of"])
+
+
+def book_folder(manifest: Mapping[str, Any], run: str, instead: str) -> Path:
+    """The folder of the book that a run was made from.
+
+    Args:
+      manifest: of the run.
+      run: words for it.
+      instead: what to do where the book was in memory.
+
+    Raises:
+      UsageError: the manifest names no book, or it is not there.
+    """
+    named = manifest["book"]
+    if named is None:
+        message = f"{run} names no book: it was made from tables in memory; {instead}"
+        raise UsageError(message)
+    if not Path(named).is_dir():
+        message = (
+            f"{run} was made from the book {named!r}, which is not there now; put the folder back, or call from the "
+            "directory that the path is relative to"
+        )
+        raise UsageError(message)
+    return Path(named)

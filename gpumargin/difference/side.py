@@ -21,7 +21,7 @@ from gpumargin.errors import InternalError, RefusedError, UsageError
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.files import whole_table
 from gpumargin.modelfile import ModelFile
-from gpumargin.runs import Run, open_run, run_json
+from gpumargin.runs import Run, book_folder, open_run, run_json
 from gpumargin.schema import MARKET_TABLES
 from gpumargin.tables import Book, Parts, WholeBook, open_book, read_market
 from gpumargin.totals import asset_decimals
@@ -113,7 +113,7 @@ def open_side(run: Run | Path | str, name: str) -> Side:
     if absent:
         message = f"the manifest of {name} ({str(folder)!r}) has no {', '.join(absent)}; run the book again"
         raise UsageError(message)
-    book = _book_folder(manifest, f"{name} ({str(folder)!r})")
+    book = book_folder(manifest, f"{name} ({str(folder)!r})", "give gpumargin.diff the run itself")
     market = read_market(book)
     side = _side(
         name,
@@ -222,17 +222,3 @@ def _read(path: Path) -> pa.Table:
     except RefusedError as error:
         message = f"{error}; restore the file, or run again"
         raise UsageError(message) from error
-
-
-def _book_folder(manifest: Mapping[str, Any], run: str) -> Path:
-    named = manifest["book"]
-    if named is None:
-        message = f"{run} names no book: it was made from tables in memory; give gpumargin.diff the run itself"
-        raise UsageError(message)
-    if not Path(named).is_dir():
-        message = (
-            f"{run} was made from the book {named!r}, which is not there now; put the folder back, or call from the "
-            "directory that the path is relative to"
-        )
-        raise UsageError(message)
-    return Path(named)

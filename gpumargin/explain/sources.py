@@ -22,7 +22,7 @@ import pyarrow.types as pat
 from gpumargin.errors import RefusedError, UsageError
 from gpumargin.files import checked_dataset, whole_table
 from gpumargin.modelfile import ModelFile
-from gpumargin.runs import Run, open_run, run_json
+from gpumargin.runs import Run, book_folder, open_run, run_json
 from gpumargin.schema import TABLES
 from gpumargin.tables import read_book
 
@@ -101,27 +101,12 @@ class _InFolder:
         return _dataset(files) if files else None
 
     def book(self, account: str) -> Mapping[str, pa.Table]:
-        folder = self._book_folder()
+        folder = book_folder(self.manifest, f"run {str(self.folder)!r}", "use Run.explain there")
         given: dict[str, Any] = {name: _market_path(folder, name) for name in _MARKET}
         given |= {_ASSETS: _market_path(folder, _ASSETS)} if _files(folder, _ASSETS) else {}
         wanted = [name for name in _EVERY_OWN if name in _OWN or _files(folder, name)]
         given |= {name: _own_rows(folder, name, account) for name in wanted}
         return read_book(None, extra_columns="ignore", **given).tables
-
-    def _book_folder(self) -> Path:
-        named = self.manifest["book"]
-        if named is None:
-            message = (
-                f"run {str(self.folder)!r} names no book: it was made from tables in memory; use Run.explain there"
-            )
-            raise UsageError(message)
-        if not Path(named).is_dir():
-            message = (
-                f"run {str(self.folder)!r} was made from the book {named!r}, which is not there now; put the folder "
-                "back, or call from the directory that the path is relative to"
-            )
-            raise UsageError(message)
-        return Path(named)
 
 
 def _files(folder: Path, name: str) -> list[Path]:

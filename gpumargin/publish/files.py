@@ -110,9 +110,8 @@ def put_table(path: Path, table: pa.Table) -> Written:
     def check(staged: Path) -> None:
         with _reading(staged) as file:
             found = file.read()
-        if not found.equals(table) and table_digest(found) != table_digest(
-            table
-        ):  # where both have NaN, equals says no
+        # where both have NaN, equals says no
+        if not found.equals(table) and table_digest(found) != table_digest(table):
             raise _altered(path)
 
     options = _writing(table.schema)
