@@ -12,6 +12,7 @@ from gpumargin.files.reading import (
     refuse_odd,
     refuse_outside,
     whole_table,
+    without_metadata,
 )
 from gpumargin.files.sums import SUMS, refuse_other_contents
 
@@ -29,4 +30,5 @@ __all__ = [
     "refuse_other_contents",
     "refuse_outside",
     "whole_table",
+    "without_metadata",
 ]

@@ -194,7 +194,7 @@ def read_parquet(footer: Footer, names: Sequence[str] | None = None, *, group: i
     refuse_giant(rows, num_columns=len(wanted), num_bytes=_bytes(groups, wanted))
     if not wanted:
         return footer.schema.empty_table().select([])
-    table = _decoded(footer, list(wanted), group)
+    table = without_metadata(_decoded(footer, list(wanted), group))
     if table.num_rows != rows:
         message = f"it holds {table.num_rows:,} rows, its footer says {rows:,}"
         raise RefusedError(message)
@@ -237,8 +237,13 @@ def read_arrow(path: Path, choose: Choose = list) -> tuple[tuple[str, ...], pa.T
         for index in wanted:
             refuse_type(schema.field(index))
         # asked for no fields, the reader gives all of them
-        table = _batches(file, sorted(wanted)) if wanted else schema.empty_table().select([])
+        table = without_metadata(_batches(file, sorted(wanted))) if wanted else schema.empty_table().select([])
     return names, table
+
+
+def without_metadata(table: pa.Table) -> pa.Table:
+    """The table without what its file says of its columns: words damaged there end polars, not the reading."""
+    return pa.table(table.columns, names=table.column_names)
 
 
 def _batches(file: pa.NativeFile, wanted: list[int]) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gpumargin.digests import ColumnDigest, combined_digest
 from gpumargin.errors import RefusedError
-from gpumargin.files import refuse_odd
+from gpumargin.files import refuse_odd, without_metadata
 from gpumargin.modelfile import ModelFile
 from gpumargin.verification.findings import Finding, Ledger
 
@@ -97,8 +97,7 @@ def read_parts(folder: Path, findings: list[Finding]) -> dict[str, dict[str, pa.
             refuse_odd([path])
             table = pq.read_table(path, page_checksum_verification=True)
             table.validate(full=True)
-            # without metadata: damaged words there end polars, not the reading
-            found.setdefault(name, {})[place] = pa.table(table.columns, names=table.column_names)
+            found.setdefault(name, {})[place] = without_metadata(table)
         except (OSError, ValueError, RefusedError, pa.ArrowException) as error:
             findings.append(Finding("", "a Parquet file", f"cannot be read: {error}", place))
     return found

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.digests import table_digest
+from gpumargin.files import whole_table
 from gpumargin.publish import read_json
 from gpumargin.solvency.commitment import FOLDER, commit, committed_columns, known_accounts
 from gpumargin.solvency.tree import SumTree
@@ -39,9 +40,7 @@ def check_snapshot(ledger: Ledger, run: RunTables, accounts: pl.DataFrame, secre
     folder = run.folder / FOLDER
     check_files(ledger, folder, "snapshot hashes")
     manifest, figures = read_json(folder / "manifest.json"), read_json(folder / "solvency.json")
-    tables = {
-        path.stem: pa.parquet.read_table(path, page_checksum_verification=True) for path in folder.glob("*.parquet")
-    }
+    tables = {path.stem: whole_table(path) for path in folder.glob("*.parquet")}
     _check_contents(ledger, run, manifest, tables)
     _check_figures(ledger, run, figures, accounts, tables["leaves"].num_rows)
     owned = accounts.with_columns(
@@ -114,7 +113,7 @@ def _amounts(accounts: pl.DataFrame, assets: list[str]) -> pl.DataFrame:
 def _check_leaves(ledger: Ledger, header: Mapping[str, Any], leaves: pa.Table, accounts: pl.DataFrame) -> None:
     """Leaves hold the amounts of the run's accounts, and lead to the published root and sums."""
     columns = list(header["columns"])
-    own = pl.DataFrame(pl.from_arrow(leaves)).with_row_index("row")
+    own = pl.DataFrame(pl.from_arrow(leaves)).with_columns(pl.col(KEYS).cast(pl.String)).with_row_index("row")
     known = known_accounts(accounts)
     made = _amounts(known, sorted(header["decimals"]))
     both = own.join(made, on=KEYS, how="full", suffix="_made", coalesce=True)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from gpumargin.errors import UsageError
+from gpumargin.errors import RefusedError, UsageError
 from gpumargin.explain.account import TOLERANCE
 from gpumargin.publish import CHECKSUMS, read_json
 from gpumargin.runs import open_run
@@ -40,7 +40,7 @@ DEFAULT_SAMPLE = 1_000
 # What reading or computing on a damaged file may end with.
 _DAMAGE = (
     ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError,
-    pa.ArrowException, pl.exceptions.PolarsError,
+    RefusedError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException,
 )  # fmt: skip
 
 
