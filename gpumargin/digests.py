@@ -11,69 +11,130 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BLOCK_ROWS = 1 << 14
-"""Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one."""
+"""Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one and
+for 16 bits to number its texts."""
+
+Buffer = np.ndarray | memoryview
 
 
-class _Numbers:
-    """Running hash of a column of numbers: values and places of nulls; what stands under a null does not matter."""
+class DigestState(NamedTuple):
+    """A hash that was laid aside: of the full blocks, and the rows since then."""
 
-    def __init__(self) -> None:
-        self._values, self._nulls, self._rows = hashlib.sha256(), hashlib.sha256(), 0
+    blocks: bytes
+    tail: pa.Table | None
 
-    def add(self, column: pa.ChunkedArray) -> None:
-        for chunk in column.chunks:
-            if chunk.null_count:
-                self._nulls.update(np.flatnonzero(np.asarray(chunk.is_null())) + self._rows)
-                chunk = pc.fill_null(chunk, pa.scalar(0).cast(chunk.type))
-            self._values.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)))
-            self._rows += len(chunk)
+
+class ColumnDigest:
+    """Hash of a table that arrives in parts: the hash of the hashes of its blocks of `BLOCK_ROWS` rows.
+
+    The blocks do not depend on the parts, and what is behind a full block is never needed again: so the hash can be
+    laid aside with few rows, and taken up by another process.
+
+    Args:
+      state: what was laid aside; None = nothing so far.
+    """
+
+    def __init__(self, state: DigestState | None = None) -> None:
+        self._blocks = bytearray(state.blocks if state else b"")
+        self._tail: list[pa.Table] = [] if state is None or state.tail is None else [state.tail]
+
+    @property
+    def _waiting(self) -> int:
+        return sum(piece.num_rows for piece in self._tail)
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return len(self._blocks) // hashlib.sha256().digest_size * BLOCK_ROWS + self._waiting
+
+    def add(self, table: pa.Table) -> None:
+        """Takes the next rows of the table."""
+        done = 0
+        if self._waiting:
+            done = min(BLOCK_ROWS - self._waiting, table.num_rows)
+            self._tail.append(_copied(table.slice(0, done)))
+            if self._waiting == BLOCK_ROWS:
+                self._blocks += _block_digest(self._joined())
+                self._tail = []
+        while table.num_rows - done >= BLOCK_ROWS:
+            self._blocks += _block_digest(table.slice(done, BLOCK_ROWS))
+            self._tail, done = [], done + BLOCK_ROWS
+        if done < table.num_rows or not self.rows:
+            self._tail.append(_copied(table.slice(done)))
+
+    def _joined(self) -> pa.Table:
+        return pa.concat_tables(self._tail, promote_options="default")
 
     def hexdigest(self) -> str:
-        return f"{self._rows}:{self._values.hexdigest()}:{self._nulls.hexdigest()}"
+        """Hash over all columns, by name."""
+        last = _block_digest(self._joined()) if self._tail else b""
+        return hashlib.sha256(self._blocks + last).hexdigest()
+
+    def state(self) -> DigestState:
+        """What another process needs to go on."""
+        return DigestState(bytes(self._blocks), self._joined() if self._tail else None)
 
 
-class _Texts:
-    """Running hash of a column of texts as runs of equal ones: length (-1 = null), characters, and how often."""
-
-    def __init__(self) -> None:
-        self._lengths, self._characters, self._counts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-        self._last: tuple[str | None, int] | None = None  # the run that the next rows may go on with
-
-    def add(self, column: pa.ChunkedArray) -> None:
-        for chunk in column.chunks:
-            if len(chunk):
-                self._add(chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode())
-
-    def _add(self, chunk: pa.DictionaryArray) -> None:
-        indices = chunk.indices if pa.types.is_signed_integer(chunk.indices.type) else chunk.indices.cast(pa.int64())
-        codes = np.asarray(indices.fill_null(-1))
-        heads = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
-        counts = np.diff(np.append(heads, len(codes)))
-        texts = chunk.dictionary.take(pa.array(codes[heads], mask=codes[heads] < 0)).cast(pa.string())
-        if self._last is not None:
-            text, count = self._last
-            if text == texts[0].as_py():
-                counts[0] += count
-            else:
-                self._take(pa.array([text], pa.string()), np.array([count]))
-        self._take(texts[:-1], counts[:-1])
-        self._last = (texts[-1].as_py(), int(counts[-1]))
-
-    def _take(self, texts: pa.StringArray, counts: np.ndarray) -> None:
-        self._lengths.update(np.asarray(pc.fill_null(pc.binary_length(texts), -1)))
-        self._characters.update(_characters(pc.fill_null(texts, "") if texts.null_count else texts))
-        self._counts.update(np.ascontiguousarray(counts, np.int64))
-
-    def hexdigest(self) -> str:
-        done = _Texts()
-        hashes = (self._lengths, self._characters, self._counts)
-        done._lengths, done._characters, done._counts = (each.copy() for each in hashes)
-        if self._last is not None:
-            done._take(pa.array([self._last[0]], pa.string()), np.array([self._last[1]]))
-        return ":".join(each.hexdigest() for each in (done._lengths, done._characters, done._counts))
+def _copied(piece: pa.Table) -> pa.Table:
+    """A slice without the memory of the whole table, nor the words of dictionaries that it does not use."""
+    taken = piece.take(np.arange(piece.num_rows))
+    columns = {
+        name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for name, column in zip(taken.column_names, taken.columns, strict=True)
+    }
+    return pa.table(columns)
 
 
-def _characters(array: pa.Array) -> memoryview:
+def _block_digest(table: pa.Table) -> bytes:
+    """Hash of some rows: of every column, by name, its kind and contents, the length of each before it."""
+    sha256 = hashlib.sha256()
+    for name in sorted(table.column_names):
+        column = _one_array(_hashable(table[name]))
+        kind, contents = (b"texts", _texts(column)) if _is_text(column.type) else (b"numbers", _numbers(column))
+        for content in (name.encode(), kind, *contents):
+            sha256.update(memoryview(content).nbytes.to_bytes(8, "little"))
+            sha256.update(content)
+    return sha256.digest()
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if pa.types.is_dictionary(column.type):  # of several chunks each may have words of its own
+        column = column.cast(column.type.value_type)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _numbers(column: pa.Array) -> tuple[Buffer, ...]:
+    """Values and places of nulls; what stands under a null does not matter."""
+    nulls = np.zeros(0, np.int64)
+    if column.null_count:
+        nulls = np.flatnonzero(np.asarray(column.is_null()))
+        column = pc.fill_null(column, pa.scalar(0).cast(column.type))
+    return np.ascontiguousarray(column.to_numpy(zero_copy_only=False)), nulls
+
+
+def _texts(column: pa.Array) -> tuple[Buffer, ...]:
+    """Which of its distinct texts each row has, -1 = null; their lengths; their characters, in order of appearance."""
+    codes, words = _in_order(column) if pa.types.is_dictionary(column.type) else _encoded(column)
+    codes = codes.fill_null(-1) if codes.null_count else codes
+    return np.asarray(codes).astype(np.int16), np.asarray(pc.binary_length(words)), _characters(words)
+
+
+def _encoded(column: pa.Array) -> tuple[pa.Array, pa.StringArray]:
+    found = column.dictionary_encode()
+    return found.indices, found.dictionary
+
+
+def _in_order(column: pa.DictionaryArray) -> tuple[pa.Array, pa.StringArray]:
+    """Codes and words in order of appearance, each word once, whatever the dictionary that the column came with."""
+    codes, places = _encoded(column.indices)
+    texts = column.dictionary.take(places)
+    own, words = _encoded(texts)
+    return (codes, words) if len(words) == len(texts) else (own.take(codes), words)
+
+
+def _characters(array: pa.StringArray) -> Buffer:
     """The characters of a string array, one value after the other."""
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
@@ -97,92 +158,6 @@ def _hashable(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _is_text(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(dtype) or pa.types.is_string(dtype))
-
-
-class DigestState(NamedTuple):
-    """A hash that was laid aside: of the full blocks, and the rows since then."""
-
-    blocks: bytes
-    tail: pa.Table | None
-
-
-class ColumnDigest:
-    """Hash of a table that arrives in parts: the hash of the hashes of its blocks of `BLOCK_ROWS` rows.
-
-    The blocks do not depend on the parts, and what is behind a full block is never needed again: so the hash can be
-    laid aside with few rows, and taken up by another process.
-
-    Args:
-      state: what was laid aside; None = nothing so far.
-    """
-
-    def __init__(self, state: DigestState | None = None) -> None:
-        self._blocks = bytearray(state.blocks if state else b"")
-        self._open, self._tail = _Block(), list[pa.Table]()
-        if state is not None and state.tail is not None:
-            self.add(state.tail)
-
-    @property
-    def rows(self) -> int:
-        """Rows so far."""
-        return len(self._blocks) // hashlib.sha256().digest_size * BLOCK_ROWS + self._open.rows
-
-    def add(self, table: pa.Table) -> None:
-        """Takes the next rows of the table."""
-        done = 0
-        while True:
-            rows = min(BLOCK_ROWS - self._open.rows, table.num_rows - done)
-            piece = table.slice(done, rows)
-            self._open.add(piece)
-            done += rows
-            if self._open.rows < BLOCK_ROWS:
-                self._tail.append(_copied(piece))
-                return
-            self._blocks += self._open.digest()
-            self._open, self._tail = _Block(), []
-            if done == table.num_rows:
-                self._open.add(table.slice(done))
-                self._tail.append(_copied(table.slice(0, 0)))
-                return
-
-    def hexdigest(self) -> str:
-        """Hash over all columns, by name."""
-        return hashlib.sha256(self._blocks + self._open.digest()).hexdigest()
-
-    def state(self) -> DigestState:
-        """What another process needs to go on."""
-        tail = pa.concat_tables(self._tail, promote_options="default") if self._tail else None
-        return DigestState(bytes(self._blocks), tail)
-
-
-def _copied(piece: pa.Table) -> pa.Table:
-    """A slice without the memory of the whole table, nor the words of dictionaries that it does not use."""
-    taken = piece.take(np.arange(piece.num_rows))
-    columns = {
-        name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for name, column in zip(taken.column_names, taken.columns, strict=True)
-    }
-    return pa.table(columns)
-
-
-class _Block:
-    """Running hash of consecutive rows, column by column."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._running: dict[str, _Numbers | _Texts] = {}
-
-    def add(self, table: pa.Table) -> None:
-        for name in table.column_names:
-            column = _hashable(table[name])
-            if name not in self._running:
-                self._running[name] = _Texts() if _is_text(column.type) else _Numbers()
-            self._running[name].add(column)
-        self.rows += table.num_rows
-
-    def digest(self) -> bytes:
-        lines = (f"{name}:{running.hexdigest()}\n" for name, running in sorted(self._running.items()))
-        return hashlib.sha256("".join(lines).encode()).digest()
 
 
 def combined_digest(digests: Mapping[str, str]) -> str:
