@@ -29,7 +29,7 @@ SILENCED = (
     "gpumargin.interest.OpenInterest.add",
     "gpumargin.conservation.Conservation.require_used",
     "gpumargin.conservation.Conservation.require_packed",
-    "gpumargin.run.check_part",
+    "gpumargin.pipeline.check_part",
 )
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END = object()
@@ -24,29 +24,35 @@ def ahead(items: Iterable[T]) -> Generator[T]:
 
 
 class Lane:
-    """Pieces of work done one after another in a thread; at most one waits while one is under way.
+    """Pieces of work done one after another in a thread; few wait while one is under way.
 
-    Once one has failed, none behind it is done: each may build on those before.
+    Once one has failed, none behind it is done, and each fails with the same error: it may build on those before.
+
+    Args:
+      thread: does them.
+      waiting: how many may wait.
     """
 
-    def __init__(self, thread: ThreadPoolExecutor) -> None:
-        self._thread = thread
-        self._under_way: deque[Future[None]] = deque()
-        self._has_failed = False
+    def __init__(self, thread: ThreadPoolExecutor, waiting: int = 1) -> None:
+        self._thread, self._waiting = thread, waiting
+        self._under_way: deque[Future[Any]] = deque()
+        self._failure: BaseException | None = None
 
-    def do(self, work: Callable[..., None], *arguments: object) -> None:
+    def do(self, work: Callable[..., T], *arguments: object) -> Future[T]:
         """Leaves a piece of work to the lane, once there is room; raises what an earlier one raised."""
-        while len(self._under_way) > 1:
+        while len(self._under_way) > self._waiting:
             self._under_way.popleft().result()
-        self._under_way.append(self._thread.submit(self._do, work, *arguments))
+        coming = self._thread.submit(self._do, work, *arguments)
+        self._under_way.append(coming)
+        return coming
 
-    def _do(self, work: Callable[..., None], *arguments: object) -> None:
-        if self._has_failed:
-            return
+    def _do(self, work: Callable[..., T], *arguments: object) -> T:
+        if self._failure is not None:
+            raise self._failure
         try:
-            work(*arguments)
-        except BaseException:
-            self._has_failed = True
+            return work(*arguments)
+        except BaseException as error:
+            self._failure = error
             raise
 
     def wait(self) -> None:
@@ -56,10 +62,10 @@ class Lane:
 
 
 @contextmanager
-def lane() -> Iterator[Lane]:
+def lane(waiting: int = 1) -> Iterator[Lane]:
     """A lane whose work is done when the block is left without an error, and dropped otherwise."""
     with ThreadPoolExecutor(1) as thread:
-        made = Lane(thread)
+        made = Lane(thread, waiting)
         try:
             yield made
             made.wait()

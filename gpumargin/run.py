@@ -1,13 +1,11 @@
-"""The main job in order: check, pack, margin, report. No arithmetic of its own."""
+"""The main job in order: open the book, margin its parts, publish. No arithmetic of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -16,147 +14,19 @@ from gpumargin.checks.policy import OnBadRows
 from gpumargin.clock import Clock
 from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
-from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, EngineResult, Settings
+from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
 from gpumargin.identity import new_run_id
-from gpumargin.lanes import ahead, lane
 from gpumargin.origin import book_files, origin_of, require_room
-from gpumargin.prepare import DEFAULT_TABLES, Market, Options, Pass, usable_book
-from gpumargin.progress import Progress, Read
-from gpumargin.publish import Note, RunFolder
-from gpumargin.rejects import Fate, fate_of
+from gpumargin.pipeline import Keep, margin_parts
+from gpumargin.prepare import DEFAULT_TABLES, Market, Options, usable_book
+from gpumargin.progress import Progress
+from gpumargin.publish import Note, RunFolder, silent
+from gpumargin.rejects import fate_of
 from gpumargin.result_columns import described
-from gpumargin.results import accounts_table, instruments_table, positions_table, scenarios_table, units_table
+from gpumargin.results import instruments_table, scenarios_table
 from gpumargin.runs import Run
-from gpumargin.selfcheck import check_part, check_rows
 from gpumargin.summary import identity_of, manifest_of, summary_of
 from gpumargin.tables import FIRST, Book, Parts, Start, WholeBook, open_book
-from gpumargin.totals import AccountTotals, Approximate
-
-Keep = Callable[[str, pa.Table], None]
-Rest = Callable[[Mapping[str, Any], Mapping[str, pa.Table]], None]
-
-
-class Packed(NamedTuple):
-    """A part of a book, packed for each of its models, and what had been read and checked by then."""
-
-    passes: list[Pass]
-    fate: Fate
-    read: Read
-    checked: dict[str, Any]
-    ids: pa.Table
-
-
-def _part_tables(work: Pass, part: EngineResult, wanted: tuple[str, ...]) -> dict[str, pa.Table]:
-    """Result tables of some accounts, described."""
-    makers: dict[str, Callable[[], pa.Table]] = {
-        "accounts": lambda: accounts_table(work.legs, part, work.naming, work.unknown),
-        "units": lambda: units_table(work.legs, part, work.naming),
-        "positions": lambda: positions_table(work.legs, part, work.contracts, work.engine.contract_risk()),
-    }
-    return {name: described(make(), name, work.money) for name, make in makers.items() if name in wanted}
-
-
-def _packed(source: Parts, market: Market, progress: Progress, scratch: Path, start: Start) -> Iterator[Packed]:
-    """Every part of a book, read, hashed, checked and packed."""
-    books = source.parts(progress.read, scratch, start)
-    while True:
-        with progress.clock.stage("read"):
-            book = next(books, None)
-        if book is None:
-            return
-        sifted = market.sifted(book)
-        progress.used(book, sifted.book)
-        del book
-        fate = fate_of(sifted.book, sifted.rejected, is_market=False)
-        progress.rejects.add(fate, scratch)
-        passes = market.passes(sifted)
-        for work in passes:
-            progress.packed(work)
-        yield Packed(passes, fate, progress.read_so_far(), market.laid_aside(), market.checks.ids_of_part())
-        del sifted, passes
-
-
-def _nothing(*_: object) -> None:
-    pass
-
-
-def margin_parts(
-    source: Parts,
-    market: Market,
-    progress: Progress,
-    scratch: Path,
-    keep: Keep,
-    *,
-    finished: Rest = _nothing,
-    start: Start = FIRST,
-) -> None:
-    """Margins a book part by part; while one is computed, the next is packed and the results before it are kept.
-
-    Args:
-      source: the book.
-      market: made of the book's head.
-      progress: gathers totals and hashes.
-      scratch: folder for rows that wait for their part.
-      keep: takes every result table of every part, in order.
-      finished: called when all of a part was kept, with what is needed to go on behind it.
-      start: the part to begin with; those before are in `market` and `progress` already.
-
-    Raises:
-      InputError: the book breaks the input contract; parts may have been kept before that was seen.
-      InternalError: an identity does not hold, or the books do not balance.
-    """
-    wanted = ("accounts", *(name for name in market.options.tables if name != "accounts"))
-
-    def finish(work: Pass, part: EngineResult) -> None:
-        with progress.clock.stage("tables"):
-            tables = _part_tables(work, part, wanted)
-        with progress.clock.stage("self-check"):
-            check_part(work.expected, part, tables)
-        with progress.clock.stage("totals"):
-            _add(work, part, tables, progress, scratch)
-        with progress.clock.stage("write"):
-            for name, table in tables.items():
-                keep(name, table)
-
-    def lay_aside(packed: Packed) -> None:
-        with progress.clock.stage("write"):
-            state, tables = progress.laid_aside(packed.read, packed.fate)
-            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
-
-    with closing(ahead(_packed(source, market, progress, scratch, start))) as parts, lane() as behind:
-        for packed in parts:
-            for work in packed.passes:
-                _margin_pass(work, progress, lambda part, work=work: behind.do(finish, work, part))  # type: ignore[misc]
-            if packed.passes:
-                behind.do(lay_aside, packed)
-    progress.close(market)
-
-
-def _margin_pass(work: Pass, progress: Progress, take: Callable[[EngineResult], None]) -> None:
-    """Margins the accounts of one model of a part."""
-    done, results = 0, work.engine.run(work.legs)
-    while True:
-        with progress.clock.stage("margin"):
-            part = next(results, None)
-        if part is None:
-            break
-        check_rows(done, part.first_account)
-        take(part)
-        done += len(part.result.accounts.equity)
-    check_rows(done, len(work.legs))
-
-
-def _add(work: Pass, part: EngineResult, tables: dict[str, pa.Table], progress: Progress, scratch: Path) -> None:
-    """Adds the results of some accounts to totals and hashes."""
-    accounts, legs, decimals = tables["accounts"], work.legs, work.naming.decimals
-    progress.totals.setdefault(work.money, AccountTotals(decimals)).add(accounts)
-    progress.equity.setdefault(work.money, Approximate()).add(accounts)
-    if legs.owner is not None and legs.owner_ids is not None:
-        owner = legs.owner[part.first_account : part.first_account + accounts.num_rows]
-        sums = progress.owners_in(work.money, decimals, scratch).add(accounts, owner, legs.owner_ids)
-        progress.keep_owners(work.money, sums)
-    for name, table in tables.items():
-        progress.add(name, work.model.label, table)
 
 
 def owner_tables(progress: Progress) -> Iterator[pa.Table]:
@@ -261,7 +131,7 @@ def margin_to_folder(
     clock: Clock | None = None,
     files: Mapping[str, str] | None = None,
     resumes: bool = False,
-    note: Note = _nothing,
+    note: Note = silent,
 ) -> Path:
     """Margin of a whole book, written part by part; memory grows neither with the results nor with the parts.
 
@@ -323,7 +193,7 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
 
 
 def margin_folder(
-    path: Path, model: MarginModel, out: Path, options: Options, *, resumes: bool = False, note: Note = _nothing
+    path: Path, model: MarginModel, out: Path, options: Options, *, resumes: bool = False, note: Note = silent
 ) -> Path:
     """Margin of a book in a folder, read part by part where it is large beside the memory budget.
 

@@ -51,6 +51,11 @@ class Range:
     code: str
     remedy: str
 
+    def holds(self, ends: tuple[float, float]) -> bool:
+        """Whether all numbers between these two are allowed; NaN is not."""
+        low, high = ends
+        return (low > self.low if self.above else low >= self.low) and high <= self.high
+
     def __str__(self) -> str:
         """The range in words, as error messages give it."""
         if self.high == float("inf"):

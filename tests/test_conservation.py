@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gpumargin as gm
-from gpumargin import disk, engine, interest, merging, prepare, results, run, selfcheck
+from gpumargin import disk, engine, interest, merging, pipeline, prepare, results, selfcheck
 from gpumargin.catalogue import load_model
 from gpumargin.cli.app import app
 from gpumargin.engine import Engine, Settings
@@ -191,7 +191,7 @@ def edited_table(patch: Patch, name: str, edit: Callable[[pa.ChunkedArray], Any]
     def edited(table: pa.Table) -> pa.Table:
         return table.set_column(table.column_names.index(name), name, edit(table[name])) if len(table) > 1 else table
 
-    wrapped(patch, run, f"{made}_table", lambda table, *_: edited(table))
+    wrapped(patch, pipeline, f"{made}_table", lambda table, *_: edited(table))
 
 
 def swap_two_accounts_in_the_result(patch: Patch) -> None:
@@ -225,7 +225,7 @@ def round_in_favour_of_the_account(patch: Patch) -> None:
 
 
 def state_totals_at_the_wrong_scale(patch: Patch) -> None:
-    patch.setattr(run, "AccountTotals", lambda decimals: AccountTotals(decimals - 1))
+    patch.setattr(pipeline, "AccountTotals", lambda decimals: AccountTotals(decimals - 1))
 
 
 def leave_a_part_out_of_the_totals(patch: Patch) -> None:

@@ -89,6 +89,7 @@ LAYERS = {
     "gpumargin.progress": _at(6, "pyarrow"),
     "gpumargin.origin": _at(6),
     "gpumargin.summary": _at(7, "pyarrow"),
+    "gpumargin.pipeline": _at(7, "pyarrow"),
     "gpumargin.run": _at(8, "pyarrow"),
     "gpumargin.resident": _at(7, "jax", "numpy", "polars", "pyarrow"),
     "gpumargin.compare": _at(9, "polars"),

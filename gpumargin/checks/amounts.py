@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from gpumargin.checks.findings import Finding
+from gpumargin.pack.columns import flat
 from gpumargin.schema import TABLES, USD
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def amount_findings(facts: Facts, tables: Collection[str]) -> Iterator[Finding]:
 
 
 def _odd_sizes(facts: Facts, table: str, column: str) -> Iterator[Finding]:
+    low, high = ends = facts.extent(table, column)
+    if ends.size < MOST and (low >= LEAST or low == high == 0):
+        return
     numbers = np.abs(_floats(facts.column(table, column)))
     is_small = numbers < LEAST
     if not is_small.any() and np.max(numbers, initial=0) < MOST:
@@ -51,7 +55,8 @@ def _odd_sizes(facts: Facts, table: str, column: str) -> Iterator[Finding]:
 
 
 def _floats(values: pa.ChunkedArray) -> np.ndarray:
-    return np.asarray(values.cast(pa.float64()).combine_chunks().fill_null(0.0))
+    numbers = flat(values.cast(pa.float64()))
+    return np.asarray(numbers.fill_null(0.0) if numbers.null_count else numbers)
 
 
 def _too_fine(facts: Facts, table: str, column: str) -> Iterator[Finding]:
@@ -90,6 +95,8 @@ def _oversized(facts: Facts, table: str, column: str, key: str, value_of: dict[o
     coded = facts.coded(table, key)
     values = [*(value_of.get(word, 1.0) for word in coded.words.to_pylist()), 1.0]
     most = MOST / np.maximum(np.nan_to_num(np.array(values, float), nan=1.0, posinf=1.0), 1.0)
+    if facts.extent(table, column).size < most.min():
+        return
     numbers = np.abs(_floats(facts.column(table, column)))
     if not len(numbers) or np.max(numbers, initial=0, where=np.isfinite(numbers)) < most.min():
         return

@@ -55,7 +55,7 @@ def _null(facts: Facts, table: str, column: Column) -> Finding | None:
 
 def _not_finite(facts: Facts, table: str, column: Column) -> Finding | None:
     values = _values(facts, table, column)
-    if not pat.is_floating(values.type):
+    if not pat.is_floating(values.type) or facts.extent(table, column.name).is_finite:
         return None
     message = f"{column.name} is {{value}}, expected a finite number"
     remedy = "null means unknown where the column allows it; NaN and infinity never do"
@@ -65,7 +65,7 @@ def _not_finite(facts: Facts, table: str, column: Column) -> Finding | None:
 
 def _out_of_range(facts: Facts, table: str, column: Column) -> Finding | None:
     allowed = column.allowed
-    if allowed is None:
+    if allowed is None or allowed.holds(facts.extent(table, column.name)):
         return None
     values = _values(facts, table, column)
     too_low = pc.less_equal(values, allowed.low) if allowed.above else pc.less(values, allowed.low)

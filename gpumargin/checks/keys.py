@@ -66,7 +66,9 @@ def _key_numbers(facts: Facts, spec: Table) -> tuple[np.ndarray, np.ndarray | No
         if size * count >= _INT64_KEYS:
             distinct, numbers = np.unique(numbers, return_inverse=True)
             size = len(distinct)
-        numbers = numbers * count + (coded.codes + 1)
+        numbers *= count
+        numbers += coded.codes
+        numbers += 1
         size *= count
         if not spec.by_name[column].optional and bool((coded.codes < 0).any()):
             is_present = coded.codes >= 0

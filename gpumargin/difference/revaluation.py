@@ -19,9 +19,9 @@ from gpumargin.difference.figures import KEYS, account_figures
 from gpumargin.difference.side import Side, policy_of
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError
+from gpumargin.pipeline import margin_parts
 from gpumargin.prepare import Market, Options
 from gpumargin.progress import Progress
-from gpumargin.run import margin_parts
 from gpumargin.schema import ACCOUNTS
 from gpumargin.tables import CUT_TABLES, FIRST, Book, Parts, Start
 from gpumargin.tables.canonical import canonical_column

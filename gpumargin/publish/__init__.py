@@ -11,7 +11,7 @@ from gpumargin.publish.files import (
     write_table,
 )
 from gpumargin.publish.records import Record
-from gpumargin.publish.runfolder import RunFolder
+from gpumargin.publish.runfolder import RunFolder, silent
 from gpumargin.publish.staging import Note
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "json_text",
     "read_json",
     "resolve_run",
+    "silent",
     "write_file",
     "write_table",
 ]

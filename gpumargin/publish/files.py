@@ -47,10 +47,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def put_checksums(folder: Path) -> None:
-    """Writes the hash of every file that is there so far, for whoever asks later whether a byte has changed."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = (f"{file_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+def put_checksums(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Writes the hash of every file that is there so far, for whoever asks later whether a byte has changed.
+
+    Args:
+      folder: to be published.
+      known: hashes by path within it, of files that need not be read again.
+    """
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = known or {}
+    lines = (f"{found.get(name) or file_digest(folder / name)}  {name}\n" for name in files)
     put_bytes(folder / CHECKSUMS, "".join(lines).encode())
 
 

@@ -21,8 +21,8 @@ from gpumargin.publish.staging import Note, take_place
 _VERDICTS = (InputError, InternalError, UsageError)  # going on would end the same way
 
 
-def _silent(_: str) -> None:
-    pass
+def silent(_: str) -> None:
+    """Drops what somebody might want to know."""
 
 
 class RunFolder:
@@ -46,7 +46,7 @@ class RunFolder:
     finished: list[Record]
 
     def __init__(
-        self, out: Path, identity: Mapping[str, Any] | None = None, *, resumes: bool = False, note: Note = _silent
+        self, out: Path, identity: Mapping[str, Any] | None = None, *, resumes: bool = False, note: Note = silent
     ) -> None:
         self._out, self._identity, self._resumes, self._note = out, identity, resumes, note
         self._files: dict[str, Written] = {}  # since the last finished part
@@ -172,7 +172,7 @@ class RunFolder:
         run = self._place.run
         for name, content in (("summary.json", summary), ("manifest.json", manifest)):
             put_bytes(run / name, json_text(content).encode())
-        put_checksums(run)
+        put_checksums(run, {name: made.sha256 for record in self.finished for name, made in record.files.items()})
         for name in self._parts:
             disk.sync_folder(run / name)
         disk.sync_folder(run)
