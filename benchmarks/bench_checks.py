@@ -1,4 +1,7 @@
-"""What checking costs: a whole run from Parquet with its checks, hashes and sums, against one without them."""
+"""What checking costs: a whole run from Parquet with its checks, hashes and sums, against one without them.
+
+And against one that does not read back what it wrote either, which is the price of durability rather than of checks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,14 +22,13 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 MODEL = "derive-pm1"
 # Stages of the run's own clock that find errors and make no number that gets published.
 STAGES = ("check", "hash", "conserve", "self-check")
-# The same work, and the reading back of what was written, by where it is called.
+# The same work by where it is called.
 SILENCED = (
     "gpumargin.digests.ColumnDigest.add",
     "gpumargin.publish.files.table_digest",
     "gpumargin.conservation.Conservation.read",
     "gpumargin.conservation.Conservation.used",
     "gpumargin.conservation.Conservation.packed",
-    "gpumargin.interest.OpenInterest.add",
     "gpumargin.conservation.Conservation.require_used",
     "gpumargin.conservation.Conservation.require_packed",
     "gpumargin.pipeline.check_part",
@@ -60,8 +62,8 @@ def book_of(folder: Path, accounts: int) -> Path:
 
 
 @contextmanager
-def nothing_checked() -> Iterator[None]:
-    """Runs inside look at nothing and hash nothing; their numbers are the same."""
+def nothing_checked(*, reads_back: bool) -> Iterator[None]:
+    """Runs inside look at nothing and hash no values; their numbers are the same."""
     from gpumargin import disk
     from gpumargin.checks import Sifted
 
@@ -71,39 +73,46 @@ def nothing_checked() -> Iterator[None]:
             stack.enter_context(patch(name, lambda *_: ""))
         stack.enter_context(patch("gpumargin.checks.BookChecks.part", lambda _, book: Sifted(book)))
         stack.enter_context(patch("gpumargin.run.book_files", lambda _: {}))
-        stack.enter_context(patch("gpumargin.disk.write_new", lambda path, content, _=None: write(path, content)))
+        if not reads_back:
+            stack.enter_context(patch("gpumargin.disk.write_new", lambda path, content, _=None: write(path, content)))
         yield
 
 
 def measured(book: Path, repeats: int) -> dict[str, Any]:
-    """Seconds of both kinds of run, in turn after one that compiles, and of each stage that checks."""
+    """Seconds of every kind of run, in turn after one that compiles, and of each stage that checks."""
     from gpumargin.cli.process import prepare_process
 
     prepare_process()
+    kinds = {
+        "with checks": nullcontext,
+        "without": lambda: nothing_checked(reads_back=True),
+        "without, nothing read back": lambda: nothing_checked(reads_back=False),
+    }
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory(prefix="bench-checks-", dir=book.parent) as scratch:
         out = Path(scratch)
         timed(book, out)
-        checked, bare = [], []
         for _ in range(repeats):
-            checked.append(timed(book, out))
-            with nothing_checked():
-                bare.append(timed(book, out))
+            for kind, context in kinds.items():
+                with context():
+                    runs[kind].append(timed(book, out))
+    checked = runs["with checks"]
     stages = {name: statistics.median(run["stages"][name] for run in checked) for name in checked[0]["stages"]}
     spent, at_work = sum(stages[name] for name in STAGES), sum(stages.values()) - stages["total"]
-    with_checks, without = (statistics.median(run["seconds"] for run in runs) for runs in (checked, bare))
     return {
         "accounts": checked[0]["accounts"],
-        "with checks, s": with_checks,
-        "with checks, s of every repeat": [run["seconds"] for run in checked],
-        "without, s": without,
-        "without, s of every repeat": [run["seconds"] for run in bare],
-        "share of the end-to-end time": 1 - without / with_checks,
-        "CPU with checks, s of every repeat": [run["cpu"] for run in checked],
-        "CPU without, s of every repeat": [run["cpu"] for run in bare],
-        "share of the CPU time": 1 - median_of(bare, "cpu") / median_of(checked, "cpu"),
+        "seconds of every repeat": {kind: [run["seconds"] for run in own] for kind, own in runs.items()},
+        "CPU seconds of every repeat": {kind: [run["cpu"] for run in own] for kind, own in runs.items()},
+        "share of the end-to-end time": {kind: share_above(runs, kind, "seconds") for kind in kinds},
+        "share of the CPU time": {kind: share_above(runs, kind, "cpu") for kind in kinds},
         "stages at work, s": stages,
         "share of all stages' work": spent / at_work,
     }
+
+
+def share_above(runs: dict[str, list[dict[str, Any]]], kind: str, name: str) -> float:
+    """How much of what a run with checks takes one of this kind does not."""
+    return 1 - median_of(runs[kind], name) / median_of(runs["with checks"], name)
 
 
 def median_of(runs: list[dict[str, Any]], name: str) -> float:

@@ -46,8 +46,11 @@ def plain_types(file: ModelFile) -> tuple[str, ...]:
 
 
 def _sum_by_run(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    return np.bincount(owner, weights=values, minlength=len(starts) - 1)
+    """Sums of consecutive values from each start to the next; the last start is the end of the values."""
+    sums, held = np.zeros(len(starts) - 1), np.flatnonzero(np.diff(starts))
+    if len(held):  # reduceat takes an empty run for the value that it begins at
+        sums[held] = np.add.reduceat(values, starts[held])
+    return sums
 
 
 def _cash(book: LegBook, rows: slice) -> slice:
