@@ -72,7 +72,7 @@ def nothing_checked(*, reads_back: bool) -> Iterator[None]:
         for name in SILENCED:
             stack.enter_context(patch(name, lambda *_: ""))
         stack.enter_context(patch("gpumargin.checks.BookChecks.part", lambda _, book: Sifted(book)))
-        stack.enter_context(patch("gpumargin.run.book_files", lambda _: {}))
+        stack.enter_context(patch("gpumargin.origin.file_digest", lambda _: ""))
         if not reads_back:
             stack.enter_context(patch("gpumargin.disk.write_new", lambda path, content, _=None: write(path, content)))
         yield

@@ -47,6 +47,11 @@ class Conservation:
     def _options(self) -> pa.Array:
         return options_of(self.source.head)
 
+    @property
+    def rows_read(self) -> Mapping[str, int]:
+        """Rows of every table so far."""
+        return dict(self._read)
+
     def read(self, name: str, table: pa.Table) -> None:
         """Takes rows of a table as they come from a file."""
         self._read[name] += table.num_rows

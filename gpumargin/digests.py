@@ -169,6 +169,12 @@ def combined_digest(digests: Mapping[str, str]) -> str:
     ).hexdigest()
 
 
+def files_digest(digests: Mapping[str, str]) -> str:
+    """One hash for files by path: that of what `sha256sum` prints of them in the order of their paths."""
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def table_digest(table: pa.Table) -> str:
     """Hash of a whole table's values in row order."""
     digest = ColumnDigest()

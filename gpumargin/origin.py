@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpumargin.device import choose_devices
 from gpumargin.errors import ResourceError
+from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.identity import versions
 from gpumargin.prepare import Market, Options
 from gpumargin.publish import file_digest
@@ -20,10 +22,49 @@ _SPARE = 1.2
 _BYTES = {"units": {"positions": 18}, "positions": {"positions": 90}, "accounts": {"balances": 120}}
 
 
-def book_files(path: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by its path within it."""
-    files = (file for file in sorted(path.rglob("*")) if file.is_file())
-    return {file.relative_to(path).as_posix(): file_digest(file) for file in files}
+@dataclass(frozen=True)
+class HashedBook:
+    """The files of a book, hashed before anything of it is read.
+
+    Attributes:
+      folder: of the book.
+      digests: SHA-256 of every file, by its path within the folder.
+    """
+
+    folder: Path
+    digests: Mapping[str, str]
+    _stamps: Mapping[str, tuple[int, ...]]
+
+    @staticmethod
+    def of(folder: Path) -> HashedBook:
+        """Hashes every file below a folder."""
+        stamps = _stamps(folder)
+        return HashedBook(folder, {name: file_digest(folder / name) for name in stamps}, stamps)
+
+    def require_unchanged(self) -> None:
+        """Checks that no file has been touched since: what was read is what was hashed.
+
+        Raises:
+          InputError: GM119, for each file that was.
+        """
+        now = _stamps(self.folder)
+        changed = sorted(name for name in {*now, *self._stamps} if now.get(name) != self._stamps.get(name))
+        if changed:
+            message, remedy = "it changed while the book was read", "wait until whoever writes it has finished"
+            raise input_error(
+                failure_frame([Failure("GM119", "", name, None, "", "", message, remedy) for name in changed])
+            )
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
+    """What changes with every file that is written to or put in the place of another."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            state = path.stat()
+            stamp = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            found[path.relative_to(folder).as_posix()] = stamp
+    return found
 
 
 def origin_of(market: Market, files: Mapping[str, str]) -> dict[str, Any]:
@@ -31,7 +72,7 @@ def origin_of(market: Market, files: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
       market: with models, precision and memory budget.
-      files: of the book, from `book_files`.
+      files: hash of every file of the book.
     """
     options = market.options
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +12,14 @@ import pyarrow as pa
 
 from gpumargin.clock import Clock
 from gpumargin.conservation import Conservation, require_closed
-from gpumargin.digests import ColumnDigest, DigestState
+from gpumargin.digests import ColumnDigest, DigestState, files_digest
 from gpumargin.interest import OpenInterest
 from gpumargin.owners import OwnerTotals
 from gpumargin.prepare import Market, Pass
 from gpumargin.publish import Record
 from gpumargin.rejects import Fate, Rejects
 from gpumargin.results import contract_value
-from gpumargin.tables import Book
+from gpumargin.tables import CUT_TABLES, Book
 from gpumargin.totals import AccountTotals, Approximate, require_total
 
 Tables = dict[str, pa.Table]
@@ -45,7 +46,8 @@ class Progress:
     Attributes:
       books: what was read, held against what is used; None = what is margined is not what was read.
       interest: longs and shorts of what was packed.
-      inputs: hash of every table of the book.
+      files: hash of every file of the book, in place of hashes of the values of large tables; None = hash all values.
+      inputs: hash of the tables of the book whose values are hashed.
       results: hash of every result table by table and model, so that models may take turns.
       accounts: margin accounts by model.
       rejects: rows in quarantine, and what became of every row.
@@ -53,6 +55,7 @@ class Progress:
 
     books: Conservation | None = None
     clock: Clock = field(default_factory=Clock)
+    files: Mapping[str, str] | None = None
     interest: OpenInterest = field(default_factory=OpenInterest)
     inputs: dict[str, ColumnDigest] = field(default_factory=dict)
     totals: dict[str, AccountTotals] = field(default_factory=dict)  # by accounting asset
@@ -66,11 +69,29 @@ class Progress:
 
     def read(self, name: str, table: pa.Table) -> None:
         """Takes the next rows of a table of the book."""
-        with self.clock.stage("hash"):
-            self.inputs.setdefault(name, ColumnDigest()).add(table)
+        if self.files is None or name not in CUT_TABLES:
+            with self.clock.stage("hash"):
+                self.inputs.setdefault(name, ColumnDigest()).add(table)
         if self.books is not None:
             with self.clock.stage("conserve"):
                 self.books.read(name, table)
+
+    def input_hash(self, name: str, files: Collection[str]) -> dict[str, str]:
+        """Hash of a table of the book, and what it is a hash of.
+
+        Args:
+          name: of the table.
+          files: that it came from.
+        """
+        if name in self.inputs:
+            return {"sha256": self.inputs[name].hexdigest(), "of": "values"}
+        known = self.files or {}
+        return {"sha256": files_digest({file: known[file] for file in files}), "of": "files"}
+
+    @property
+    def rows_read(self) -> Mapping[str, int]:
+        """Rows of every table that were read so far."""
+        return {} if self.books is None else self.books.rows_read
 
     def used(self, part: Book, usable: Book) -> None:
         """Takes the next part of the book, and what of it is not in quarantine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
 from gpumargin.identity import new_run_id
-from gpumargin.origin import book_files, origin_of, require_room
+from gpumargin.origin import HashedBook, origin_of, require_room
 from gpumargin.pipeline import Keep, margin_parts
 from gpumargin.prepare import DEFAULT_TABLES, Market, Options, usable_book
 from gpumargin.progress import Progress
@@ -129,7 +129,7 @@ def margin_to_folder(
     options: Options,
     *,
     clock: Clock | None = None,
-    files: Mapping[str, str] | None = None,
+    files: HashedBook | None = None,
     resumes: bool = False,
     note: Note = silent,
 ) -> Path:
@@ -141,7 +141,7 @@ def margin_to_folder(
       out: folder of runs.
       options: as-of, device, tables, where the book came from.
       clock: one that has timed the reading already.
-      files: hash of every file of the book (`book_files`); None = a run that cannot be resumed.
+      files: of the book, hashed before it was read; None = a run that cannot be resumed, and hashes values instead.
       resumes: whether to go on with an unfinished run of the same files and parameters.
       note: told what somebody may want to know.
 
@@ -153,9 +153,9 @@ def margin_to_folder(
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
-    progress = Progress(Conservation(source), clock or Clock())
+    progress = Progress(Conservation(source), clock or Clock(), files=None if files is None else files.digests)
     market = Market(source.head, model, options, progress.clock)
-    origin = None if files is None else origin_of(market, files)
+    origin = None if files is None else origin_of(market, files.digests)
     with RunFolder(out, origin, resumes=resumes, note=note) as folder:
         if folder.published is not None:
             folder.point()
@@ -169,6 +169,8 @@ def margin_to_folder(
             folder.add_table(name, table)
         folder.add_rows("owners", owner_tables(progress))
         folder.add_rows("quarantine", reject_tables(market, progress))
+        if files is not None:
+            files.require_unchanged()
         identity = identity_of(source, market, progress)
         summary, manifest = summary_of(source, market, progress), manifest_of(identity, progress)
         return folder.publish(new_run_id(identity), summary, manifest)
@@ -189,7 +191,7 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     market.take_up(last.state["market"], [record.table("ids") for record in folder.finished])
     for record in folder.finished:
         progress.take_up_part(record, folder.scratch)
-    return Start(len(folder.finished), {name: digest.rows for name, digest in progress.inputs.items()})
+    return Start(len(folder.finished), progress.rows_read)
 
 
 def margin_folder(
@@ -213,8 +215,8 @@ def margin_folder(
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     clock = Clock()
+    with clock.stage("hash"):
+        files = HashedBook.of(path)
     with clock.stage("read"):
         source = open_book(path, memory=options.settings.memory_budget)
-    with clock.stage("hash"):
-        files = book_files(path)
     return margin_to_folder(source, model, out, options, clock=clock, files=files, resumes=resumes, note=note)

@@ -83,7 +83,7 @@ def identity_of(source: Parts, market: Market, progress: Progress) -> dict[str, 
         "platform": _engine(market).devices[0].platform,
         "versions": versions(),
         "inputs": {
-            name: {"rows": sum(files.values()), "files": dict(files), "sha256": progress.inputs[name].hexdigest()}
+            name: {"rows": sum(files.values()), "files": dict(files)} | progress.input_hash(name, files)
             for name, files in sorted(source.files.items())
         },
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gpumargin import publish
+from gpumargin import publish, run
 from gpumargin.catalogue import load_model
 from gpumargin.engine import Settings
 from gpumargin.errors import InputError
@@ -122,11 +124,49 @@ def test_integer_ids_are_cut_by_number(folder: Path, expected: dict[str, Any], t
     assert said(streamed(book, tmp_path / "runs"))["by_accounting_asset"] == expected["by_accounting_asset"]
 
 
+def inputs(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "manifest.json").read_text())["inputs"])
+
+
 def test_hashes_of_inputs_are_those_of_the_rows_in_their_order(folder: Path, tmp_path: Path) -> None:
-    book = rewritten(folder, tmp_path / "book", shuffled)
-    parts = json.loads((streamed(book, tmp_path / "runs") / "manifest.json").read_text())["inputs"]
-    whole = margin_to_folder(read_book(book), load_model(MODEL), tmp_path / "whole", Options())
-    assert parts == json.loads((whole / "manifest.json").read_text())["inputs"]
+    book, model = rewritten(folder, tmp_path / "book", shuffled), load_model(MODEL)
+    parts, whole = (
+        margin_to_folder(opened, model, tmp_path / "runs", Options())
+        for opened in (open_book(book, memory=SMALL), read_book(book))
+    )
+    assert inputs(parts) == inputs(whole)
+    assert {table["of"] for table in inputs(parts).values()} == {"values"}
+
+
+def test_hashes_of_large_tables_in_files_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
+    book = rewritten(folder, tmp_path / "book", in_files)
+    found = inputs(streamed(book, tmp_path / "runs"))
+    assert {name for name, table in found.items() if table["of"] == "files"} == set(CUT)
+    printed = "".join(
+        f"{hashlib.sha256((book / name).read_bytes()).hexdigest()}  {name}\n" for name in found["positions"]["files"]
+    )
+    assert found["positions"]["sha256"] == hashlib.sha256(printed.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["written to", "another in its place"])
+def test_a_book_that_changes_while_it_is_margined_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
+) -> None:
+    book = rewritten(folder, tmp_path / "book", in_row_groups(10_000))
+    before = run.margin_parts
+
+    def disturbed(*given: Any, **named: Any) -> None:
+        before(*given, **named)
+        path = book / "balances.parquet"
+        if replaced:
+            shutil.copy2(path, book / "copy").replace(path)
+        else:
+            path.touch()
+
+    monkeypatch.setattr(run, "margin_parts", disturbed)
+    with pytest.raises(InputError, match=r"GM119 balances.parquet: it changed while the book was read"):
+        streamed(book, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "latest").exists()
 
 
 def test_a_book_that_fits_is_read_whole(folder: Path) -> None:

@@ -132,7 +132,7 @@ def revalued(hybrid: Hybrid, settings: Settings) -> pl.DataFrame:
     one = len(used) == 1
     parts = hybrid.side.open_parts(settings.memory_budget if one else sys.maxsize)
     source = _InMarket(parts, hybrid.market, None if one else hybrid.labels)
-    progress = Progress()
+    progress = Progress(files={} if hybrid.side.hashes_files else None)  # files are hashed by the side, not again here
     try:
         options = Options(hybrid.as_of, settings, tables=(), on_bad_rows=policy_of(hybrid.side.manifest), models=models)
         figures = _margined(source, options, progress)

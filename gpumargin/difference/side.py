@@ -16,11 +16,12 @@ from gpumargin.catalogue import MarginModel
 from gpumargin.checks import BookChecks
 from gpumargin.checks.policy import OnBadRows
 from gpumargin.difference.figures import account_figures
-from gpumargin.digests import ColumnDigest, combined_digest, table_digest
+from gpumargin.digests import ColumnDigest, combined_digest, files_digest, table_digest
 from gpumargin.errors import InternalError, RefusedError, UsageError
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.files import whole_table
 from gpumargin.modelfile import ModelFile
+from gpumargin.publish import file_digest
 from gpumargin.runs import Run, book_folder, open_run, run_json
 from gpumargin.schema import MARKET_TABLES
 from gpumargin.tables import Book, Parts, WholeBook, open_book, read_market
@@ -69,6 +70,22 @@ class Side:
         found = self.manifest["inputs"].get(table)
         return None if found is None else str(found["sha256"])
 
+    @property
+    def hashes_files(self) -> bool:
+        """Whether the run hashed the files of the large tables of its book instead of their values."""
+        return any(table["of"] == "files" for table in self.manifest["inputs"].values())
+
+    def _found(self, table: str, digests: Mapping[str, str]) -> str | None:
+        """Hash of a table as it is now, of the same kind as the run's."""
+        said = self.manifest["inputs"].get(table)
+        if said is None or said["of"] == "values":
+            return digests.get(table)
+        book = Path(self.manifest["book"])
+        try:
+            return files_digest({name: file_digest(book / name) for name in said["files"]})
+        except OSError:
+            return None
+
     def decimals(self, asset: str) -> int:
         """Decimals of an asset's minor unit."""
         return asset_decimals(self.market)[asset]
@@ -85,7 +102,7 @@ class Side:
         """
         if self.manifest["book"] is None:  # it is in memory, without the rows that the run had in quarantine
             return
-        changed = [name for name in tables if digests.get(name) != self.sha256(name)]
+        changed = [name for name in tables if self._found(name, digests) != self.sha256(name)]
         if changed:
             where = f"{self.name}'s book {str(self.manifest['book'])!r}"
             said = {name: f"{where} has another table {name!r} than at the time of the run" for name in changed}

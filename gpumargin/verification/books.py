@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gpumargin.digests import table_digest
+from gpumargin.digests import files_digest, table_digest
 from gpumargin.errors import InputError
 from gpumargin.explain.sources import book_frame
+from gpumargin.publish import file_digest
 from gpumargin.sums import BalanceSums
-from gpumargin.tables import CUT_TABLES, Book, read_book
+from gpumargin.tables import CUT_TABLES, Book, Source, read_book
 from gpumargin.totals import asset_decimals, balance_totals
 from gpumargin.verification.comparison import Comparison, Where, floats
 from gpumargin.verification.figures import Figures
@@ -41,13 +42,13 @@ def open_book_of(ledger: Ledger, run: RunTables, named: Path | None) -> Book | N
         findings = [Finding("", "a book", str(error), str(place))]
         ledger.add(BOOK, f"{place}: cannot be read; put it back, or name it with --book", 0, findings)
         return None
-    findings = list(_changes(run.manifest, book))
+    findings = list(_changes(run.manifest, book, place))
     rows = sum(table.num_rows for table in book.tables.values())
     is_same = ledger.add(BOOK, f"rows and values of {place} against manifest.json", rows, findings)
     return book if is_same else None
 
 
-def _changes(manifest: Mapping[str, Any], book: Book) -> Iterator[Finding]:
+def _changes(manifest: Mapping[str, Any], book: Book, place: Path) -> Iterator[Finding]:
     """Tables that the run read otherwise than they are now."""
     inputs = manifest["inputs"]
     for name in sorted({*inputs, *book.tables}):
@@ -61,9 +62,14 @@ def _changes(manifest: Mapping[str, Any], book: Book) -> Iterator[Finding]:
         for file in sorted({*read, *now_read}):
             if read.get(file) != now_read.get(file):
                 yield Finding("rows read of the file", read.get(file), now_read.get(file), file)
-        digest = table_digest(book.tables[name])
-        if digest != inputs[name]["sha256"]:
-            yield Finding("sha256 of the values", inputs[name]["sha256"], digest, name)
+        kind, stored = inputs[name]["of"], inputs[name]["sha256"]
+        digest = table_digest(book.tables[name]) if kind == "values" else _files_digest(place, book.sources[name])
+        if digest != stored:
+            yield Finding(f"sha256 of the {kind}", stored, digest, name)
+
+
+def _files_digest(place: Path, sources: Iterable[Source]) -> str:
+    return files_digest({source.file: file_digest(place / source.file) for source in sources})
 
 
 class BookFrames:

@@ -103,6 +103,21 @@ def test_a_book_that_changed_since_ends_with_3_and_says_what_to_do(call: Call, l
         assert word in done.stderr
 
 
+def test_balances_that_changed_since_are_known_by_the_bytes_of_their_file(
+    call: Call, runs: Path, tmp_path: Path
+) -> None:
+    traded = with_cell(tiny_book(), "positions", row=0, column="quantity", value=0.5)
+    moved = with_cell(traded, "prices", row=1, column="price", value=99_000.0)
+    book = write_book(tmp_path / "book", moved)
+    assert call("run", book, *MODEL, "--out", tmp_path / "runs").exit_code == 0
+    assert call("diff", runs, tmp_path / "runs").exit_code == 0
+    write_book(book, with_cell(moved, "balances", row=0, column="amount", value=1.0))
+    done = call("diff", runs, tmp_path / "runs", columns=200)
+    assert done.exit_code == 3
+    assert "GM119" in done.stderr
+    assert "balances" in done.stderr
+
+
 @pytest.mark.parametrize("order", [("later", "runs"), ("runs", "nowhere")])
 def test_runs_that_cannot_be_compared_end_with_2(
     call: Call, runs: Path, later: Path, tmp_path: Path, order: tuple[str, str]

@@ -18,7 +18,7 @@ from gpumargin.catalogue import load_model
 from gpumargin.errors import UsageError
 from gpumargin.prepare import Options
 from gpumargin.publish import CHECKSUMS
-from gpumargin.run import margin_to_folder
+from gpumargin.run import margin_folder, margin_to_folder
 from gpumargin.tables import read_book
 from tests.books import AS_OF, with_cell, write_book
 from tests.verification.conftest import MODEL, failed, with_owners
@@ -103,6 +103,17 @@ def test_a_run_of_several_models_passes_and_each_may_be_forged(tmp_path: Path, i
     edited(run, "accounts", more("delta", 1.0, ALICE))
     again = failed(gm.verify_run(run, book=book))
     assert {"file hashes", "value hashes", "sums of units"} <= again
+
+
+def test_a_run_of_files_is_held_against_their_bytes(tmp_path: Path) -> None:
+    book = write_book(tmp_path / "book", with_owners())
+    run = margin_folder(book, load_model(MODEL), tmp_path / "runs", Options(as_of=AS_OF, book_path=str(book)))
+    assert gm.verify_run(run, full=True).exit_code == 0
+    path = book / "positions.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none")  # the values are as they were
+    found = gm.verify_run(run)
+    assert failed(found) == {"book"}
+    assert found.findings["column"].to_list() == ["sha256 of the files"]
 
 
 # --- Bytes.
