@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 STRICTER = load_model("derive-pm1").replace({"parameters.im_factor": 1.4})
 EVERY_MOVE = tuple(chain.from_iterable(MOVES.values()))
-ALONE = [pytest.param(group, move, id=f"{group}-{n}") for group, moves in MOVES.items() for n, move in enumerate(moves)]
+ALONE = [
+    pytest.param(group, move, id=f"{group}-{n}", marks=pytest.mark.slow if n else [])
+    for group, moves in MOVES.items()
+    for n, move in enumerate(moves)
+]
 
 
 @pytest.fixture(scope="module")
