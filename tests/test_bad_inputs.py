@@ -32,21 +32,21 @@ def named(cases: list[Fault]) -> list[Any]:
     return [pytest.param(case, id=f"{case.code}-{case.name}") for case in cases]
 
 
-def one_of_each(cases: list[Fault]) -> list[Any]:
-    """All cases, those marked slow whose code stands for the same table before."""
+def marked(cases: list[Fault]) -> list[tuple[Fault, Any]]:
+    """Cases and their marks: slow where the same code stood for the same table before."""
     seen = [(case.code, case.table) for case in cases]
-    slow = [key in seen[:place] for place, key in enumerate(seen)]
-    return [
-        pytest.param(case, id=f"{case.code}-{case.name}", marks=pytest.mark.slow if late else [])
-        for case, late in zip(cases, slow, strict=True)
-    ]
+    return [(case, pytest.mark.slow if seen[n] in seen[:n] else []) for n, case in enumerate(cases)]
+
+
+def one_of_each(cases: list[Fault]) -> list[Any]:
+    return [pytest.param(case, id=f"{case.code}-{case.name}", marks=marks) for case, marks in marked(cases)]
 
 
 def by_turns(cases: list[Fault]) -> list[Any]:
     """Every case in every way; one of them, in turns, for those who have little time."""
     return [
-        pytest.param(case, way, id=f"{case.code}-{case.name}-{way}", marks=[] if (n + k) % 5 == 0 else pytest.mark.slow)
-        for n, case in enumerate(cases)
+        pytest.param(case, way, id=f"{case.code}-{case.name}-{way}", marks=pytest.mark.slow if (n + k) % 5 else marks)
+        for n, (case, marks) in enumerate(marked(cases))
         for k, way in enumerate(ALL_WAYS)
     ]
 
