@@ -12,6 +12,7 @@ from gpumargin.errors import InputError
 from gpumargin.explain import explain_account
 from gpumargin.run import margin
 from gpumargin.tables import Book, read_book
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,7 +230,9 @@ initial = "im_factor * maintenance + oracle"
     assert row_of(run, "b")["oracle"] == pytest.approx(0.4 * 6_000 * 1.3)
 
 
-@pytest.mark.parametrize(("condition", "status"), [("<", "healthy"), ("<=", "liquidatable")])
+@pytest.mark.parametrize(
+    ("condition", "status"), rest_slow([("<", "healthy"), ("<=", "liquidatable")], [("<=", "liquidatable")])
+)
 def test_a_status_has_the_condition_that_the_file_gives(tmp_path: Path, condition: str, status: str) -> None:
     text = SIZE + PLAIN + f'[status]\nliquidatable = "maintenance_margin > 0 and maintenance_excess {condition} 0"\n'
     held = [("a", "ETH-USDC", 1.0, 2_000.0)]

@@ -18,11 +18,13 @@ from gpumargin.model_checks import matrix_problem
 from gpumargin.run import margin
 from gpumargin.sample import sample_path
 from gpumargin.tables import Book, read_book
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from gpumargin.runs import Run
 
 MODELS = ("reya", "simm-like", "span", "tims")
+FAST = ("reya", "tims")
 SAMPLE = 12
 
 
@@ -47,7 +49,7 @@ def maintenance(run: Run) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", rest_slow(MODELS, FAST))
 def test_every_account_of_a_sample_explains_itself_to_what_the_run_published(name: str) -> None:
     run = run_of(name)
     several = run.units.group_by("account_id", "pool").len().filter(pl.col("len") > 1).sort("account_id", "pool")
@@ -57,7 +59,7 @@ def test_every_account_of_a_sample_explains_itself_to_what_the_run_published(nam
         assert run.explain(str(account), str(pool)).checks["ok"].all()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", rest_slow(MODELS, FAST))
 def test_requirements_are_never_negative_and_never_above_what_units_alone_would_need(name: str) -> None:
     run = run_of(name)
     assert run.accounts["maintenance_margin"].min() >= 0

@@ -32,11 +32,21 @@ def named(cases: list[Fault]) -> list[Any]:
     return [pytest.param(case, id=f"{case.code}-{case.name}") for case in cases]
 
 
+def marked(cases: list[Fault]) -> list[tuple[Fault, Any]]:
+    """Cases and their marks: slow where the same code stood for the same table before."""
+    seen = [(case.code, case.table) for case in cases]
+    return [(case, pytest.mark.slow if seen[n] in seen[:n] else []) for n, case in enumerate(cases)]
+
+
+def one_of_each(cases: list[Fault]) -> list[Any]:
+    return [pytest.param(case, id=f"{case.code}-{case.name}", marks=marks) for case, marks in marked(cases)]
+
+
 def by_turns(cases: list[Fault]) -> list[Any]:
     """Every case in every way; one of them, in turns, for those who have little time."""
     return [
-        pytest.param(case, way, id=f"{case.code}-{case.name}-{way}", marks=[] if (n + k) % 5 == 0 else pytest.mark.slow)
-        for n, case in enumerate(cases)
+        pytest.param(case, way, id=f"{case.code}-{case.name}-{way}", marks=pytest.mark.slow if (n + k) % 5 else marks)
+        for n, (case, marks) in enumerate(marked(cases))
         for k, way in enumerate(ALL_WAYS)
     ]
 
@@ -127,7 +137,7 @@ def table_row(case: Fault, failures: pl.DataFrame) -> set[tuple[str, int]]:
     }
 
 
-@pytest.mark.parametrize("case", named([case for case in BROKEN if case.policy == "Q"]))
+@pytest.mark.parametrize("case", one_of_each([case for case in BROKEN if case.policy == "Q"]))
 def test_quarantine_takes_out_the_row_and_leaves_a_sound_book(case: Fault, tmp_path: Path) -> None:
     tables = case.edit(tiny_book())
     book = Book(**tables)

@@ -26,13 +26,18 @@ from tests.differences import (
     scaled,
     without_option_marks,
 )
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from gpumargin.runs import Run
 
 STRICTER = load_model("derive-pm1").replace({"parameters.im_factor": 1.4})
 EVERY_MOVE = tuple(chain.from_iterable(MOVES.values()))
-ALONE = [pytest.param(group, move, id=f"{group}-{n}") for group, moves in MOVES.items() for n, move in enumerate(moves)]
+ALONE = [
+    pytest.param(group, move, id=f"{group}-{n}", marks=pytest.mark.slow if n else [])
+    for group, moves in MOVES.items()
+    for n, move in enumerate(moves)
+]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,7 @@ def test_the_order_of_rows_does_not_matter(start: Run, end: Run) -> None:
     assert found.accounts.equals(diff(start, end).accounts)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", rest_slow(range(4), [0]))
 def test_effects_of_any_change_add_up(seed: int) -> None:
     draw = random.Random(seed)  # noqa: S311  no secret
 

@@ -24,6 +24,7 @@ from gpumargin.tables import Book, read_book
 from gpumargin_kernels.aggregation import KINDS as AGGREGATION_KERNELS
 from tests.books import AS_OF, FAR, tiny_book, with_cell, with_row, write_book
 from tests.explained import coin_margined, every, in_folder, tiny_run, with_digitals
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ def test_coin_settled_expired_and_unsettled_legs_add_up() -> None:
     assert {"BTC-INV-FUT", "BTC-OLD-PUT"} <= set(legs["instrument_id"])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:2]))
 def test_digital_legs_add_up(model: str) -> None:
     run = margin(Book(**with_digitals()), model, as_of=AS_OF)
     legs = pl.concat([e.tables["legs"] for e in every(run) if "legs" in e.tables], how="vertical_relaxed")
@@ -60,8 +61,8 @@ def test_digital_legs_add_up(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "accounts", "dtype"),
     [
-        ("derive-pm1", 40, "float64"),
         ("correlated-pm", 40, "float32"),
+        pytest.param("derive-pm1", 40, "float64", marks=pytest.mark.slow),
         *(pytest.param(model, 300, "float64", marks=pytest.mark.slow) for model in MODELS),
     ],
 )

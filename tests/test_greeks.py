@@ -117,6 +117,7 @@ def test_contracts_may_be_numbered(tmp_path: Path) -> None:
     assert market_greeks(read_market(write_book(tmp_path / "m", tables))).num_rows == len(numbers)
 
 
+@pytest.mark.slow
 def test_a_contract_whose_vol_its_neighbours_tell_takes_it_from_them() -> None:
     row = tiny_book()["marks"]["instrument_id"].to_list().index(FREE_CALL)
     found = figures(with_cell(tiny_book(), "marks", row=row, column="mark_iv", value=None))

@@ -25,6 +25,7 @@ from gpumargin.tables import read_book
 from gpumargin_kernels import records
 from gpumargin_kernels._least import least_column
 from gpumargin_kernels.tally import RowPlan, row_stage
+from tests.sampled import rest_slow
 from tests.whole_book import accepted, whole_book
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 # How much of a model goes natively: everything of a unit row unless it stands here.
 SUMS_ONLY = {"bybit-uta-cross", "span"}  # requirements look up brackets, or a table in two directions
 NOTHING = {"binance-pm", "hyperliquid", "okx-pm"}  # positions look up brackets
-SAMPLE = {"derive-pm2", "span", "synthetix-v3"}
-MODELS = [pytest.param(m, marks=[] if m in SAMPLE else pytest.mark.slow) for m in model_dates()]
+SAMPLE = ("derive-pm2", "span", "synthetix-v3")
 EXPIRIES, CONTRACTS, WIDTH = 4, 40, 16
 
 
@@ -48,13 +48,10 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 # Every model in float64, some in float32 too: a case compiles two programs.
-CASES = [*((m, "float64") for m in model_dates()), *((m, "float32") for m in sorted(SAMPLE))]
-FAST = {("synthetix-v3", "float64"), ("span", "float64")}
+CASES = [*((m, "float64") for m in model_dates()), *((m, "float32") for m in SAMPLE)]
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize(("name", "dtype"), rest_slow(CASES, [("synthetix-v3", "float64")]))
 def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name: str, dtype: Any) -> None:
     model = load_model(name)
     own = read_book(**accepted(book, model.file))
@@ -71,7 +68,7 @@ def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name
         np.testing.assert_array_equal(mine.view(f"V{mine.itemsize}"), theirs.view(f"V{theirs.itemsize}"))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", rest_slow([*model_dates()], SAMPLE[1:]))
 def test_of_a_model_as_much_goes_natively_as_is_listed(
     book: Tables, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,9 +139,7 @@ class Closed:
         return CLOSES[self.name](sums["net"], terms, one)
 
 
-@pytest.mark.parametrize(
-    "width", [pytest.param(5, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow), 27]
-)
+@pytest.mark.parametrize("width", rest_slow([5, 8, 27], [27]))
 def test_every_operation_of_a_closing_function_rounds_as_xla_rounds_it(width: int) -> None:
     rng = np.random.default_rng(width)
     names = [name for name in CLOSES if name != "untranslated"]

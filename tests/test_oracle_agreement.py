@@ -18,6 +18,7 @@ from gpumargin.tables import Book, read_book
 from tests.explained import with_digitals
 from tests.oracle import correlated, pm1, sm
 from tests.oracle.params import PM1_CHAIN_2025_02, SM_CHAIN_2025_12, SM_SCRIPT
+from tests.sampled import rest_slow
 
 ACCOUNTS = 2_000
 RELATIVE = 1e-9
@@ -96,7 +97,7 @@ def assert_agree(ours: pl.DataFrame, theirs: list[dict[str, Any]], keys: tuple[s
             assert error <= RELATIVE, f"{name}: relative error {error:.2e}"
 
 
-@pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])
+@pytest.mark.parametrize("model", rest_slow(["derive-pm1", "correlated-pm"], ["derive-pm1"]))
 def test_the_oracle_agrees_on_digital_options_beside_vanilla_ones(model: str) -> None:
     book = read_book(**with_digitals())
     run, expected = margin(book, model), oracle_rows(book, model)

@@ -30,6 +30,8 @@ INVERSE = {"settlement": "BTC", "quote": "USD", "inverse": True}
 LINEAR = {"settlement": "USDC", "quote": "USDC", "inverse": False}
 
 Leg = Mapping[str, Any]
+# Nobody holds it: with its unit an account has the units of the tiny book, and a model one program for every test.
+OTHER = {"instrument_id": "ETH-PERP", "kind": "perpetual", "underlying": "ETH", "mark_price": 2_000.0, **LINEAR}
 
 
 def perpetual(quantity: float, *, mark: float = S, terms: Leg = LINEAR, **more: Any) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def account(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The account that holds some legs, and its unit, margined and explained; BTC is worth 50,000."""
     frame = pl.DataFrame(
-        [{"contract_size": 1.0, "underlying": "BTC", "funding_rate": 0.0, **leg} for leg in legs],
+        [{"contract_size": 1.0, "underlying": "BTC", "funding_rate": 0.0, **leg} for leg in (*legs, OTHER)],
         schema_overrides={"mark_price": pl.Float64, "strike": pl.Float64, "quantity": pl.Float64},
     )
     blank = {"expiry": pl.Datetime("us", "UTC"), "option_type": pl.String}
@@ -74,8 +76,12 @@ def account(
         "forwards": frame.filter(pl.col("kind") == "option")
         .select("underlying", "quote", pl.col("expiry").cast(blank["expiry"]), forward=pl.lit(S))
         .unique(),
-        "prices": pl.DataFrame({"asset": ["USDC", "USDT", "BTC", "BETH"], "price": [1.0, 1.0, S, 2_000.0]}),
-        "positions": frame.select("instrument_id", "quantity", "entry_price").with_columns(owner),
+        "prices": pl.DataFrame(
+            {"asset": ["USDC", "USDT", "BTC", "ETH", "BETH"], "price": [1.0, 1.0, S, 2_000.0, 2_000.0]}
+        ),
+        "positions": frame.drop_nulls("quantity")
+        .select("instrument_id", "quantity", "entry_price")
+        .with_columns(owner),
         "balances": pl.DataFrame({"asset": [*held], "amount": [float(x) for x in held.values()]}).with_columns(owner),
     }
     if settings:

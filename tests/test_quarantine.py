@@ -20,6 +20,7 @@ from gpumargin.synth import generate_book
 from gpumargin.tables import BookFiles, open_book, read_book
 from tests.books import tiny_book, with_cell, with_row
 from tests.faults import INF, NAN, cell, chain, copied, row
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ BAD_ROWS = {
 FAST = ("every row", "a row of accounts", "a mark", "a forward", "a price")
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BAD_ROWS])
+@pytest.mark.parametrize("name", rest_slow([*BAD_ROWS], FAST))
 def test_who_is_touched_is_unknown_and_everybody_else_has_the_same_bits(name: str, good: Run) -> None:
     edit, touched = BAD_ROWS[name]
     run = quarantined(edit(tiny_book()))
@@ -265,6 +266,7 @@ def test_a_book_in_parts_has_the_quarantine_of_the_whole_book(
     assert said(published(folder, tmp_path / "spilled", SMALL)) == expected
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_quarantine_and_the_warnings_of_the_uninterrupted_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,13 +13,14 @@ from gpumargin.errors import InputError
 from gpumargin.run import margin
 from gpumargin.tables import read_book
 from tests.reference.venue_books import AS_OF, Held, book_of, result_of
+from tests.sampled import rest_slow
 
 pytestmark = pytest.mark.usefixtures("one_shape")
 
 MODELS = (
     "binance-pm", "deribit-sm", "drift-v2", "dydx-v4", "hyperliquid", "paradex-cross", "synthetix-v3", "vega",
 )  # fmt: skip
-FAST = ("drift-v2", "dydx-v4", "hyperliquid")
+FAST = ("hyperliquid",)
 DEPOSITS = [{"asset": "USDC", "total_deposits": 0.0}]
 CALL = {"strike": 110_000.0, "option_type": "call"}
 IN_COIN = CALL | {"settlement": "BTC", "quote": "USD", "inverse": True}
@@ -173,7 +174,7 @@ def _random_book(seed: int, accounts: int) -> dict[str, pl.DataFrame]:
     return tables | {"positions": pl.DataFrame(rows, schema=schema, orient="row")}
 
 
-@pytest.mark.parametrize("name", [m if m in FAST else pytest.param(m, marks=pytest.mark.slow) for m in MODELS])
+@pytest.mark.parametrize("name", rest_slow(MODELS, FAST))
 def test_books_without_common_units_add_up_an_empty_one_needs_nothing_and_initial_is_at_least_maintenance(
     name: str,
 ) -> None:

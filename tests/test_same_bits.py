@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,25 +17,13 @@ from gpumargin.runs import Run
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
 from tests.explained import with_digitals
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from tests.sampled import rest_slow
 
 ACCOUNTS = 1_500
 RULES = str(Path(__file__).with_name("rules.toml"))
 MODELS = ["derive-pm1", "correlated-pm", "derive-pm2", "derive-sm", "span", "simm-like", "tims", "deribit-pm", RULES]
-FAST = ("derive-pm1", "span")
+FAST = ("derive-pm1",)  # each compiles anew for nearly every claim
 IDS = [Path(m).stem for m in MODELS]
-
-
-def rest_slow(values: list[Any], fast: Collection[Any]) -> list[Any]:
-    """Parameters of which all but a few are left to the long run: each costs its compilations."""
-    return [value if value in fast else pytest.param(value, marks=pytest.mark.slow) for value in values]
-
-
-def compiles() -> pytest.MarkDecorator:
-    """For claims that compile every model anew, which is all that these tests take time for: one model, fast."""
-    return pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]), ids=IDS, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module", params=rest_slow(MODELS, FAST), ids=IDS)
@@ -96,8 +84,7 @@ def test_files_split_anywhere_give_the_same_bits(
     assert hashes(margin(read_book(tmp_path), model)) == expected
 
 
-@compiles()
-@pytest.mark.parametrize("rows", rest_slow([32, None], [32]), ids=["chunks of 32 rows", "no chunks"])
+@pytest.mark.parametrize("rows", rest_slow([32, None], []), ids=["chunks of 32 rows", "no chunks"])
 def test_chunk_size_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +108,6 @@ def test_contracts_priced_together_do_not_change_a_bit(
     assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
-@compiles()
 def test_padding_contracts_do_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +115,7 @@ def test_padding_contracts_do_not_change_a_bit(
     assert hashes(margin(book, model)) == expected
 
 
+@pytest.mark.slow
 def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = margin(read_book(**with_digitals()), "correlated-pm")
     monkeypatch.setattr(engine, "contract_chunk", lambda _: 2)
@@ -137,7 +124,6 @@ def test_digital_options_priced_two_at_a_time_keep_their_bits(monkeypatch: pytes
     assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
-@compiles()
 def test_size_of_parts_does_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +131,6 @@ def test_size_of_parts_does_not_change_a_bit(
     assert hashes(margin(book, model)) == expected
 
 
-@compiles()
 def test_one_device_gives_the_bits_of_two(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +139,6 @@ def test_one_device_gives_the_bits_of_two(
     assert hashes(margin(book, model)) == expected
 
 
-@compiles()
 @pytest.mark.parametrize("width", rest_slow([8, 32], [8]), ids=["one trip and more", "several trips and more"])
 def test_wider_buckets_give_the_same_bits(
     book: Book, model: str, expected: dict[str, str], width: int, monkeypatch: pytest.MonkeyPatch
@@ -169,7 +153,6 @@ def test_units_and_positions_beside_do_not_change_accounts(book: Book, model: st
     assert alone["accounts"] == expected["accounts"] == together["accounts"]
 
 
-@compiles()
 def test_an_account_alone_has_the_bits_it_has_in_the_crowd(book: Book, model: str, usual: Run) -> None:
     crowd = usual.accounts
     chosen = crowd.sort("num_positions", descending=True)["account_id"].unique(maintain_order=True)[
@@ -193,7 +176,6 @@ def test_integer_ids_give_the_numbers_of_text_ids(book: Book, model: str, usual:
     assert run.accounts.drop("account_id").equals(usual.accounts.drop("account_id"))
 
 
-@compiles()
 def test_float32_is_near_and_says_so(book: Book, model: str, usual: Run) -> None:
     exact = usual.accounts
     run = margin(book, model, dtype="float32")

@@ -184,7 +184,13 @@ def test_coins_of_other_names_move_with_their_unit_at_their_own_price() -> None:
     assert run.explain("a").checks["ok"].all()
 
 
-LONG = {"points", "a day later", "index and coins", "post"}  # each compiles a program of its own
+LONG = {
+    "points",
+    "discounts of both signs and turns",
+    "a day later",
+    "index and coins",
+    "post",
+}  # each compiles a program of its own
 EXPLAINED: dict[str, dict[str, Any]] = {
     "points": {"vol_shock__rule": "additive", "vol_shock__min_up": 0.4, "vol_shock__max_up": 1.5},
     "turns": {"scenarios__grid": [*GRID, *TURNS], "skew": SKEW},

@@ -20,6 +20,7 @@ from gpumargin.failures import Failure, failure_frame
 from gpumargin.solvency.proof import FORMAT, account_name, blinded, leaf
 from tests.books import tiny_book, with_cell, write_book
 from tests.cli.conftest import MODEL, ROOT, process
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,7 @@ def _ends_with(error: BaseException) -> tuple[int, str]:
     return done.exit_code, done.stderr
 
 
-@pytest.mark.parametrize("verb_name", ["", *VERBS])
+@pytest.mark.parametrize("verb_name", rest_slow(["", *VERBS], ["", "run", "verify", "report"]))
 def test_help_loads_nothing_heavy(verb_name: str) -> None:
     assert loaded_by(*verb_name.split(), "--help") == []
 

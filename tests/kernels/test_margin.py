@@ -19,6 +19,7 @@ from tests.books import AS_OF
 from tests.oracle import correlated, pm1
 from tests.oracle.params import PM1_CHAIN_2025_02
 from tests.packed import Packed, all_widths, many_legs, margined, pack, rows_of, shuffled
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from gpumargin.modelfile import ModelFile
@@ -96,7 +97,7 @@ def account_columns(rows: AccountRows) -> dict[str, np.ndarray]:
     return plain | spread | rows.greeks._asdict() | {"health": rows.health.ratio}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_every_account_equals_the_oracle(model: str) -> None:
     expected, rows = oracle_rows(model)["accounts"], result(model).accounts
     names = packed(model).legs.account_ids.to_pylist()
@@ -108,7 +109,7 @@ def test_every_account_equals_the_oracle(model: str) -> None:
     assert [STATUSES[code] for code in rows.health.status] == [row["status"] for row in expected]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_every_unit_equals_the_oracle(model: str) -> None:
     expected, found = oracle_rows(model)["units"], result(model).units
     units = packed(model).contracts.units
@@ -121,7 +122,7 @@ def test_every_unit_equals_the_oracle(model: str) -> None:
         )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_every_table_in_another_row_order_gives_the_same_bits(model: str) -> None:
     assert_same_trees(margined(pack(shuffled(a_book(), 5), model), SHAPE), result(model))
 
@@ -163,7 +164,7 @@ def test_two_accounts_merged_need_no_more_than_each_alone_where_nothing_is_disco
         assert 0 < together[pair] <= apart + 1e-6, pair
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_initial_margin_is_at_least_maintenance_margin(model: str) -> None:
     margin = result(model).accounts.margin
     held = margin["maintenance"] > 0
@@ -171,7 +172,7 @@ def test_initial_margin_is_at_least_maintenance_margin(model: str) -> None:
     assert np.all(margin["initial"][held] >= margin["maintenance"][held])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_a_contract_without_a_vol_makes_its_holders_unknown_and_leaves_every_other_bit(model: str) -> None:
     tables = a_book()
     spoilt = tables["instruments"]["instrument_id"][0]
@@ -196,13 +197,14 @@ def test_a_book_of_padding_alone_is_healthy_and_worth_nothing() -> None:
     assert all(value[0] == 0 for name, value in account_columns(found).items() if name != "health")
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
 def test_worst_scenario_is_named_for_accounts_of_one_unit_only(model: str) -> None:
     counts = np.diff(packed(model).legs.unit_start)
     found = result(model).accounts.worst_scenario
     assert np.all((found >= 0) == (counts == 1))
 
 
+@pytest.mark.slow
 def test_float32_stays_within_its_bound_of_float64() -> None:
     narrow, wide = result(MODELS[0], "float32").accounts, result(MODELS[0]).accounts
     for name, found in account_columns(narrow).items():
@@ -251,7 +253,7 @@ def in_the_widest(longest: int) -> Any:
     return through(32, longest)
 
 
-@pytest.mark.parametrize("longest", [2, 4, 8, 16])
+@pytest.mark.parametrize("longest", rest_slow([2, 4, 8, 16], [2]))
 def test_unit_rows_carry_the_same_bits_in_narrow_and_wide_buckets(longest: int) -> None:
     assert_same_trees(through(longest, longest), in_the_widest(longest))
 
@@ -259,6 +261,6 @@ def test_unit_rows_carry_the_same_bits_in_narrow_and_wide_buckets(longest: int) 
 @pytest.mark.parametrize(
     ("width", "longest"), [(8, 8), (32, 24)], ids=["one trip", "four trips, the last one partly empty"]
 )
-@pytest.mark.parametrize("rows", [64, 128], ids=["one chunk", "two chunks"])
+@pytest.mark.parametrize("rows", rest_slow([64, 128], [128]), ids=["one chunk", "two chunks"])
 def test_unit_rows_carry_the_same_bits_in_chunks(width: int, longest: int, rows: int) -> None:
     assert_same_trees(through(width, longest, rows=rows, chunk=64), in_the_widest(longest))

@@ -174,6 +174,7 @@ def test_a_slice_serves_the_evaluation_that_the_engine_uses() -> None:
     np.testing.assert_allclose(svi_vol(per_strike, strike[0]), vol[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_finds_the_curve_within_a_twentieth_of_a_vol_point() -> None:
     svi = slices()
     strike, vol = quoted(svi, LADDER)

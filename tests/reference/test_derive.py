@@ -69,7 +69,7 @@ def cases(*names: str) -> list[Any]:
         for i, case in enumerate(content["cases"])
     ]
     reason = f"no reference cases {names} on this machine; set GPUMARGIN_REFERENCE"
-    return _sampled(found, every=2 if len(found) > MANY else 1) or [
+    return _sampled(found, every=4 if len(found) > MANY else 1) or [
         pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="absent")
     ]
 
@@ -110,7 +110,7 @@ def pm2_cases() -> list[Any]:
         if (content := read_cases(f"derive_vectors/{name}.json")) is not None
         for case in content["cases"]
     ]
-    return _sampled(found, every=3) or cases("pmrm2_cases")
+    return _sampled(found, every=6) or cases("pmrm2_cases")
 
 
 @pytest.mark.parametrize(("case", "scenarios"), pm2_cases())
