@@ -76,6 +76,17 @@ def widened(builder: ir.IRBuilder, block: Block, width: int, itemsize: int) -> B
     return Block(width, (splat(builder, block.parts[0], count),) * (padded(width, itemsize) // count))
 
 
+def filled(builder: ir.IRBuilder, block: Block) -> Block:
+    """The block with its last column repeated in what stands behind it."""
+    rest = block.width % block.lanes
+    if not rest:
+        return block
+    last = block.parts[-1]
+    places = [min(place, rest - 1) for place in range(block.lanes)]
+    mask = ir.Constant(ir.VectorType(INDEX, block.lanes), places)
+    return Block(block.width, (*block.parts[:-1], builder.shuffle_vector(last, last, mask)))
+
+
 def gathered(builder: ir.IRBuilder, scalars: Sequence[ir.Value], itemsize: int) -> Block:
     """Scalars side by side as a block."""
     if len(scalars) == 1:

@@ -7,7 +7,6 @@ reassociation, NaN kept. What has no translation here raises `UnsupportedError`,
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from jax.extend import core
 from llvmlite import ir
 
 from gpumargin.native import instructions
-from gpumargin.native.blocks import Block, block_type, columns_of, constant_columns, gathered, joined, scalar, widened
+from gpumargin.native.blocks import Block, block_type, columns_of, constant_columns, filled, gathered, joined, widened
 
 LONG = ir.IntType(64)
 Traced: TypeAlias = Any  # a jaxpr with its constants, for which JAX has no public static type
@@ -208,13 +207,11 @@ def _reduced(operation: str) -> Callable[..., Block]:
         if math.prod(equation.outvars[0].aval.shape) != 1:
             message = "a reduction that leaves several columns"
             raise UnsupportedError(message)
-        fold, block, builder = instructions.ELEMENTWISE[operation], operands[0], target.builder
-        whole = block.width // block.lanes * block.lanes
-        rest = [scalar(builder, block, column) for column in range(whole, block.width)]
-        if whole:
-            together = functools.reduce(lambda x, y: fold(builder, x, y), block.parts[: whole // block.lanes])
-            rest.append(instructions.folded(builder, fold, together))
-        return Block(1, (functools.reduce(lambda x, y: fold(builder, x, y), rest),))
+        fold, builder = instructions.ELEMENTWISE[operation], target.builder
+        parts = list(filled(builder, operands[0]).parts)
+        while len(parts) > 1:  # pair by pair: rows wait for the longest chain of operations
+            parts.append(fold(builder, parts.pop(0), parts.pop(0)))
+        return Block(1, (instructions.folded(builder, fold, parts[0]),))
 
     return reduce
 

@@ -15,7 +15,7 @@ from gpumargin.resident.fills import Fills, Holdings, Transfers, with_fills, wit
 from gpumargin.resident.keys import distinct, is_among
 from gpumargin.resident.lane import Lane
 from gpumargin.resident.layout import Where
-from gpumargin.resident.places import Moves, Writes, compile_all, find_balances, find_legs, move, row_lengths, write
+from gpumargin.resident.places import Moves, Writes, compile_all, find, move, row_lengths, write
 from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlaces
 
 _COLUMNS = (("legs", "quantity"), ("cash_legs", "quantity"), ("cash_legs", "entry"), ("balances", "amount"))
@@ -89,10 +89,9 @@ def _touched(lane: Lane, fills: Fills, transfers: Transfers) -> _Touched:
 
 def _found(lane: Lane, touched: _Touched, at: Where) -> tuple[LegPlaces, BalancePlaces]:
     """Where they are."""
-    parts = lane.store.parts
     of_legs, of_balances = (Where(at.shard[x], at.row[x]) for x in (touched.leg_owner, touched.balance_owner))
-    legs = find_legs(parts, of_legs, lane.unit_of[touched.contract], touched.contract)
-    return legs, find_balances(parts, of_balances, touched.asset)
+    leg = (lane.unit_of[touched.contract], touched.contract)
+    return find(lane.store.parts, of_legs, leg, of_balances, touched.asset)
 
 
 def _wanted(

@@ -118,14 +118,14 @@ def _terms_of(terms: Terms, contract: Ints) -> Terms:
     return Terms(size, terms.is_upfront[contract], terms.is_inverse[contract], terms.settlement[contract], mark)
 
 
-def _with_legs(held: Holdings, keys: Ints, width: int) -> Holdings:
-    """Holdings with a leg of quantity 0 at every key (ascending), owner * width + contract, where there is none."""
+def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
+    """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none; where each is."""
     own = held.owner * width + held.contract
-    new = keys[~is_among(keys, own)]
+    new = distinct(keys[~is_among(keys, own)])
     if not len(new):
-        return held
+        return held, np.searchsorted(own, keys)
     at = np.searchsorted(own, new)
-    return replace(
+    held = replace(
         held,
         owner=np.insert(held.owner, at, new // width),
         contract=np.insert(held.contract, at, new % width),
@@ -133,19 +133,23 @@ def _with_legs(held: Holdings, keys: Ints, width: int) -> Holdings:
         entry=np.insert(held.entry, at, np.nan),
         unsettled=np.insert(held.unsettled, at, 0.0),
     )
+    return held, np.searchsorted(np.insert(own, at, new), keys)
 
 
 def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
     """Holdings after payments in their order; a balance that is not there begins at 0 and is collateral."""
     moved = amount != 0
     owner, asset, amount = owner[moved], asset[moved], amount[moved]
+    if not len(owner):
+        return held
     width = int(max(held.asset.max(initial=0), asset.max(initial=0))) + 1
     own, keys = held.balance_owner * width + held.asset, owner * width + asset
-    new = distinct(keys)
-    new = new[~is_among(new, own)]
+    new = distinct(keys[~is_among(keys, own)])
     at = np.searchsorted(own, new)
     amounts = np.insert(held.amount, at, 0.0)
     np.add.at(amounts, np.searchsorted(np.insert(own, at, new), keys), amount)
+    if not len(new):
+        return replace(held, amount=amounts)
     return replace(
         held,
         balance_owner=np.insert(held.balance_owner, at, new // width),
@@ -158,9 +162,10 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
 def _ranks(leg: Ints) -> Ints:
     """How many earlier fills there are of the same leg."""
     order = np.argsort(leg, kind="stable")
-    ordered = leg[order]
+    place, ordered = np.arange(len(leg)), leg[order]
+    first = np.append(True, ordered[1:] != ordered[:-1])[: len(leg)]
     ranks = np.empty(len(leg), np.int64)
-    ranks[order] = np.arange(len(leg)) - np.searchsorted(ordered, ordered)
+    ranks[order] = place - np.maximum.accumulate(np.where(first, place, 0))
     return ranks
 
 
@@ -172,8 +177,7 @@ def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     """
     width = len(terms.size)
     keys = fills.owner * width + fills.contract
-    held = _with_legs(held, distinct(keys), width)
-    leg = np.searchsorted(held.owner * width + held.contract, keys)
+    held, leg = _with_legs(held, keys, width)
     quantity, entry = held.quantity.copy(), held.entry.copy()
     paid = np.zeros(len(keys))
     ranks = _ranks(leg)

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import Bools, Ints, encoded
+from gpumargin.pack.columns import Bools, Ints, encoded, positions_in
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 
@@ -94,10 +94,9 @@ class Ids:
         return found
 
     def _is_same(self, number: Ints, names: Names) -> Bools:
-        rows = pa.array(number)
-        return _equal(self.account_ids.take(rows), names.account_ids()) & _equal(
-            self.pools.take(rows).dictionary_decode(), names.pool_ids()
-        )
+        pool = positions_in(names.pools, self.pools.dictionary)[names.pool]
+        is_pool: Bools = np.asarray(self.pools.indices)[number] == pool
+        return is_pool & _equal(self.account_ids.take(pa.array(number)), names.account_ids())
 
     def with_more(self, names: Names) -> Ids:
         """These accounts and, numbered on from them, others that are new."""

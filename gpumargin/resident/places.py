@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from gpumargin.device import block_program
@@ -12,18 +13,20 @@ from gpumargin.pack.columns import Bools, Floats, Ints
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
 from gpumargin_kernels.edits import (
+    BALANCE_COLUMNS,
+    LEG_COLUMNS,
     NOWHERE,
     BalancePlaces,
     LegPlaces,
     Levels,
-    balance_places,
-    leg_places,
+    places_of,
     row_sizes,
     shifted,
     with_values,
 )
 
 _MOST, _LEAST, _SHARE = 4096, 64, 16  # places that one call finds or writes: a share of the accounts of a shard
+_NONE = np.zeros(0, np.int64)
 _FEWER = 16  # of them that one call moves: one in so many, for whole rows move
 _MOVED = (("legs", ("contract", "quantity")), ("cash_legs", ("contract", "quantity", "entry", "unsettled")))
 
@@ -61,86 +64,94 @@ def _room(parts: Parts, fewer: int = 1) -> int:
     return max(min(most, _MOST) // fewer, _LEAST)
 
 
-def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, Ints]]:
-    """Requests that one call takes: the part, and which of them on each device, `[devices, room]`, -1 = none."""
+def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, list[Ints]]]:
+    """Requests that one call takes: the part, and for each device which of them, at most `room`."""
     for part in range(int(shard.max(initial=-1)) // devices + 1):
         own = [np.flatnonzero(shard == part * devices + device) for device in range(devices)]
         for first in range(0, max(map(len, own)), room):
-            index = np.full((devices, room), -1, np.int64)
-            for device, requests in enumerate(own):
-                some = requests[first : first + room]
-                index[device, : len(some)] = some
-            yield part, index
+            yield part, [requests[first : first + room] for requests in own]
 
 
-def _searched(
-    parts: Parts, shard: Ints, asked: np.ndarray, run: Callable[[int, np.ndarray], Any], columns: int
-) -> list[np.ndarray]:
-    """Columns `[E]` of what a search gives for requests `asked` [n, E]: whole numbers, then fractions."""
-    found: list[np.ndarray] = []
-    for part, index in batches(shard, parts.devices, _room(parts)):
-        own = np.moveaxis(asked[:, np.maximum(index, 0)], 0, 1)
-        given = [np.asarray(x) for x in run(part, own)]
-        found = found or [np.zeros((x.shape[1], len(shard)), x.dtype) for x in given]
-        for device, requests in enumerate(index):
-            count = int((requests >= 0).sum())
-            for whole, each in zip(found, given, strict=True):
-                whole[:, requests[:count]] = each[device, :, :count]
-    return [row for whole in found for row in whole] or [np.zeros(0, np.int64)] * columns
+def _side_by_side(parts: Parts, shards: list[Ints], room: int) -> Iterator[tuple[int, list[list[Ints]]]]:
+    """Batches of several lists of requests together; a list that has none left has empty ones."""
+    made: list[dict[int, list[list[Ints]]]] = [{} for _ in shards]
+    for own, shard in zip(made, shards, strict=True):
+        for part, requests in batches(shard, parts.devices, room):
+            own.setdefault(part, []).append(requests)
+    for part in range(len(parts.groups)):
+        of_part = [own.get(part, []) for own in made]
+        for turn in range(max(map(len, of_part))):
+            yield part, [own[turn] if turn < len(own) else [_NONE] * parts.devices for own in of_part]
 
 
-def find_legs(parts: Parts, accounts: Where, unit: Ints, contract: Ints) -> LegPlaces:
-    """Where legs are, numpy `[E]`, for accounts that lie at `accounts` [E]."""
-    program = block_program(leg_places, parts.mesh)
-    asked = np.array([accounts.row, unit, contract], np.int32)
+def _laid(columns: Sequence[np.ndarray], requests: Sequence[Ints], room: int, blank: np.generic) -> np.ndarray:
+    """Columns of the requests of each device, `[devices, columns, room]`, behind them as `blank` `[]`."""
+    found = np.full((len(requests), len(columns), room), blank, blank.dtype)
+    for device, own in enumerate(requests):
+        for row, column in zip(found[device], columns, strict=True):
+            row[: len(own)] = column[own]
+    return found
 
-    def run(part: int, own: np.ndarray) -> Any:
-        return program(own, parts.book(part))
 
-    return LegPlaces(*_searched(parts, accounts.shard, asked, run, len(LegPlaces._fields)))
+class _Search(NamedTuple):
+    """What a program looks up."""
+
+    shard: Ints  # [E] of each request
+    asked: tuple[Ints, ...]  # [E] each
+    ints: int  # columns of the answer that are whole numbers
+    floats: int  # and fractions
+
+
+def _found(
+    parts: Parts, searches: list[_Search], run: Callable[[int, np.ndarray], tuple[jax.Array, ...]]
+) -> list[list[np.ndarray]]:
+    """Columns `[E]` of the answers of each search: whole numbers, then fractions. Every batch is started at once."""
+    room, started = _room(parts), []
+    for part, requests in _side_by_side(parts, [each.shard for each in searches], room):
+        asked = [_laid(s.asked, own, room, np.int32(0)) for s, own in zip(searches, requests, strict=True)]
+        started.append((run(part, np.concatenate(asked, axis=1)), requests))
+    found = [[np.zeros(len(s.shard), np.int32) for _ in range(s.ints)] for s in searches]
+    fractions = [[np.zeros(len(s.shard)) for _ in range(s.floats)] for s in searches]
+    for given, requests in started:
+        _gather(found, np.asarray(given[0]), requests)
+        _gather(fractions, np.asarray(given[-1]), requests)  # where there are none, no columns wait for them
+    return [[*own, *more] for own, more in zip(found, fractions, strict=True)]
+
+
+def _gather(columns: list[list[np.ndarray]], answer: np.ndarray, requests: list[list[Ints]]) -> None:
+    """Puts an answer, `[devices, columns of all searches, room]`, where its requests stand."""
+    first = 0
+    for own, of_devices in zip(columns, requests, strict=True):
+        for device, chosen in enumerate(of_devices):
+            for column, values in zip(own, answer[device, first:], strict=False):
+                column[chosen] = values[: len(chosen)]
+        first += len(own)
+
+
+def find(
+    parts: Parts, of_legs: Where, leg: tuple[Ints, Ints], of_balances: Where, asset: Ints
+) -> tuple[LegPlaces, BalancePlaces]:
+    """Where legs and balances are, numpy.
+
+    Args:
+      parts: what is resident.
+      of_legs: `[E]` where the account of each leg lies.
+      leg: `[E]` unit and contract.
+      of_balances: `[B]` where the account of each balance lies.
+      asset: `[B]`.
+    """
+    program = block_program(places_of, parts.mesh)
+    legs = _Search(of_legs.shard, (of_legs.row, *leg), *LEG_COLUMNS)
+    balances = _Search(of_balances.shard, (of_balances.row, asset), *BALANCE_COLUMNS)
+    found = _found(parts, [legs, balances], lambda part, asked: program(asked, parts.book(part)))
+    return LegPlaces(*found[0]), BalancePlaces(*found[1])
 
 
 def row_lengths(parts: Parts, rows: Where, cash: Ints) -> RowSizes:
     """How full unit rows and rows of cash legs are, numpy `[E]`."""
     program, pad = block_program(row_sizes, parts.mesh, shared=1), np.int32(parts.pad)
-
-    def run(part: int, own: np.ndarray) -> Any:
-        return program(pad, own, parts.book(part))
-
-    asked = np.array([rows.row, cash], np.int32)
-    return RowSizes(*_searched(parts, rows.shard, asked, run, len(RowSizes._fields)))
-
-
-def find_balances(parts: Parts, accounts: Where, asset: Ints) -> BalancePlaces:
-    """Where balances are, numpy `[E]`."""
-    program = block_program(balance_places, parts.mesh)
-    asked = np.array([accounts.row, asset], np.int32)
-
-    def run(part: int, own: np.ndarray) -> Any:
-        return program(own, parts.book(part))
-
-    return BalancePlaces(*_searched(parts, accounts.shard, asked, run, len(BalancePlaces._fields)))
-
-
-def _taken(columns: list[Ints] | list[Floats], index: Ints, nothing: float) -> np.ndarray:
-    """Columns of requests, `[devices, columns, room]`, `nothing` where there is none."""
-    whole = np.array(columns)
-    if not whole.shape[1]:
-        return np.full((len(index), len(columns), index.shape[1]), nothing)
-    return np.moveaxis(np.where(index >= 0, whole[:, np.maximum(index, 0)], nothing), 0, 1)
-
-
-def _side_by_side(parts: Parts, shards: list[Ints], room: int) -> Iterator[tuple[int, list[Ints]]]:
-    """Batches of several lists of requests together; -1 where a list has none left."""
-    none = np.full((parts.devices, room), -1, np.int64)
-    made: list[dict[int, list[Ints]]] = [{} for _ in shards]
-    for own, shard in zip(made, shards, strict=True):
-        for part, index in batches(shard, parts.devices, room):
-            own.setdefault(part, []).append(index)
-    for part in range(len(parts.groups)):
-        of_part = [own.get(part, []) for own in made]
-        for turn in range(max(map(len, of_part))):
-            yield part, [own[turn] if turn < len(own) else none for own in of_part]
+    search = _Search(rows.shard, (rows.row, cash), len(RowSizes._fields), 0)
+    return RowSizes(*_found(parts, [search], lambda part, asked: program(pad, asked, parts.book(part)))[0])
 
 
 def write(parts: Parts, columns: tuple[tuple[str, str], ...], writes: tuple[Writes, ...]) -> None:
@@ -151,21 +162,25 @@ def write(parts: Parts, columns: tuple[tuple[str, str], ...], writes: tuple[Writ
       columns: level and name of every column of all writes, in their order.
       writes: of each level.
     """
-    for part, indices in _side_by_side(parts, [each.where.shard for each in writes], _room(parts)):
-        _write_batch(parts, part, columns, writes, indices)
+    for part, requests in _side_by_side(parts, [each.where.shard for each in writes], _room(parts)):
+        _write_batch(parts, part, columns, writes, requests)
 
 
 def _write_batch(
-    parts: Parts, part: int, columns: tuple[tuple[str, str], ...], writes: tuple[Writes, ...], indices: list[Ints]
+    parts: Parts,
+    part: int,
+    columns: tuple[tuple[str, str], ...],
+    writes: tuple[Writes, ...],
+    requests: Sequence[Sequence[Ints]],
 ) -> None:
-    at, values = [], []
-    for own, index in zip(writes, indices, strict=True):
-        places = _taken([own.where.row, own.slot], index, NOWHERE)[:, None]
-        at += [places] * len(own.values)
-        values.append(_taken(list(own.values), index, 0.0))
+    room, at, values = _room(parts), [], []
+    for own, chosen in zip(writes, requests, strict=True):
+        place = _laid((own.where.row, own.slot), chosen, room, np.int32(NOWHERE))[:, None]
+        at += [place] * len(own.values)
+        values.append(_laid(own.values, chosen, room, np.float64(0)))
     held = tuple(parts.column(part, *each) for each in columns)
     program = block_program(with_values, parts.mesh, donate=True)
-    found = program(held, np.concatenate(at, axis=1).astype(np.int32), np.concatenate(values, axis=1))
+    found = program(held, np.concatenate(at, axis=1), np.concatenate(values, axis=1))
     for each, buckets in zip(columns, found, strict=True):
         parts.set_column(part, *each, buckets)
 
@@ -173,8 +188,8 @@ def _write_batch(
 def move(parts: Parts, moves: Moves) -> None:
     """Puts legs into rows and takes them out, one of each row in a call."""
     for turn in _turns(moves):
-        for part, index in batches(moves.where.shard[turn], parts.devices, _room(parts, _FEWER)):
-            _move_batch(parts, part, moves, np.where(index >= 0, turn[np.maximum(index, 0)], -1))
+        for part, requests in batches(moves.where.shard[turn], parts.devices, _room(parts, _FEWER)):
+            _move_batch(parts, part, moves, [turn[own] for own in requests])
 
 
 def _turns(moves: Moves) -> Iterator[Ints]:
@@ -187,12 +202,14 @@ def _turns(moves: Moves) -> Iterator[Ints]:
         yield np.flatnonzero(rank == turn)
 
 
-def _move_batch(parts: Parts, part: int, moves: Moves, index: Ints) -> None:
-    shifts = _taken([moves.where.row, moves.cash, moves.contract, moves.is_in.astype(np.int64)], index, NOWHERE)
-    values = _taken([moves.quantity, moves.entry], index, 0.0)
+def _move_batch(parts: Parts, part: int, moves: Moves, requests: Sequence[Ints]) -> None:
+    room = _room(parts, _FEWER)
+    asked = (moves.where.row, moves.cash, moves.contract, moves.is_in)
+    shifts = _laid(asked, requests, room, np.int32(NOWHERE))
+    values = _laid((moves.quantity, moves.entry), requests, room, np.float64(0))
     held = Levels(*(tuple(parts.column(part, level, name) for name in names) for level, names in _MOVED))
     program = block_program(shifted, parts.mesh, shared=1, donate=True)
-    found = program(np.int32(parts.pad), held, shifts.astype(np.int32), values)
+    found = program(np.int32(parts.pad), held, shifts, values)
     for (level, names), columns in zip(_MOVED, found, strict=True):
         for name, buckets in zip(names, columns, strict=True):
             parts.set_column(part, level, name, buckets)
@@ -206,13 +223,10 @@ def compile_all(parts: Parts, columns: tuple[tuple[str, str], ...], widths: tupl
       columns: as `write` gets them.
       widths: how many of them each of its writes has.
     """
-    none, nothing = np.zeros(0, np.int64), np.zeros(0)
-    nowhere, one = Where(none, none), Where(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    find_legs(parts, one, one.row, one.row)
+    nothing, one = np.zeros(0), Where(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    nowhere, requests = Where(_NONE, _NONE), [_NONE] * parts.devices
+    find(parts, one, (one.row, one.row), one, one.row)
     row_lengths(parts, one, one.row)
-    find_balances(parts, one, one.row)
-    index = np.full((parts.devices, _room(parts)), -1, np.int64)
-    writes = tuple(Writes(nowhere, none, (nothing,) * width) for width in widths)
-    _write_batch(parts, 0, columns, writes, [index] * len(widths))
-    moves = Moves(nowhere, none, none, np.zeros(0, bool), nothing, nothing)
-    _move_batch(parts, 0, moves, np.full((parts.devices, _room(parts, _FEWER)), -1, np.int64))
+    writes = tuple(Writes(nowhere, _NONE, (nothing,) * width) for width in widths)
+    _write_batch(parts, 0, columns, writes, [requests] * len(widths))
+    _move_batch(parts, 0, Moves(nowhere, _NONE, _NONE, np.zeros(0, bool), nothing, nothing), requests)

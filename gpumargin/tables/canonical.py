@@ -72,7 +72,7 @@ def _unified(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values.unify_dictionaries()
     words = values.chunk(0).dictionary
     # two codes for one word are legal Arrow, and nothing above has looked for them in a lone chunk
-    return values if pc.count_distinct(words).as_py() == len(words) else _encoded(values.cast(pa.string()))
+    return values if len(words.unique()) == len(words) else _encoded(values.cast(pa.string()))
 
 
 def _encoded(values: pa.ChunkedArray) -> pa.ChunkedArray:

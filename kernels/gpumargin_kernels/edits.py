@@ -44,6 +44,9 @@ class BalancePlaces(NamedTuple):
     amount: Leaf
 
 
+LEG_COLUMNS, BALANCE_COLUMNS = (6, 3), (4, 1)  # whole numbers and fractions of both
+
+
 def _at(buckets: _Buckets, row: Array, slot: Array | None = None) -> Array:
     """What stands at places, `[E]`; places outside give what lies nearest."""
     found, first = jnp.zeros(row.shape, buckets[0].dtype), 0
@@ -80,20 +83,23 @@ def _halved(value_at: Callable[[Array], Array], key: Array, width: int) -> Array
 
 
 def _searched(
-    buckets: _Buckets, row: Array, key: Array, read: Callable[[Array, Array], Array] = lambda _, value: value
+    buckets: Sequence[tuple[Leaf, ...]],
+    row: Array,
+    key: Array,
+    read: Callable[..., Array] = lambda _, value: value,
 ) -> tuple[Array, Array]:
     """First slot of each row that is not below the key, and whether the key stands there.
 
-    `read(slot, value)` makes values that ascend of those that stand in a row.
+    `read(slot, *values)` makes values that ascend of those that stand in the columns of a row.
     """
     found, is_there, first = jnp.zeros(row.shape, jnp.int32), jnp.zeros(row.shape, bool), 0
-    for values in buckets:
-        rows, width = values.shape
-        flat, begin = values.reshape(-1), jnp.clip(row - first, 0, rows - 1) * width
+    for columns in buckets:
+        rows, width = columns[0].shape
+        flats, begin = [jnp.asarray(c).reshape(-1) for c in columns], jnp.clip(row - first, 0, rows - 1) * width
 
-        def value_at(slot: Array, flat: Array = flat, begin: Array = begin, width: int = width) -> Array:
+        def value_at(slot: Array, flats: list[Array] = flats, begin: Array = begin, width: int = width) -> Array:
             inside = jnp.minimum(slot, width - 1)
-            return read(inside, flat[begin + inside])
+            return read(inside, *(flat[begin + inside] for flat in flats))
 
         slot = _halved(value_at, key, width)
         is_own = row >= first
@@ -105,39 +111,45 @@ def _searched(
 
 def _unit_row(book: Book, account: Array, unit: Array) -> Array:
     """Unit row of each account and unit, `NOWHERE` if it has none."""
-    rows = [jnp.where(b.is_held, b.row, NOWHERE) for b in book.unit_slots.buckets]
     units = [jnp.asarray(b.unit) for b in book.legs.buckets]
 
-    def unit_of(_: Array, row: Array) -> Array:
-        return jnp.where(row == NOWHERE, _LAST, _at(units, row))
+    def unit_of(_: Array, row: Array, is_held: Array) -> Array:
+        return jnp.where(is_held, _at(units, row), _LAST)
 
-    slot, is_there = _searched(rows, account, unit, unit_of)
-    return jnp.where(is_there, _at(rows, account, slot), NOWHERE)
+    slot, is_there = _searched([(b.row, b.is_held) for b in book.unit_slots.buckets], account, unit, unit_of)
+    return jnp.where(is_there, _at([jnp.asarray(b.row) for b in book.unit_slots.buckets], account, slot), NOWHERE)
 
 
-def leg_places(asked: Array, book: Book) -> tuple[Array, Array]:
-    """Where legs are.
+def places_of(asked: Array, book: Book) -> tuple[Array, Array]:
+    """Where legs and balances are.
 
     Args:
-      asked: `[3, E]` int32: account row, unit and contract; padding may ask for anything.
+      asked: `[5, E]` int32: account row, unit and contract of legs, account row and asset of balances, each of its own
+        account; padding may ask for anything.
       book: one part, its rows numbered as they lie.
 
     Returns:
-      `LegPlaces`, its whole numbers `[6, E]` and its fractions `[3, E]`: few arrays come down faster than many.
+      Whole numbers of `LegPlaces`, then of `BalancePlaces`, `[10, E]`, and their fractions `[4, E]`: few arrays come
+      down faster than many.
     """
-    account, unit, contract = asked
+    account, unit, contract, holder, asset = asked
+    legs, balances = _leg_places(account, unit, contract, book), _balance_places(holder, asset, book)
+    whole, own = LEG_COLUMNS[0], BALANCE_COLUMNS[0]
+    return jnp.stack([*legs[:whole], *balances[:own]]), jnp.stack([*legs[whole:], *balances[own:]])
+
+
+def _leg_places(account: Array, unit: Array, contract: Array, book: Book) -> LegPlaces:
+    """Of each account, unit and contract `[E]`."""
     row = _unit_row(book, account, unit)
     has_row = row != NOWHERE
-    contracts = [jnp.asarray(b.contract) for b in book.legs.buckets]
-    slot, is_there = _searched(contracts, row, contract)
+    slot, is_there = _searched([(b.contract,) for b in book.legs.buckets], row, contract)
     cash_row = jnp.where(has_row, jnp.asarray(book.cash_legs.place)[jnp.where(has_row, row, 0)], SHARED_ROW)
-    cash = [jnp.asarray(b.contract) for b in book.cash_legs.buckets]
-    cash_slot, has_cash = _searched(cash, cash_row, contract)
+    cash_slot, has_cash = _searched([(b.contract,) for b in book.cash_legs.buckets], cash_row, contract)
     is_there, has_cash = is_there & has_row, has_cash & has_row
     quantity = _at([jnp.asarray(b.quantity) for b in book.legs.buckets], row, slot)
     entry = _at([jnp.asarray(b.entry) for b in book.cash_legs.buckets], cash_row, cash_slot)
     unsettled = _at([jnp.asarray(b.unsettled) for b in book.cash_legs.buckets], cash_row, cash_slot)
-    found = LegPlaces(
+    return LegPlaces(
         row=row,
         slot=slot,
         is_there=is_there.astype(jnp.int32),
@@ -148,7 +160,6 @@ def leg_places(asked: Array, book: Book) -> tuple[Array, Array]:
         entry=jnp.where(has_cash, entry, jnp.nan),
         unsettled=jnp.where(has_cash, unsettled, 0),
     )
-    return jnp.stack(found[:-3]), jnp.stack(found[-3:])
 
 
 def row_sizes(pad: Array, rows: Array, book: Book) -> tuple[Array]:
@@ -157,7 +168,7 @@ def row_sizes(pad: Array, rows: Array, book: Book) -> tuple[Array]:
     Args:
       pad: `[]` contract of padded slots, above all others.
       rows: `[2, E]` int32, unit rows and rows of cash legs.
-      book: as in `leg_places`.
+      book: as in `places_of`.
 
     Returns:
       `[4, E]` int32: slots in use and slots of the unit rows, then of the rows of cash legs.
@@ -165,40 +176,29 @@ def row_sizes(pad: Array, rows: Array, book: Book) -> tuple[Array]:
     found = []
     levels = ([b.contract for b in book.legs.buckets], [b.contract for b in book.cash_legs.buckets])
     for row, contracts in zip(rows, levels, strict=True):
-        length, _ = _searched(contracts, row, jnp.broadcast_to(pad, row.shape))
+        length, _ = _searched([(own,) for own in contracts], row, jnp.broadcast_to(pad, row.shape))
         found += [length, _width(contracts, row)]
     return (jnp.stack(found),)
 
 
-def balance_places(asked: Array, book: Book) -> tuple[Array, Array]:
-    """Where balances are.
-
-    Args:
-      asked: `[2, E]` int32: account row and asset.
-      book: as in `leg_places`.
-
-    Returns:
-      `BalancePlaces`, its whole numbers `[4, E]` and its fractions `[1, E]`.
-    """
-    account, asset = asked
-    assets = [jnp.asarray(b.asset) for b in book.balances.buckets]
+def _balance_places(account: Array, asset: Array, book: Book) -> BalancePlaces:
+    """Of each account and asset `[E]`."""
     row = jnp.asarray(book.balances.place)[account]
 
     def ascending(slot: Array, own: Array) -> Array:
         return jnp.where((slot > 0) & (own == 0), _LAST, own)  # padding is asset 0, which can only stand first
 
-    slot, is_there = _searched(assets, row, asset, ascending)
+    slot, is_there = _searched([(b.asset,) for b in book.balances.buckets], row, asset, ascending)
     is_there &= row != SHARED_ROW
     is_collateral = _at([jnp.asarray(b.is_collateral) for b in book.balances.buckets], row, slot)
     amount = _at([jnp.asarray(b.amount) for b in book.balances.buckets], row, slot)
-    found = BalancePlaces(
+    return BalancePlaces(
         row=row,
         slot=slot,
         is_there=is_there.astype(jnp.int32),
         is_collateral=is_collateral.astype(jnp.int32),
         amount=jnp.where(is_there, amount, 0),
     )
-    return jnp.stack(found[:-1]), jnp.stack(found[-1:])
 
 
 def _local(row: Array, first: int, rows: int) -> Array:
