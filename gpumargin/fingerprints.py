@@ -23,9 +23,10 @@ from gpumargin.tables import Book
 
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 FOLLOWED = ("positions", "balances")
-_COLUMNS, _ID, _POOL = (1, 2, 3), 4, 5  # seeds
+_WORD, _ID, _POOL = 1, 4, 5  # seeds
 _BLOCK = 1 << 15  # rows whose numbers stay in the cache
 _HALF, _ODD = np.uint64(32), np.uint64(0xD6E8FEB86659FD93)
+_ENTRY, _UNSETTLED = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # odd: no bit of a word is lost
 _FLAG = np.uint64(0x9E3779B97F4A7C15)  # what a balance that is collateral adds to its amount's bits
 
 
@@ -45,8 +46,8 @@ def _marks(words: pa.Array, seed: int) -> Marks:
 
 def _words(words: pa.Array, is_option: np.ndarray) -> _Words:
     """Contracts or assets. An option's entry is no part of its P&L, and is not followed."""
-    amount, entry, unsettled = (np.append(_marks(words, seed), np.uint64(0)) for seed in _COLUMNS)
-    return _Words(amount, np.where(np.append(is_option, True), np.uint64(0), entry), unsettled)
+    amount = np.append(_marks(words, _WORD), np.uint64(0))
+    return _Words(amount, np.where(np.append(is_option, True), np.uint64(0), amount * _ENTRY), amount * _UNSETTLED)
 
 
 def _bits(values: Floats) -> Marks:
