@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gpumargin.device import choose_devices
 from gpumargin.errors import ResourceError
 from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.files import named
 from gpumargin.identity import versions
 from gpumargin.prepare import Market, Options
 from gpumargin.publish import file_digest
@@ -24,25 +26,35 @@ _BYTES = {"units": {"positions": 18}, "positions": {"positions": 90}, "accounts"
 
 @dataclass(frozen=True)
 class HashedBook:
-    """The files of a book, hashed before anything of it is read.
+    """The files of a book, looked at before anything of it is read; hashed when they have turned out to be a book.
 
     Attributes:
       folder: of the book.
-      digests: SHA-256 of every file, by its path within the folder.
     """
 
     folder: Path
-    digests: Mapping[str, str]
     _stamps: Mapping[str, tuple[int, ...]]
 
     @staticmethod
     def of(folder: Path) -> HashedBook:
-        """Hashes every file below a folder."""
-        stamps = _stamps(folder)
-        return HashedBook(folder, {name: file_digest(folder / name) for name in stamps}, stamps)
+        """Every file below a folder."""
+        return HashedBook(folder, _stamps(folder))
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of every file, by its path within the folder.
+
+        Raises:
+          RefusedError: one cannot be read.
+        """
+        found = {}
+        for name in self._stamps:
+            with named(self.folder / name):
+                found[name] = file_digest(self.folder / name)
+        return found
 
     def require_unchanged(self) -> None:
-        """Checks that no file has been touched since: what was read is what was hashed.
+        """Checks that no file has been touched since the first look: what was read is what was hashed.
 
         Raises:
           InputError: GM119, for each file that was.

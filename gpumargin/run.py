@@ -141,7 +141,7 @@ def margin_to_folder(
       out: folder of runs.
       options: as-of, device, tables, where the book came from.
       clock: one that has timed the reading already.
-      files: of the book, hashed before it was read; None = a run that cannot be resumed, and hashes values instead.
+      files: of the book, looked at before it was read; None = a run that cannot be resumed, and hashes values instead.
       resumes: whether to go on with an unfinished run of the same files and parameters.
       note: told what somebody may want to know.
 
@@ -153,9 +153,12 @@ def margin_to_folder(
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
     source: Parts = WholeBook(book) if isinstance(book, Book) else book
-    progress = Progress(Conservation(source), clock or Clock(), files=None if files is None else files.digests)
-    market = Market(source.head, model, options, progress.clock)
-    origin = None if files is None else origin_of(market, files.digests)
+    clock = clock or Clock()
+    with clock.stage("hash"):
+        digests = None if files is None else files.digests
+    progress = Progress(Conservation(source), clock, files=digests)
+    market = Market(source.head, model, options, clock)
+    origin = None if digests is None else origin_of(market, digests)
     with RunFolder(out, origin, resumes=resumes, note=note) as folder:
         if folder.published is not None:
             folder.point()
@@ -214,9 +217,7 @@ def margin_folder(
       InputError: nothing was published.
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
-    clock = Clock()
-    with clock.stage("hash"):
-        files = HashedBook.of(path)
+    clock, files = Clock(), HashedBook.of(path)
     with clock.stage("read"):
         source = open_book(path, memory=options.settings.memory_budget)
     return margin_to_folder(source, model, out, options, clock=clock, files=files, resumes=resumes, note=note)
