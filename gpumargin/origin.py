@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,21 +25,20 @@ _SPARE = 1.2
 _BYTES = {"units": {"positions": 18}, "positions": {"positions": 90}, "accounts": {"balances": 120}}
 
 
+Stamp = tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class HashedBook:
-    """The files of a book, looked at before anything of it is read; hashed when they have turned out to be a book.
+    """The files of a book's tables, looked at before any was read, hashed when they have turned out to be a book.
 
     Attributes:
       folder: of the book.
+      stamps: of its files as they were then, by their path within the folder; whatever else lies there is no concern.
     """
 
     folder: Path
-    _stamps: Mapping[str, tuple[int, ...]]
-
-    @staticmethod
-    def of(folder: Path) -> HashedBook:
-        """Every file below a folder."""
-        return HashedBook(folder, _stamps(folder))
+    stamps: Mapping[str, Stamp | None]
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
@@ -48,7 +48,7 @@ class HashedBook:
           RefusedError: one cannot be read.
         """
         found = {}
-        for name in self._stamps:
+        for name in self.stamps:
             with named(self.folder / name):
                 found[name] = file_digest(self.folder / name)
         return found
@@ -59,8 +59,8 @@ class HashedBook:
         Raises:
           InputError: GM119, for each file that was.
         """
-        now = _stamps(self.folder)
-        changed = sorted(name for name in {*now, *self._stamps} if now.get(name) != self._stamps.get(name))
+        now = stamps_below(self.folder)
+        changed = sorted(name for name, stamp in self.stamps.items() if stamp is None or now.get(name) != stamp)
         if changed:
             message, remedy = "it changed while the book was read", "wait until whoever writes it has finished"
             raise input_error(
@@ -68,14 +68,15 @@ class HashedBook:
             )
 
 
-def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
-    """What changes with every file that is written to or put in the place of another."""
-    found: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            state = path.stat()
-            stamp = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-            found[path.relative_to(folder).as_posix()] = stamp
+def stamps_below(folder: Path) -> dict[str, Stamp]:
+    """What changes with every file that is written to or put in the place of another, by path within the folder."""
+    found: dict[str, Stamp] = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # what others remove meanwhile is no file of a table, or is missed there
+            if path.is_file():
+                state = path.stat()
+                stamp = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+                found[path.relative_to(folder).as_posix()] = stamp
     return found
 
 

@@ -16,7 +16,7 @@ from gpumargin.conservation import Conservation
 from gpumargin.device import DeviceChoice
 from gpumargin.engine import DEFAULT_MEMORY_BUDGET, DType, Settings
 from gpumargin.identity import new_run_id
-from gpumargin.origin import HashedBook, origin_of, require_room
+from gpumargin.origin import HashedBook, origin_of, require_room, stamps_below
 from gpumargin.pipeline import Keep, margin_parts
 from gpumargin.prepare import DEFAULT_TABLES, Market, Options, usable_book
 from gpumargin.progress import Progress
@@ -217,7 +217,8 @@ def margin_folder(
       InputError: nothing was published.
       ResourceError: nothing was published; finished parts are kept for whoever resumes.
     """
-    clock, files = Clock(), HashedBook.of(path)
+    clock, before = Clock(), stamps_below(path)
     with clock.stage("read"):
         source = open_book(path, memory=options.settings.memory_budget)
+    files = HashedBook(path, {name: before.get(name) for own in source.files.values() for name in sorted(own)})
     return margin_to_folder(source, model, out, options, clock=clock, files=files, resumes=resumes, note=note)

@@ -16,12 +16,12 @@ from gpumargin.catalogue import MarginModel
 from gpumargin.checks import BookChecks
 from gpumargin.checks.policy import OnBadRows
 from gpumargin.difference.figures import account_figures
-from gpumargin.digests import ColumnDigest, combined_digest, files_digest, table_digest
+from gpumargin.digests import ColumnDigest, combined_digest, table_digest
 from gpumargin.errors import InternalError, RefusedError, UsageError
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.files import whole_table
 from gpumargin.modelfile import ModelFile
-from gpumargin.publish import file_digest
+from gpumargin.publish import digest_of_files
 from gpumargin.runs import Run, book_folder, open_run, run_json
 from gpumargin.schema import MARKET_TABLES
 from gpumargin.tables import Book, Parts, WholeBook, open_book, read_market
@@ -73,16 +73,15 @@ class Side:
     @property
     def hashes_files(self) -> bool:
         """Whether the run hashed the files of the large tables of its book instead of their values."""
-        return any(table["of"] == "files" for table in self.manifest["inputs"].values())
+        return any(table.get("of") == "files" for table in self.manifest["inputs"].values())
 
     def _found(self, table: str, digests: Mapping[str, str]) -> str | None:
         """Hash of a table as it is now, of the same kind as the run's."""
         said = self.manifest["inputs"].get(table)
-        if said is None or said["of"] == "values":
+        if said is None or said.get("of", "values") == "values":
             return digests.get(table)
-        book = Path(self.manifest["book"])
         try:
-            return files_digest({name: file_digest(book / name) for name in said["files"]})
+            return digest_of_files(Path(self.manifest["book"]), said["files"])
         except OSError:
             return None
 

@@ -3,6 +3,7 @@
 from gpumargin.publish.files import (
     CHECKSUMS,
     StagedFolder,
+    digest_of_files,
     file_digest,
     json_text,
     read_json,
@@ -20,6 +21,7 @@ __all__ = [
     "Record",
     "RunFolder",
     "StagedFolder",
+    "digest_of_files",
     "file_digest",
     "json_text",
     "read_json",

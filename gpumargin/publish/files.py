@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpumargin import disk
-from gpumargin.digests import ColumnDigest, table_digest
+from gpumargin.digests import ColumnDigest, files_digest, table_digest
 from gpumargin.errors import ResourceError
 
 POINTER = "latest"
@@ -45,6 +45,18 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_files(folder: Path, names: Collection[str]) -> str:
+    """One hash of some files of a folder.
+
+    Raises:
+      OSError: one is not there, or no file: a device could be read for ever.
+    """
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(folder / absent[0]))
+    return files_digest({name: file_digest(folder / name) for name in names})
 
 
 def put_checksums(folder: Path, known: Mapping[str, str] | None = None) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from gpumargin.digests import files_digest, table_digest
+from gpumargin.digests import table_digest
 from gpumargin.errors import InputError
 from gpumargin.explain.sources import book_frame
-from gpumargin.publish import file_digest
+from gpumargin.publish import digest_of_files
 from gpumargin.sums import BalanceSums
-from gpumargin.tables import CUT_TABLES, Book, Source, read_book
+from gpumargin.tables import CUT_TABLES, Book, read_book
 from gpumargin.totals import asset_decimals, balance_totals
 from gpumargin.verification.comparison import Comparison, Where, floats
 from gpumargin.verification.figures import Figures
@@ -62,14 +62,14 @@ def _changes(manifest: Mapping[str, Any], book: Book, place: Path) -> Iterator[F
         for file in sorted({*read, *now_read}):
             if read.get(file) != now_read.get(file):
                 yield Finding("rows read of the file", read.get(file), now_read.get(file), file)
-        kind, stored = inputs[name]["of"], inputs[name]["sha256"]
-        digest = table_digest(book.tables[name]) if kind == "values" else _files_digest(place, book.sources[name])
+        kind, stored = inputs[name].get("of", "values"), inputs[name]["sha256"]
+        digest = (
+            table_digest(book.tables[name])
+            if kind == "values"
+            else digest_of_files(place, [x.file for x in book.sources[name]])
+        )
         if digest != stored:
             yield Finding(f"sha256 of the {kind}", stored, digest, name)
-
-
-def _files_digest(place: Path, sources: Iterable[Source]) -> str:
-    return files_digest({source.file: file_digest(place / source.file) for source in sources})
 
 
 class BookFrames:
