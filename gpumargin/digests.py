@@ -52,10 +52,12 @@ class ColumnDigest:
         done = 0
         if self._waiting:
             done = min(BLOCK_ROWS - self._waiting, table.num_rows)
-            self._tail.append(_copied(table.slice(0, done)))
+            self._tail.append(_plain(table.slice(0, done)))
             if self._waiting == BLOCK_ROWS:
                 self._blocks += _block_digest(self._joined())
                 self._tail = []
+            else:
+                self._tail[-1] = _copied(self._tail[-1])
         while table.num_rows - done >= BLOCK_ROWS:
             self._blocks += _block_digest(table.slice(done, BLOCK_ROWS))
             self._tail, done = [], done + BLOCK_ROWS
@@ -77,10 +79,14 @@ class ColumnDigest:
 
 def _copied(piece: pa.Table) -> pa.Table:
     """A slice without the memory of the whole table, nor the words of dictionaries that it does not use."""
-    taken = piece.take(np.arange(piece.num_rows))
+    return _plain(piece.take(np.arange(piece.num_rows)))
+
+
+def _plain(piece: pa.Table) -> pa.Table:
+    """Texts in place of dictionaries, which differ from part to part."""
     columns = {
         name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for name, column in zip(taken.column_names, taken.columns, strict=True)
+        for name, column in zip(piece.column_names, piece.columns, strict=True)
     }
     return pa.table(columns)
 

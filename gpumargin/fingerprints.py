@@ -24,18 +24,17 @@ from gpumargin.tables import Book
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 FOLLOWED = ("positions", "balances")
 _WORD, _ID, _POOL = 1, 4, 5  # seeds
-_BLOCK = 1 << 15  # rows whose numbers stay in the cache
+_BLOCK = 1 << 14  # rows whose numbers stay in the cache
 _HALF, _ODD = np.uint64(32), np.uint64(0xD6E8FEB86659FD93)
 _ENTRY, _UNSETTLED = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # odd: no bit of a word is lost
 _FLAG = np.uint64(0x9E3779B97F4A7C15)  # what a balance that is collateral adds to its amount's bits
 
 
 class _Words(NamedTuple):
-    """Numbers of the words of a column by what they multiply; the last, of null, is 0."""
+    """What a word multiplies: all amounts of a row; of these its entry once more. The last, of null, is 0."""
 
     amount: Marks
     entry: Marks
-    unsettled: Marks
 
 
 def _marks(words: pa.Array, seed: int) -> Marks:
@@ -47,28 +46,37 @@ def _marks(words: pa.Array, seed: int) -> Marks:
 def _words(words: pa.Array, is_option: np.ndarray) -> _Words:
     """Contracts or assets. An option's entry is no part of its P&L, and is not followed."""
     amount = np.append(_marks(words, _WORD), np.uint64(0))
-    return _Words(amount, np.where(np.append(is_option, True), np.uint64(0), amount * _ENTRY), amount * _UNSETTLED)
+    return _Words(amount, np.where(np.append(is_option, True), np.uint64(0), _ENTRY))
+
+
+def _of(marks: Marks, codes: np.ndarray) -> Marks:
+    """Marks of words by their codes; -1, of null, is the last."""
+    return np.take(marks, codes, mode="wrap")  # half the time of an index
 
 
 def _bits(values: Floats) -> Marks:
     """The bits of numbers, mixed so that any that differs moves high ones; 0 for either zero."""
     bits: Marks = (values + 0.0).view(np.uint64)
-    return (bits ^ (bits >> _HALF)) * _ODD
+    mixed = bits >> _HALF
+    mixed ^= bits
+    mixed *= _ODD
+    return mixed
 
 
-def _of_sizes(words: _Words, contract: np.ndarray, quantity: Floats) -> Marks:
-    sizes: Marks = words.amount[contract] * _bits(quantity)
-    return sizes
-
-
-def _of_entries(words: _Words, contract: np.ndarray, quantity: Floats, entry: Floats, unsettled: Floats) -> Marks:
-    paid = words.entry[contract] * _bits(entry) + words.unsettled[contract] * _bits(unsettled)
-    return np.where(quantity != 0, paid, np.uint64(0))
+def _paid(words: _Words, contract: np.ndarray, quantity: Floats, entry: Floats, unsettled: Floats) -> Marks:
+    """Of what was paid and is due, before the mark of the contract; nothing where nothing is held."""
+    paid, due = _bits(entry), _bits(unsettled)
+    paid *= _of(words.entry, contract)
+    due *= _UNSETTLED
+    paid += due
+    paid *= quantity != 0
+    return paid
 
 
 def _of_balances(words: _Words, asset: np.ndarray, amount: Floats, is_collateral: np.ndarray) -> Marks:
-    counted = np.where(is_collateral & (amount != 0), _FLAG, np.uint64(0))
-    amounts: Marks = words.amount[asset] * (_bits(amount) + counted)
+    amounts = _bits(amount)
+    amounts += _FLAG * (is_collateral & (amount != 0))
+    amounts *= _of(words.amount, asset)
     return amounts
 
 
@@ -92,7 +100,10 @@ def read_fingerprint(name: str, table: pa.Table, options: pa.Array) -> int:
     total = np.zeros(1, np.uint64)
     for start in range(0, table.num_rows, _BLOCK):
         rows = slice(start, start + _BLOCK)
-        total += (of_rows(rows) * of_id[owner[rows]] * of_pool[place[rows]]).sum(keepdims=True)
+        marks = of_rows(rows)
+        marks *= _of(of_id, owner[rows])
+        marks *= _of(of_pool, place[rows])
+        total += marks.sum(keepdims=True)
     return int(total[0])
 
 
@@ -106,8 +117,10 @@ def _positions(table: pa.Table, options: pa.Array) -> Callable[[slice], Marks]:
     )
 
     def of_rows(rows: slice) -> Marks:
-        held = contract[rows], quantity[rows]
-        return _of_sizes(words, *held) + _of_entries(words, *held, entry[rows], unsettled[rows])
+        marks = _bits(quantity[rows])
+        marks += _paid(words, contract[rows], quantity[rows], entry[rows], unsettled[rows])
+        marks *= _of(words.amount, contract[rows])
+        return marks
 
     return of_rows
 
@@ -121,18 +134,43 @@ def _balances(table: pa.Table) -> Callable[[slice], Marks]:
 
 def packed_fingerprints(book: LegBook, contracts: ContractSet) -> dict[str, int]:
     """Fingerprints of the positions and balances of packed accounts, by table; those of all parts add up."""
-    is_listed, is_option = contracts.is_listed, contracts.contracts.is_option[: contracts.padding]
-    words = _Words(*(np.where(np.append(is_listed, False), m, np.uint64(0)) for m in _words(contracts.ids, is_option)))
-    sizes = _of_sizes(words, book.contract, book.quantity)
-    held = book.quantity[book.is_cash]  # cash legs of options say 0, for their P&L is their value
-    entries = _of_entries(words, book.cash_contract, held, book.entry, book.unsettled)
-    entries += words.entry[book.cash_contract] * (_bits(book.cash_quantity) - _bits(held))
     assets = _words(pa.array(contracts.asset_ids, pa.string()), np.zeros(len(contracts.asset_ids), bool))
     amounts = _of_balances(assets, book.asset, book.amount, book.is_collateral)
-    legs = _by_run(sizes, book.leg_start[book.unit_start]) + _by_run(entries, book.cash_start[book.unit_start])
     own = _marks(book.account_ids, _ID) * _marks(book.pools, _POOL)
-    found = {"positions": own * legs, "balances": own * _by_run(amounts, book.balance_start)}
+    found = {"positions": own * _legs(book, contracts), "balances": own * _by_run(amounts, book.balance_start)}
     return {name: int(marks.sum()) for name, marks in found.items()}
+
+
+def _legs(book: LegBook, contracts: ContractSet) -> Marks:
+    """Of the legs of every account and of the cash legs among them."""
+    words, held = _words(contracts.ids, contracts.contracts.is_option[: contracts.padding]), book.quantity[book.is_cash]
+    words.amount[:-1] *= contracts.is_listed
+
+    def of_sizes(rows: slice) -> Marks:
+        sizes = _bits(book.quantity[rows])
+        sizes *= _of(words.amount, book.contract[rows])
+        return sizes
+
+    def of_cash(rows: slice) -> Marks:
+        contract = book.cash_contract[rows]
+        marks = _bits(book.cash_quantity[rows])  # 0 for options, whose P&L is their value
+        marks -= _bits(held[rows])
+        marks *= _of(words.entry, contract)
+        marks += _paid(words, contract, held[rows], book.entry[rows], book.unsettled[rows])
+        marks *= _of(words.amount, contract)
+        return marks
+
+    sizes, cash = _in_blocks(of_sizes, len(book.contract)), _in_blocks(of_cash, len(held))
+    return _by_run(sizes, book.leg_start[book.unit_start]) + _by_run(cash, book.cash_start[book.unit_start])
+
+
+def _in_blocks(of_rows: Callable[[slice], Marks], count: int) -> Marks:
+    """Marks of all rows, a block at a time."""
+    marks = np.empty(count, np.uint64)
+    for start in range(0, count, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, count))
+        marks[rows] = of_rows(rows)
+    return marks
 
 
 def _by_run(values: Marks, starts: Ints) -> Marks:

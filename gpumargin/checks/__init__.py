@@ -191,19 +191,19 @@ class BookChecks:
             bad += self._sorted(book, account_findings(facts), rank=3)
         bad += self._sorted(book, zero_entries(facts), rank=5)
         bad += self._sorted(book, size_findings(facts), rank=5)
-        self._twins.add(facts)
         if "balances" in book.tables:
             self.sums.add(book.tables["balances"])
         return Sifted(book) if self._sieve is None or self._found else self._sieve.part(book, self.head, bad)
 
     def cover(self, book: Book, accounts: Accounts) -> None:
-        """Looks for accounts without any balance.
+        """Looks for accounts without any balance, and keeps the ids of all.
 
         Args:
           book: a part that nothing is wrong with.
           accounts: of it.
         """
         self._sorted(book, uncovered(book, accounts), rank=3)
+        self._twins.add(accounts)
 
     def laid_aside(self) -> dict[str, Any]:
         """What another process needs to go on after the parts so far, as JSON has it; and `ids_of_part` of each."""

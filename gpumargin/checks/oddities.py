@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from gpumargin.checks.findings import NO_ROW, Oddity, shown
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from gpumargin.tables import Book
 
 _ROUNDING = 1e-6
-_WITH_ACCOUNTS = ("positions", "balances", "accounts")
 _NAMED = (("instruments", "instrument_id"), ("prices", "asset"))
 
 
@@ -76,16 +77,17 @@ class Twins:
     """Ids that are equal but for case or for how Unicode writes them, over parts.
 
     Attributes:
-      accounts: account ids of every part.
+      accounts: account ids of every part, each id once.
     """
 
     accounts: list[pl.Series] = field(default_factory=list)
 
-    def add(self, facts: Facts) -> None:
-        """Takes the account ids of a part."""
-        found = [_words(facts, table, "account_id") for table in _WITH_ACCOUNTS]
-        words = [pl.Series("word", [], dtype=pl.String), *(each.alias("word") for each in found if each is not None)]
-        self.accounts.append(pl.concat(words).unique())
+    def add(self, accounts: Accounts) -> None:
+        """Takes the account ids of a part, whose accounts no other part has."""
+        ids = accounts.account_ids
+        if not pat.is_integer(ids.type):
+            begins = np.append(True, pc.not_equal(ids[1:], ids[:-1])) if len(ids) else np.zeros(0, bool)
+            self.accounts.append(_series(ids.filter(pa.array(begins))))
 
     def findings(self, facts: Facts) -> Iterator[Oddity]:
         """Twins among accounts, contracts and assets (GM118).
@@ -94,27 +96,25 @@ class Twins:
           facts: of the market.
         """
         for table, column in _NAMED:
-            if (words := _words(facts, table, column)) is not None:
-                yield from _twins(words, table, column)
+            words = facts.coded(table, column).used_words()
+            if not pat.is_integer(words.type):
+                yield from _twins(_series(words), table, column)
         if self.accounts:
             yield from _twins(pl.concat(self.accounts), "accounts", "account_id")
 
 
-def _words(facts: Facts, table: str, column: str) -> pl.Series | None:
-    if not facts.book.num_rows(table):
-        return None
-    words = facts.coded(table, column).used_words()
-    return None if pat.is_integer(words.type) else pl.Series(pl.from_arrow(words)).cast(pl.String)
+def _series(words: pa.Array) -> pl.Series:
+    return pl.Series("word", pl.from_arrow(words)).cast(pl.String)
 
 
 def _twins(words: pl.Series, table: str, column: str) -> Iterator[Oddity]:
-    distinct = pl.DataFrame({"word": words.unique()})
-    is_plain = distinct.select((pl.col("word").str.len_bytes() == pl.col("word").str.len_chars()).all()).item()
-    text = pl.col("word") if is_plain else pl.col("word").str.normalize("NFKC")
-    folded = distinct.with_columns(folded=text.str.to_lowercase())
-    if folded["folded"].n_unique() == folded.height:  # as in most books, at a fraction of the cost of groups
+    """Twins among different words."""
+    is_plain = bool((words.str.len_bytes() == words.str.len_chars()).all())
+    folded = (words if is_plain else words.str.normalize("NFKC")).str.to_lowercase()
+    if folded.hash().n_unique() == len(words):  # as in most books, at a fraction of the cost of groups
         return
-    alike = folded.sort("word").group_by("folded").agg("word").filter(pl.col("word").list.len() > 1).sort("folded")
+    named = pl.DataFrame({"word": words, "folded": folded}).unique().sort("word")
+    alike = named.group_by("folded").agg("word").filter(pl.col("word").list.len() > 1).sort("folded")
     for pair in alike["word"]:
         names = " and ".join(f"'{shown(word)}'" for word in pair)
         message = f"{column} {names} differ in case or spelling of characters alone"
