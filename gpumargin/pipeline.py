@@ -91,7 +91,7 @@ def margin_parts(
 ) -> None:
     """Margins a book part by part; while one is computed, the next is packed and the results before it are kept.
 
-    Beside that, one thread hashes and counts what was read and packed, and one hashes the results.
+    Beside that, one thread hashes and counts what was read and packed, one hashes the results and one keeps them.
 
     Args:
       source: the book.
@@ -117,20 +117,22 @@ def margin_parts(
             hashing.do(progress.add, name, work.model.label, table)
         with progress.clock.stage("totals"):
             _add(work, part, tables["accounts"], progress, scratch)
+        for name, table in tables.items():
+            keeping.do(write, keep, name, table)
+
+    def write(do: Callable[..., None], *what: object) -> None:
         with progress.clock.stage("write"):
-            for name, table in tables.items():
-                keep(name, table)
+            do(*what)
 
     def lay_aside(packed: Packed) -> None:
         hashing.wait()
-        read = packed.read.result()
-        with progress.clock.stage("write"):
-            state, tables = progress.laid_aside(read, packed.fate)
-            finished(state | {"market": packed.checked}, tables | {"ids": packed.ids})
+        state, tables = progress.laid_aside(packed.read.result(), packed.fate)
+        keeping.do(write, finished, state | {"market": packed.checked}, tables | {"ids": packed.ids})
 
     with (
         lane(_WAITING) as counting,
         lane(_WAITING) as hashing,
+        lane() as keeping,
         closing(ahead(_packed(source, market, progress, scratch, start, counting))) as parts,
         lane() as behind,
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,8 +172,8 @@ class Progress:
             "digests": {name: state.blocks.hex() for name, state in digests.items()},
             "books": read.books,
             "interest": read.interest,
-            "totals": {money: vars(totals) for money, totals in self.totals.items()},
-            "equity": {money: vars(equity) for money, equity in self.equity.items()},
+            "totals": {money: deepcopy(vars(totals)) for money, totals in self.totals.items()},
+            "equity": {money: deepcopy(vars(equity)) for money, equity in self.equity.items()},
             "rows": dict(self.rows),
             "accounts": dict(self.accounts),
             "used": fate.used,
