@@ -79,7 +79,10 @@ def nothing_checked(*, reads_back: bool) -> Iterator[None]:
 
 
 def measured(book: Path, repeats: int) -> dict[str, Any]:
-    """Seconds of every kind of run, in turn after one that compiles, and of each stage that checks."""
+    """Seconds of every kind of run, in turn after one that compiles, and of each stage that checks.
+
+    Each turn begins with another kind, for a machine that others use is faster at one time than at another.
+    """
     from gpumargin.cli.process import prepare_process
 
     prepare_process()
@@ -92,9 +95,9 @@ def measured(book: Path, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-checks-", dir=book.parent) as scratch:
         out = Path(scratch)
         timed(book, out)
-        for _ in range(repeats):
-            for kind, context in kinds.items():
-                with context():
+        for turn in range(repeats):
+            for kind in [*kinds][turn % len(kinds) :] + [*kinds][: turn % len(kinds)]:
+                with kinds[kind]():
                     runs[kind].append(timed(book, out))
     checked = runs["with checks"]
     stages = {name: statistics.median(run["stages"][name] for run in checked) for name in checked[0]["stages"]}
@@ -111,12 +114,9 @@ def measured(book: Path, repeats: int) -> dict[str, Any]:
 
 
 def share_above(runs: dict[str, list[dict[str, Any]]], kind: str, name: str) -> float:
-    """How much of what a run with checks takes one of this kind does not."""
-    return 1 - median_of(runs[kind], name) / median_of(runs["with checks"], name)
-
-
-def median_of(runs: list[dict[str, Any]], name: str) -> float:
-    return float(statistics.median(run[name] for run in runs))
+    """How much of what a run with checks takes one of this kind does not: median over turns, whose runs stand together."""
+    pairs = zip(runs[kind], runs["with checks"], strict=True)
+    return statistics.median(1 - one[name] / checked[name] for one, checked in pairs)
 
 
 def timed(book: Path, out: Path) -> dict[str, Any]:
