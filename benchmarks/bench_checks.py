@@ -114,7 +114,7 @@ def measured(book: Path, repeats: int) -> dict[str, Any]:
 
 
 def share_above(runs: dict[str, list[dict[str, Any]]], kind: str, name: str) -> float:
-    """How much of what a run with checks takes one of this kind does not: median over turns, whose runs stand together."""
+    """How much of what a run with checks takes one of this kind does not: median over turns, runs of one together."""
     pairs = zip(runs[kind], runs["with checks"], strict=True)
     return statistics.median(1 - one[name] / checked[name] for one, checked in pairs)
 
