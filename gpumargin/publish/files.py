@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -147,15 +148,19 @@ def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
     digest = ColumnDigest()
 
     def write(file: disk.OutFile) -> None:
-        with pq.ParquetWriter(file, first.schema, **_writing(first.schema)) as writer, lane() as hashing:
-            for table in chain([first], ahead(tables)):
+        with (
+            closing(ahead(tables)) as rest,
+            pq.ParquetWriter(file, first.schema, **_writing(first.schema)) as writer,
+            lane() as hashing,
+        ):
+            for table in chain([first], rest):
                 hashing.do(digest.add, table)
                 writer.write_table(table)
 
     def check(staged: Path) -> None:
         found = ColumnDigest()
-        with _reading(staged) as file:
-            for batch in ahead(file.iter_batches()):
+        with _reading(staged) as file, closing(ahead(file.iter_batches())) as batches:
+            for batch in batches:
                 found.add(pa.Table.from_batches([batch]))
         if digest.rows and found.hexdigest() != digest.hexdigest():
             raise _altered(path)
