@@ -130,6 +130,8 @@ def put_table(path: Path, table: pa.Table) -> Written:
     def check(staged: Path) -> None:
         with _reading(staged) as file:
             found = file.read()
+        if found.column_names != table.column_names:
+            raise _altered(path)
         # where both have NaN, equals says no
         unlike = [name for name in table.column_names if not found[name].equals(table[name])]
         if unlike and table_digest(found.select(unlike)) != table_digest(table.select(unlike)):
