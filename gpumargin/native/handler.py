@@ -59,8 +59,8 @@ class _Frame:
 def add_handler(module: ir.Module, loop: Loop, name: str, *, buckets: int) -> None:
     """Adds the handler `name` that runs a loop over each of several buckets.
 
-    XLA's arguments are the arrays of each bucket, then those that they share; its results those of each kind. Rows of
-    a bucket stand behind those of the buckets before it.
+    XLA's arguments are the arrays of each bucket, then those that they share; its results one array each, rows last.
+    Rows of a bucket stand behind those of the buckets before it.
     """
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -86,17 +86,18 @@ def _run_buckets(read: _Frame, frame: ir.Value, loop: Loop, buckets: int) -> Non
     builder, plan = read.builder, loop.plan
     own = bucket_arguments(plan)
     given = read.buffers(frame, _ARGUMENTS, own * buckets + shared_arguments(plan))
-    results = read.buffers(frame, _RESULTS, len(plan.widths))
+    results = read.buffers(frame, _RESULTS, len(plan.written))
     shared = [read.field(buffer, _DATA) for buffer in given[own * buckets :]]
-    stride = read.field(read.field(results[0], _DIMENSIONS), 8, LONG)
+    wide = [result for result, output in zip(results, plan.written, strict=True) if output.shape]
+    stride = read.field(read.field(wide[0], _DIMENSIONS), 8, LONG) if wide else ir.Constant(LONG, 0)
     first: ir.Value = ir.Constant(LONG, 0)
     for bucket in range(buckets):
         arrays = given[own * bucket : own * (bucket + 1)]
         shape = read.field(arrays[0], _DIMENSIONS)
         rows, width = (read.field(shape, 8 * i, LONG) for i in range(2))
         places = [
-            builder.gep(read.field(result, _DATA), [first], source_etype=loop.type_of(kind))
-            for result, (kind, _) in zip(results, plan.widths, strict=True)
+            builder.gep(read.field(result, _DATA), [first], source_etype=loop.type_of(output.kind))
+            for result, output in zip(results, plan.written, strict=True)
         ]
         builder.call(loop.function, [rows, width, stride, *(read.field(a, _DATA) for a in arrays), *shared, *places])
         first = builder.add(first, rows)

@@ -10,25 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
 from gpumargin.native.instructions import bytes_of
 from gpumargin.native.lowering import Memory, Target, element_type, lowered
-from gpumargin.native.plan import LanePlan, Output, Place, Plan
+from gpumargin.native.plan import LanePlan, Place, Plan
 
 LONG, INT = ir.IntType(64), ir.IntType(32)
 POINTER = ir.PointerType()
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
-# Numbers between the columns of the results: columns a power of two apart would share their places in the cache.
-COLUMN_GAP = 8
-
-
-def kind_types(plan: Plan, dtype: Any) -> dict[str, Any]:
-    """Type of the results of each kind, where fractions are of type `dtype`."""
-    return {kind: dtype if kind == "float" else "int32" for kind, _ in plan.widths}
 
 
 def bucket_arguments(plan: Plan) -> int:
@@ -52,8 +44,8 @@ class _Memory:
     groups: dict[str, ir.Value]
     table: ir.Value
     shared: list[Memory]
-    results: dict[str, ir.Value]
-    stride: ir.Value  # from one column of the results to the next
+    results: list[ir.Value]  # of every output that has columns
+    stride: ir.Value  # from one column of a result to the next
 
 
 @dataclass(frozen=True)
@@ -68,9 +60,9 @@ class _Lane:
 class Loop:
     """Writes one loop function into a module, over the rows of one bucket.
 
-    Its arguments: rows, slots of a row, `stride` from one column of the results to the next; pointers to contract,
-    quantity, unit and inputs of the bucket, to expiry and strike groups, table and shared arrays, and to the results
-    of each kind at the bucket's first row.
+    Its arguments: rows, slots of a row, `stride` from one column of a result to the next; pointers to contract,
+    quantity, unit and inputs of the bucket, to expiry and strike groups, table and shared arrays, and to each result
+    that is written at the bucket's first row.
 
     Args:
       module: gets the function.
@@ -81,7 +73,7 @@ class Loop:
     def __init__(self, module: ir.Module, plan: Plan, name: str) -> None:
         self.plan = plan
         self.element: ir.Type = element_type(f"float{8 * plan.itemsize}")
-        count = bucket_arguments(plan) + shared_arguments(plan) + len(plan.widths)
+        count = bucket_arguments(plan) + shared_arguments(plan) + len(plan.written)
         signature = ir.FunctionType(ir.VoidType(), [LONG] * 3 + [POINTER] * count)
         self.function = ir.Function(module, signature, name)
         self.function.linkage = "internal"
@@ -101,7 +93,7 @@ class Loop:
             groups={"expiry": expiry, "strike": strike},
             table=table,
             shared=[Memory(at, shape, element_type(t)) for at, (shape, t) in zip(rest, shapes, strict=False)],
-            results=dict(zip((kind for kind, _ in self.plan.widths), rest[len(shapes) :], strict=True)),
+            results=rest[len(shapes) :],
             stride=stride,
         )
         registers = [self._lane(plan) for plan in self.plan.lanes]
@@ -157,13 +149,13 @@ class Loop:
         pointer = self.builder.gep(row, [ir.Constant(LONG, start)], source_etype=self.element)
         return self.builder.load(pointer, align=self.plan.itemsize, typ=kind)
 
-    def _store(self, memory: _Memory, row: ir.Value, output: Output, block: Block) -> None:
+    def _store(self, result: ir.Value, stride: ir.Value, row: ir.Value, block: Block) -> None:
         """A row's result, each column into its own run of memory: what follows goes through many rows at once."""
         builder = self.builder
         for i in range(block.width):
             value = scalar(builder, block, i)
-            start = builder.mul(memory.stride, ir.Constant(LONG, output.start + i))
-            pointer = builder.gep(memory.results[output.kind], [builder.add(start, row)], source_etype=value.type)
+            place = builder.add(builder.mul(stride, ir.Constant(LONG, i)), row) if i else row
+            pointer = builder.gep(result, [place], source_etype=value.type)
             builder.store(value, pointer, align=bytes_of(value.type))
 
     # Control.
@@ -196,8 +188,9 @@ class Loop:
         found = [block for lane in registers for block in self._found(lane)]
         unit = Block(1, (self._at(memory.unit, row, INT),))
         results = lowered(self.plan.finish, self._target(), [*memory.shared, *found, unit, self._one()])
-        for output, block in zip(self.plan.outputs, results, strict=True):
-            self._store(memory, row, output, block)
+        written = [block for block in results if block.width]
+        for result, block in zip(memory.results, written, strict=True):
+            self._store(result, memory.stride, row, block)
 
     def _found(self, lane: _Lane) -> list[Block]:
         """The sums by word of a lane at unit level, the total of any other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,11 +46,15 @@ class LanePlan:
 
 @dataclass(frozen=True)
 class Output:
-    """One result: its first column among those of its kind, `float` or `int`, and its own shape behind the rows."""
+    """One result: the type of its numbers, `float` or `int`, and its own shape behind the rows."""
 
     kind: str
-    start: int
     shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,6 @@ class Plan:
       finish: traced for one row; inputs are the shared arrays, what each lane found, the unit and the run-time one.
       shared: shape and type of each shared array.
       outputs: of `finish`, in order.
-      widths: columns of the results by kind.
     """
 
     itemsize: int
@@ -75,7 +79,11 @@ class Plan:
     finish: Traced
     shared: tuple[tuple[tuple[int, ...], str], ...]
     outputs: tuple[Output, ...]
-    widths: tuple[tuple[str, int], ...]
+
+    @property
+    def written(self) -> tuple[Output, ...]:
+        """The outputs that have any column."""
+        return tuple(output for output in self.outputs if output.width)
 
 
 def array_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
@@ -134,17 +142,15 @@ def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...
     return jax.make_jaxpr(finish, return_shape=True)(shared, found, array_of((1,), np.int32), array_of((), dtype))
 
 
-def _outputs(shapes: Any) -> tuple[tuple[Output, ...], dict[str, int]]:
-    widths = {"float": 0, "int": 0}
+def _outputs(shapes: Any) -> tuple[Output, ...]:
     outputs = []
     for leaf in jax.tree.leaves(shapes):
         kind = "float" if np.issubdtype(leaf.dtype, np.floating) else "int"
         if kind == "int" and leaf.dtype != np.int32:
             message = f"a result of type {leaf.dtype}"
             raise UnsupportedError(message)
-        outputs.append(Output(kind, widths[kind], leaf.shape[1:]))
-        widths[kind] += int(np.prod(leaf.shape[1:], dtype=np.int64))
-    return tuple(outputs), widths
+        outputs.append(Output(kind, leaf.shape[1:]))
+    return tuple(outputs)
 
 
 def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
@@ -156,7 +162,6 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
     lanes = lanes_apart(plan)
     planned, table_width = _lane_plans(lanes, dtype)
     finish, shapes = _finish(plan, lanes, planned, dtype)
-    outputs, widths = _outputs(shapes)
     used = sorted({word for lane in planned for word, _ in lane.words})
     quantity = array_of((1,), dtype)
     return Plan(
@@ -167,8 +172,7 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
         multipliers=tuple((word, jax.make_jaxpr(QUANTITIES[word])(quantity)) for word in used if word in QUANTITIES),
         finish=finish,
         shared=tuple((jnp.shape(x), str(jnp.result_type(x))) for x in jax.tree.leaves(plan.shared)),
-        outputs=outputs,
-        widths=tuple(widths.items()),
+        outputs=_outputs(shapes),
     ), shapes
 
 

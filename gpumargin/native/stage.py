@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin.native.compiler import registered
-from gpumargin.native.loop import COLUMN_GAP, kind_types
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import Output, array_of, plan_of, table_of
 from gpumargin_kernels._buckets import barrier
@@ -45,25 +44,25 @@ def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
     made, shapes = plan_of(plan, zero.dtype)
     name = registered(made, len(buckets))
     rows = sum(legs.contract.shape[0] for legs in buckets)
-    types = kind_types(made, zero.dtype)
-    results = [array_of((max(width, 1), rows + COLUMN_GAP), types[kind]) for kind, width in made.widths]
+    results = [_memory_of(output, rows, zero.dtype) for output in made.written]
     groups = (jnp.asarray(plan.contracts.expiry_group), jnp.asarray(plan.contracts.strike_group))
     shared = [_with_memory(jnp.asarray(x)) for x in jax.tree.leaves(plan.shared)]
     legs = [x for b in buckets for x in (b.contract, b.quantity, b.unit, *(b.inputs[word] for word in made.inputs))]
     found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made), *shared)
-    by_kind = dict(zip((kind for kind, _ in made.widths), found, strict=True))
-    leaves = [_result(by_kind[output.kind], output, rows) for output in made.outputs]
+    written = iter(found)
+    leaves = [next(written).T if output.width else _empty(output, rows, zero.dtype) for output in made.outputs]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _memory_of(output: Output, rows: int, dtype: Any) -> Any:
+    """The array that a result is written into: columns one behind the other."""
+    return array_of((*output.shape, rows), dtype if output.kind == "float" else "int32")
+
+
+def _empty(output: Output, rows: int, dtype: Any) -> Array:
+    return jnp.zeros((rows, *output.shape), dtype if output.kind == "float" else "int32")
 
 
 def _with_memory(x: Array) -> Array:
     """The array, or one unread number for an empty one: jaxlib 0.11 crashes on empty operands of a sharded call."""
     return x if x.size else jnp.zeros(1, x.dtype)
-
-
-def _result(columns: Array, output: Output, rows: int) -> Array:
-    """Columns of memory as an array of rows."""
-    if not output.shape:
-        return columns[output.start, :rows]
-    (width,) = output.shape
-    return columns[output.start : output.start + width, :rows].T
