@@ -21,7 +21,7 @@ from gpumargin.results import account_columns
 from gpumargin.totals import AccountTotals
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.margin import PartResult
-from gpumargin_kernels.resident import MOST_CHANGES, Changes, account_changes
+from gpumargin_kernels.resident import MOST_CHANGES, Changes, Totals, account_changes
 
 _MINOR_LIMIT = 2.0**62
 _AMOUNTS = ("equity", "initial_excess", "maintenance_excess")
@@ -120,10 +120,10 @@ def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -
         changes: Changes = program(np.int64(skip), scale, result.accounts, before)
         host = jax.tree.map(np.asarray, changes._replace(status=np.zeros(0)))
         if skip == 0:
-            _add_totals(host, totals)
+            _add_totals(host.totals, totals)
         yield from _compacted(lane, part, host)
         skip += MOST_CHANGES
-        if int(host.changed.max()) <= skip:
+        if int(host.totals.changed.max()) <= skip:
             break
     lane.store.parts.set_status(part, changes.status)
 
@@ -139,7 +139,7 @@ def _compacted(lane: Lane, part: int, host: Changes) -> Iterator[_Changed]:
             )
 
 
-def _add_totals(host: Changes, totals: AccountTotals) -> None:
+def _add_totals(host: Totals, totals: AccountTotals) -> None:
     """Adds a part's exact sums.
 
     Raises:

@@ -32,5 +32,5 @@ def test_rounds_bring_every_changed_account_once_in_their_order(most: int, monke
             found += place[used].tolist()
             assert np.asarray(changes.after)[used].tolist() == AFTER[place[used]].tolist()
             assert np.asarray(changes.amounts["equity"])[used].tolist() == (place[used] * 10.0).tolist()
-    assert int(changes.changed) == len(CHANGED)
+    assert int(changes.totals.changed) == len(CHANGED)
     assert found == CHANGED

@@ -8,18 +8,26 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.records import Legs, UnitSlots
-from gpumargin_kernels.resident import Update, capacity, holders, minor_sum, renumbered, replaced
+from gpumargin_kernels.resident import Update, capacity, holders, renumbered, replaced, totals
 
 LARGE = 2**62 - 1
 
 
 @given(st.lists(st.sampled_from([LARGE, -LARGE, 2**53, -1, 0, 1]), min_size=1, max_size=64))
-def test_sums_of_minor_units_are_exact_where_int64_would_wrap(values: list[int]) -> None:
+def test_totals_are_exact_where_int64_would_wrap(values: list[int]) -> None:
     whole = np.array(values, np.float64)
     with jax.enable_x64(True):
-        found = jax.tree.map(int, minor_sum(jnp.asarray(whole)))
-    assert (found.high << 32) + found.low == sum(int(value) for value in whole.tolist())
+        status = jnp.arange(len(whole), dtype=jnp.int8) % 3 - 1  # -1 is no status
+        found = jax.tree.map(
+            np.asarray, totals(status, {"a": jnp.asarray(whole), "b": -jnp.asarray(whole)}, status > 0)
+        )
+    sums = {name: (int(sums.high) << 32) + int(sums.low) for name, sums in found.sums.items()}
+    assert sums == {"a": sum(int(x) for x in whole.tolist()), "b": -sum(int(x) for x in whole.tolist())}
+    assert found.largest == np.abs(whole).max()
+    assert found.counts.tolist() == [int((np.asarray(status) == code).sum()) for code in range(len(STATUSES))]
+    assert found.changed == (np.asarray(status) > 0).sum()
 
 
 def test_an_update_replaces_its_rows_of_every_group_and_drops_padding() -> None:
