@@ -21,6 +21,7 @@ from gpumargin import digests, disk
 from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
 from gpumargin.publish import RunFolder, resolve_run
+from gpumargin.publish.files import write_table
 from gpumargin.result_columns import TABLES, described
 from gpumargin.sums import BalanceSums, exact_sum
 from gpumargin.tables import Book
@@ -28,6 +29,7 @@ from gpumargin.totals import AccountTotals, asset_decimals, balance_totals
 from tests.books import tiny_book
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SMALL = pa.table({"x": [1.5, None, -0.0], "name": pa.array(["a", None, "ccc"]).dictionary_encode()})
@@ -383,3 +385,32 @@ def test_every_unit_that_speaks_of_money_names_the_accounting_asset_by_its_place
         for name, meaning in columns.items():
             assert meaning.text, name
             assert "USD" not in meaning.unit, name
+
+
+ALTERATIONS: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "a column less": lambda table: table.select(["x"]),
+    "a column more": lambda table: table.append_column("y", table["x"]),
+    "another order of columns": lambda table: table.select(["name", "x"]),
+    "another value": lambda table: table.set_column(0, "x", pa.array([1.5, None, 0.0])),
+    "a row less": lambda table: table.slice(1),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_table_that_does_not_read_back_as_it_was_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write = pq.write_table
+
+    def altered(table: pa.Table, file: object, **options: object) -> None:
+        write(ALTERATIONS[name](table), file, **options)
+
+    monkeypatch.setattr(pq, "write_table", altered)
+    with pytest.raises(ResourceError, match="small"):
+        write_table(tmp_path / "small.parquet", SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_with_nan_reads_back_as_it_was(tmp_path: Path) -> None:
+    write_table(tmp_path / "some.parquet", pa.table({"x": [math.nan, 1.0]}))
+    assert math.isnan(pq.read_table(tmp_path / "some.parquet")["x"][0].as_py())

@@ -25,6 +25,8 @@ POINTER = "latest"
 CHECKSUMS = "SHA256SUMS"
 """Every file of a published folder with its SHA-256, as `sha256sum --check` reads it."""
 
+_WHOLE = {pa.float64(): pa.int64(), pa.float32(): pa.int32()}
+
 
 class Written(NamedTuple):
     """A table in a file.
@@ -120,6 +122,18 @@ def put_bytes(path: Path, content: bytes) -> None:
     disk.write_new(path, lambda file: file.write(content))
 
 
+def _is_same(found: pa.ChunkedArray, wanted: pa.ChunkedArray) -> bool:
+    """Whether two columns are the same to the bit; False may also mean that only a hash can tell."""
+    return bool(found.type == wanted.type and _bits(found).equals(_bits(wanted)))
+
+
+def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Fractions as whole numbers of the same bits: as numbers 0 equals -0, and NaN is unlike itself."""
+    if column.type not in _WHOLE:
+        return column
+    return pa.chunked_array([chunk.view(_WHOLE[column.type]) for chunk in column.chunks], _WHOLE[column.type])
+
+
 def put_table(path: Path, table: pa.Table) -> Written:
     """Writes a Parquet file, whole or not at all, in a folder that is there, and reads it back before it gets its name.
 
@@ -132,8 +146,7 @@ def put_table(path: Path, table: pa.Table) -> Written:
             found = file.read()
         if found.column_names != table.column_names:
             raise _altered(path)
-        # where both have NaN, equals says no
-        unlike = [name for name in table.column_names if not found[name].equals(table[name])]
+        unlike = [name for name in table.column_names if not _is_same(found[name], table[name])]
         if unlike and table_digest(found.select(unlike)) != table_digest(table.select(unlike)):
             raise _altered(path)
 
