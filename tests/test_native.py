@@ -216,6 +216,18 @@ def test_a_function_without_translation_takes_the_xla_path() -> None:
     _assert_same((tally,), legs(rng))
 
 
+def test_a_result_with_two_directions_per_row_is_finished_by_xla() -> None:
+    rng = np.random.default_rng(5)
+    tally = records.Tally(columns={"net": table(rng, 6)}, terms=table(rng, 0))
+    with pytest.raises(UnsupportedError, match="2 directions per row"):
+        plan_of(RowPlan((tally,), contracts(), _two_directions, ()), np.dtype("float64"))
+    _assert_same((tally,), legs(rng), finish=_two_directions)
+
+
+def _two_directions(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> Array:
+    return sums[0].reshape(-1, 2, 3)
+
+
 def test_where_the_compiler_is_absent_the_xla_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_available", lambda: False)
     assert leg_loop(jax.devices("cpu")[0], None, "auto").name == "xla"

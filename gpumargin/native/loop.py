@@ -21,6 +21,8 @@ from gpumargin.native.plan import LanePlan, Place, Plan
 LONG, INT = ir.IntType(64), ir.IntType(32)
 POINTER = ir.PointerType()
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
+# Numbers between the columns of a result: columns a power of two apart would share their places in the cache.
+COLUMN_GAP = 8
 
 
 def bucket_arguments(plan: Plan) -> int:

@@ -145,6 +145,9 @@ def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...
 def _outputs(shapes: Any) -> tuple[Output, ...]:
     outputs = []
     for leaf in jax.tree.leaves(shapes):
+        if leaf.ndim > 2:
+            message = f"a result of {leaf.ndim - 1} directions per row"
+            raise UnsupportedError(message)
         kind = "float" if np.issubdtype(leaf.dtype, np.floating) else "int"
         if kind == "int" and leaf.dtype != np.int32:
             message = f"a result of type {leaf.dtype}"
@@ -157,7 +160,7 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
     """The plan of a loop over rows, and the shapes of the results of one row.
 
     Raises:
-      UnsupportedError: a result is of a type that the loop does not write.
+      UnsupportedError: a result is of a type or a shape that the loop does not write.
     """
     lanes = lanes_apart(plan)
     planned, table_width = _lane_plans(lanes, dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpumargin.native.compiler import registered
+from gpumargin.native.loop import COLUMN_GAP
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import Output, array_of, plan_of, table_of
 from gpumargin_kernels._buckets import barrier
@@ -50,17 +51,27 @@ def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
     legs = [x for b in buckets for x in (b.contract, b.quantity, b.unit, *(b.inputs[word] for word in made.inputs))]
     found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made), *shared)
     written = iter(found)
-    leaves = [next(written).T if output.width else _empty(output, rows, zero.dtype) for output in made.outputs]
+    leaves = [_rows_of(next(written), rows) if o.width else _empty(o, rows, zero.dtype) for o in made.outputs]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
+def _type_of(output: Output, dtype: Any) -> Any:
+    return dtype if output.kind == "float" else "int32"
+
+
 def _memory_of(output: Output, rows: int, dtype: Any) -> Any:
-    """The array that a result is written into: columns one behind the other."""
-    return array_of((*output.shape, rows), dtype if output.kind == "float" else "int32")
+    """The array that a result is written into: one column as it is, several one behind the other with a gap."""
+    shape = (output.width, rows + COLUMN_GAP) if output.shape else (rows,)
+    return array_of(shape, _type_of(output, dtype))
+
+
+def _rows_of(written: Array, rows: int) -> Array:
+    """What was written as an array of rows."""
+    return written if written.ndim == 1 else written[:, :rows].T
 
 
 def _empty(output: Output, rows: int, dtype: Any) -> Array:
-    return jnp.zeros((rows, *output.shape), dtype if output.kind == "float" else "int32")
+    return jnp.zeros((rows, *output.shape), _type_of(output, dtype))
 
 
 def _with_memory(x: Array) -> Array:
