@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jax import tree
 
-from gpumargin.pack import buckets
+from gpumargin.pack import buckets, shapes
 from gpumargin.pack.accounts import find_accounts
 from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, even_rows, make_plan, pack_shard
 from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT, padded_contracts
@@ -292,6 +292,33 @@ def test_buckets_hold_every_leg_exactly_once_and_place_maps_back(lengths: list[i
         used = bucket.source[at - ends[which]][bucket.is_used[at - ends[which]]]
         assert used.tolist() == list(range(starts[run], starts[run + 1]))
     assert not place[len(lengths) :].any()
+
+
+def test_rows_that_fit_into_the_padding_of_a_wider_bucket_have_none_of_their_own() -> None:
+    def shape_of(lengths: list[int]) -> tuple[tuple[int, int], ...]:
+        return buckets._bucket_shape(np.cumsum([0, *lengths]).astype(np.int64), [(0, len(lengths))])
+
+    assert shape_of([2, 4, 8, 16]) == ((16, ROW_STEP),)
+    assert shape_of([2] * 10 + [8] * (ROW_STEP - 10)) == ((8, ROW_STEP),)
+    assert shape_of([2] * 11 + [8] * (ROW_STEP - 10)) == ((2, ROW_STEP), (8, ROW_STEP))
+    assert shape_of([]) == ((MIN_WIDTH, ROW_STEP),)
+
+
+same_runs = st.tuples(st.integers(0, 70), st.integers(1, 150)).map(lambda each: [each[0]] * each[1])
+many_runs = st.lists(same_runs, max_size=6).map(lambda each: list(chain.from_iterable(each)))
+
+
+@given(before=many_runs, lengths=many_runs)
+def test_a_known_shape_that_holds_another_takes_all_its_runs(before: list[int], lengths: list[int]) -> None:
+    known, starts = [np.cumsum([0, *given]).astype(np.int64) for given in (before, lengths)]
+    level, wanted = (buckets._bucket_shape(s, [(0, len(s) - 1)]) for s in (known, starts))
+    own, other = (shapes.Shape(own, (), (), (), 0, 0) for own in (level, wanted))
+    assume(shapes._holds(own, other))
+    found = list(buckets._buckets(starts, 0, len(lengths), level))
+    assert sorted(run for bucket in found for run in bucket.runs.tolist()) == list(range(len(lengths)))
+    for (width, rows), bucket in zip(level, found, strict=True):
+        assert bucket.is_used.shape == (rows, width)
+        assert bucket.is_used.sum() == sum(lengths[run] for run in bucket.runs)
 
 
 @given(accounts_per_shard=st.integers(1, 80), devices=st.integers(1, 3), first=st.integers(0, 59))

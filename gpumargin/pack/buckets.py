@@ -73,11 +73,19 @@ def even_rows(rows: int, chunk: int | None, devices: int) -> int:
 
 
 def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Widths in use and the rows that the fullest range needs of each."""
+    """Widths of buckets, ascending, and the rows that the fullest range needs of each.
+
+    Rows that find room in the padding of the next wider bucket lie there: fewer slots, and a program with less in it.
+    """
     widths = bucket_widths(np.diff(starts))
-    classes = np.unique(widths) if len(widths) else np.array([MIN_WIDTH])
-    most = [max(int((widths[a:b] == width).sum()) for a, b in ranges) for width in classes]
-    return tuple((int(width), rounded(rows)) for width, rows in zip(classes, most, strict=True))
+    shape: list[tuple[int, Ints]] = []  # by width, the widest first: rows of each range
+    for width in np.unique(widths)[::-1].tolist() or [MIN_WIDTH]:
+        rows = np.array([np.count_nonzero(widths[a:b] == width) for a, b in ranges])
+        if shape and rounded(max(shape[-1][1] + rows)) == rounded(max(shape[-1][1])):
+            shape[-1] = (shape[-1][0], shape[-1][1] + rows)
+        else:
+            shape.append((width, rows))
+    return tuple((width, rounded(int(rows.max()))) for width, rows in reversed(shape))
 
 
 def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: int = 0) -> Plan:
@@ -128,9 +136,14 @@ def rows_of_width(starts: Ints, runs: Ints, width: int, rows: int) -> Rows:
 
 
 def _buckets(starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...]) -> Iterator[Rows]:
+    """Runs in the narrowest buckets that have room for them."""
     widths = bucket_widths(np.diff(starts[first : first + count + 1]))
-    for width, rows in shape:
-        yield rows_of_width(starts, first + np.flatnonzero(widths == width), width, rows)
+    own = np.searchsorted([width for width, _ in shape], widths)
+    left = np.zeros(0, np.int64)
+    for bucket, (width, rows) in enumerate(shape):
+        runs = np.concatenate([left, np.flatnonzero(own == bucket)])
+        left = runs[rows:]
+        yield rows_of_width(starts, first + runs[:rows], width, rows)
 
 
 def _place(buckets: list[Rows], rows: int, first: int = 0) -> np.ndarray:

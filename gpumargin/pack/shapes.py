@@ -39,15 +39,20 @@ def _levels(shape: Shape) -> list[dict[int, int]]:
 
 
 def _slots(shape: Shape) -> int:
-    """Slots of legs and cash legs that a part of a shape has, padding included."""
-    return sum(width * rows for level in _levels(shape)[:2] for width, rows in level.items())
+    """Slots of all levels that a part of a shape has, padding included."""
+    return sum(width * rows for level in _levels(shape) for width, rows in level.items())
 
 
 def _holds(shape: Shape, wanted: Shape) -> bool:
-    """Whether what fits into one shape fits into the other too."""
+    """Whether what fits into one shape fits into the other too: no fewer rows of any width or wider."""
     pairs = zip(_levels(shape), _levels(wanted), strict=True)
-    has_rows = all(rows <= have.get(width, 0) for have, want in pairs for width, rows in want.items())
+    has_rows = all(_rows_from(want, width) <= _rows_from(have, width) for have, want in pairs for width in want)
     return has_rows and shape.unit_rows >= wanted.unit_rows and shape.accounts >= wanted.accounts
+
+
+def _rows_from(level: dict[int, int], width: int) -> int:
+    """Rows of at least a width."""
+    return sum(rows for own, rows in level.items() if own >= width)
 
 
 def _joined(a: Shape, b: Shape) -> Shape:
