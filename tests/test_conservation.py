@@ -30,6 +30,7 @@ from gpumargin.synth import generate_book
 from gpumargin.tables import BookFiles, feed, open_book, read_book
 from gpumargin.totals import AccountTotals
 from tests.books import tiny_book, write_book
+from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -267,7 +268,9 @@ FAULTS: dict[Callable[[Patch], None], str] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__.replace("_", " "))
+@pytest.mark.parametrize(
+    "fault", rest_slow([*FAULTS], [*FAULTS][::3]), ids=[fault.__name__.replace("_", " ") for fault in FAULTS]
+)
 def test_a_fault_inside_a_run_is_noticed_before_anything_is_published(
     fault: Callable[[Patch], None], folder: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:

@@ -239,6 +239,7 @@ def test_a_real_chain_in_coin_without_forwards_and_half_its_vols_margins_as_the_
     assert_same_money(found, expected, 2e-3, MARGINS)
 
 
+@pytest.mark.slow
 def test_a_real_chain_without_every_fifth_strike_margins_nearly_as_the_whole(tmp_path: Path) -> None:
     """Restated in USDC it has no prices: what is taken out comes from the strikes around it alone."""
     tables = _real_book(tmp_path, "linear-usdc")

@@ -36,7 +36,14 @@ def bumped(column: str, by: float) -> dict[str, pl.DataFrame]:
     return {**book, table: book[table].with_columns(pl.col(column) + by)}
 
 
-@pytest.mark.parametrize("tables", [tiny_book(), coin_margined(), with_digitals()], ids=["linear", "coin", "digital"])
+@pytest.mark.parametrize(
+    "tables",
+    [
+        pytest.param(tiny_book(), id="linear"),
+        pytest.param(coin_margined(), id="coin", marks=pytest.mark.slow),
+        pytest.param(with_digitals(), id="digital", marks=pytest.mark.slow),
+    ],
+)
 def test_raw_figures_are_those_of_a_run(tables: dict[str, pl.DataFrame]) -> None:
     model = load_model("correlated-pm")
     alone = market_greeks(read_book(**tables), statement=Statement.of(model))

@@ -35,8 +35,8 @@ def whole() -> gm.Run:
 
 ODD_PRICES = [
     pytest.param("BTC", 0.9, ("must be at least", "USDC"), id="below intrinsic value"),
-    pytest.param("BTC", 9.0, ("below", "USDC"), id="above the forward"),
-    pytest.param("ETH", 0.9, ("at least 0.2738509629", "below 1 ETH"), id="in coin"),
+    pytest.param("BTC", 9.0, ("below", "USDC"), id="above the forward", marks=pytest.mark.slow),
+    pytest.param("ETH", 0.9, ("at least 0.2738509629", "below 1 ETH"), id="in coin", marks=pytest.mark.slow),
 ]
 
 

@@ -104,7 +104,7 @@ def test_the_oracle_agrees_on_digital_options_beside_vanilla_ones(model: str) ->
     assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
 
 
-@pytest.mark.parametrize("model", ["derive-pm1", *STANDARD, "correlated-pm"])
+@pytest.mark.parametrize("model", rest_slow(["derive-pm1", *STANDARD, "correlated-pm"], ["derive-pm1", "derive-sm"]))
 def test_the_oracle_agrees_on_every_column_of_every_account_and_unit(book: Book, model: str) -> None:
     run: Run = margin(book, model)
     expected = oracle_rows(book, model)

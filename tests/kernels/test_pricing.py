@@ -37,7 +37,7 @@ DERIVATIVES = {
     "veta": (("vol", "years"), -1), "discount_rho": (("rate",), 1), "dual_delta": (("strike",), 1),
 }  # fmt: skip
 CASES = [(kind, name) for kind, table in TABLES.items() for name in DERIVATIVES if name in table]
-FAST = [case for case in CASES if case[0] == "vanilla" or case[1] == "delta"]  # every name, every kind
+FAST = [case for case in CASES if case[1] == "delta" or case == ("vanilla", "vega")]
 
 _FLOAT = st.floats
 PRICE, RATIO = _FLOAT(1e-3, 1e5), _FLOAT(0.05, 20.0)

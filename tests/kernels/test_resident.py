@@ -10,24 +10,29 @@ from hypothesis import strategies as st
 
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.records import Legs, UnitSlots
-from gpumargin_kernels.resident import Update, capacity, holders, renumbered, replaced, totals
+from gpumargin_kernels.resident import Totals, Update, capacity, holders, renumbered, replaced, totals
 
 LARGE = 2**62 - 1
+MOST = 64
 
 
-@given(st.lists(st.sampled_from([LARGE, -LARGE, 2**53, -1, 0, 1]), min_size=1, max_size=64))
+@jax.jit
+def totals_of(status: jax.Array, values: jax.Array, has_changed: jax.Array) -> Totals:
+    return totals(status, {"a": values, "b": -values}, has_changed)
+
+
+@given(st.lists(st.sampled_from([LARGE, -LARGE, 2**53, -1, 0, 1]), min_size=1, max_size=MOST))
 def test_totals_are_exact_where_int64_would_wrap(values: list[int]) -> None:
-    whole = np.array(values, np.float64)
+    whole, status = np.zeros(MOST), np.full(MOST, -1, np.int8)  # -1 is no status, as in spare rows
+    whole[: len(values)] = values
+    status[: len(values)] = np.arange(len(values)) % 3 - 1
     with jax.enable_x64(True):
-        status = jnp.arange(len(whole), dtype=jnp.int8) % 3 - 1  # -1 is no status
-        found = jax.tree.map(
-            np.asarray, totals(status, {"a": jnp.asarray(whole), "b": -jnp.asarray(whole)}, status > 0)
-        )
+        found = jax.tree.map(np.asarray, totals_of(status, whole, status > 0))
     sums = {name: (int(sums.high) << 32) + int(sums.low) for name, sums in found.sums.items()}
     assert sums == {"a": sum(int(x) for x in whole.tolist()), "b": -sum(int(x) for x in whole.tolist())}
     assert found.largest == np.abs(whole).max()
-    assert found.counts.tolist() == [int((np.asarray(status) == code).sum()) for code in range(len(STATUSES))]
-    assert found.changed == (np.asarray(status) > 0).sum()
+    assert found.counts.tolist() == [int((status == code).sum()) for code in range(len(STATUSES))]
+    assert found.changed == (status > 0).sum()
 
 
 def test_an_update_replaces_its_rows_of_every_group_and_drops_padding() -> None:
