@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -72,20 +72,31 @@ def even_rows(rows: int, chunk: int | None, devices: int) -> int:
     return step * chunks
 
 
-def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Widths of buckets, ascending, and the rows that the fullest range needs of each.
+def shape_of(widths: Ints, held: Ints, size: Callable[[int], int]) -> tuple[tuple[int, int], ...]:
+    """Widths of buckets, and the rows of each that hold the fullest range.
 
     Rows that find room in the padding of the next wider bucket lie there: fewer slots, and a program with less in it.
+
+    Args:
+      widths: `[W]` ascending.
+      held: `[ranges, W]` runs of each width.
+      size: rows of a bucket that holds so many.
     """
-    widths = bucket_widths(np.diff(starts))
-    shape: list[tuple[int, Ints]] = []  # by width, the widest first: rows of each range
-    for width in np.unique(widths)[::-1].tolist() or [MIN_WIDTH]:
-        rows = np.array([np.count_nonzero(widths[a:b] == width) for a, b in ranges])
-        if shape and rounded(max(shape[-1][1] + rows)) == rounded(max(shape[-1][1])):
+    shape: list[tuple[int, Ints]] = []  # the widest first, with the rows of each range
+    for width, rows in zip(widths[::-1].tolist(), held.T[::-1], strict=True):
+        if shape and size(max(shape[-1][1] + rows)) == size(max(shape[-1][1])):
             shape[-1] = (shape[-1][0], shape[-1][1] + rows)
         else:
             shape.append((width, rows))
-    return tuple((width, rounded(int(rows.max()))) for width, rows in reversed(shape))
+    return tuple((width, size(max(rows))) for width, rows in reversed(shape))
+
+
+def _bucket_shape(starts: Ints, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Widths of buckets, ascending, and rows of each."""
+    widths = bucket_widths(np.diff(starts))
+    classes = np.unique(widths) if len(widths) else np.array([MIN_WIDTH])
+    held = [[np.count_nonzero(widths[a:b] == width) for width in classes] for a, b in ranges]
+    return shape_of(classes, np.array(held, np.int64), lambda rows: rounded(int(rows)))
 
 
 def make_plan(book: LegBook, accounts_per_shard: int, devices: int, *, first: int = 0) -> Plan:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpumargin.pack.buckets import MIN_WIDTH, ROW_STEP, bucket_widths
+from gpumargin.pack.buckets import MIN_WIDTH, ROW_STEP, bucket_widths, shape_of
 from gpumargin.pack.columns import Ints
 
 LEVELS = ("legs", "cash_legs", "unit_slots", "balances")
@@ -100,12 +100,13 @@ class Level:
         every = np.concatenate(lengths)
         widths = _tight_widths(every) if is_tight else np.unique(np.append(bucket_widths(every), MIN_WIDTH))
         held = [np.bincount(np.searchsorted(widths, own), minlength=len(widths)) for own in lengths]
-        rows = np.array([rounded_rows(int(n * (1 + _SPARE)) + ROW_STEP // 2) for n in np.max(held, axis=0)])
+        shape = shape_of(widths, np.array(held), lambda n: rounded_rows(int(n * (1 + _SPARE)) + ROW_STEP // 2))
+        widths, rows = np.array(shape).T
         free = [[np.arange(n, dtype=np.int32)[::-1] for n in rows] for _ in lengths]
         if shares:
             for own in free:
                 own[0] = own[0][:-1]
-        return Level(widths.astype(np.int64), rows, free)
+        return Level(widths, rows, free)
 
     @property
     def ends(self) -> Ints:
