@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +32,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--books", type=Path, default=Path(tempfile.gettempdir()) / "gpumargin-books")
     parser.add_argument("--save", metavar="NAME", help="adds the case to benchmarks/results/NAME.json")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="one run of ours, loading of programs included: of a book polars cannot hold",
+    )
     parser.add_argument("--child", nargs=3, metavar=("WHAT", "BOOK", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         what, book, out = given.child
-        work = {"gpumargin": _margined, "polars": _copied}[what]
+        work = {"gpumargin": partial(_margined, runs=1 if given.alone else 2), "polars": _copied}[what]
         print(json.dumps(work(Path(book), Path(out), int(given.budget * GIB))))
         return
-    case = measured(_book(given.books, given.accounts, shuffle=given.shuffle), given.budget, given.repeats)
+    book = _book(given.books, given.accounts, shuffle=given.shuffle)
+    case = alone(book, given.budget) if given.alone else measured(book, given.budget, given.repeats)
     order = "shuffled" if given.shuffle else "sorted"
-    name = f"{given.accounts} accounts, {order}, {given.budget:g} GiB"
+    name = f"{given.accounts} accounts, {order}, {given.budget:g} GiB{', alone' * given.alone}"
     print(json.dumps({name: case}, indent=2))
     if given.save:
         _add(given.save, name, case)
@@ -62,16 +70,30 @@ def measured(book: Path, budget: float, repeats: int) -> dict[str, Any]:
         _child("gpumargin", book, out, budget)
         turns = [(_child("gpumargin", book, out, budget), _child("polars", book, out, budget)) for _ in range(repeats)]
     ours, theirs = zip(*turns, strict=True)
-    seconds = statistics.median(run["seconds"] for run in ours)
     copying = statistics.median(run["read"] + run["write"] for run in theirs)
+    case = _case(ours, budget)
+    return case | {
+        "polars reads and writes, s": copying,
+        "polars, s of every repeat": [{"read": run["read"], "write": run["write"]} for run in theirs],
+        "gpumargin / polars": case["gpumargin, s"] / copying,
+    }
+
+
+def alone(book: Path, budget: float) -> dict[str, Any]:
+    """One run in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="bench-run-", dir=book.parent) as scratch:
+        return _case([_child("gpumargin", book, Path(scratch), budget, "--alone")], budget)
+
+
+def _case(ours: Sequence[dict[str, Any]], budget: float) -> dict[str, Any]:
+    seconds = statistics.median(run["seconds"] for run in ours)
     return {
         "gpumargin, s": seconds,
         "gpumargin, s of every repeat": [run["seconds"] for run in ours],
-        "gpumargin, s more in a process that traces and loads compiled programs": [run["first"] for run in ours],
+        "gpumargin, s more in a process that traces and loads compiled programs": [
+            run["first"] for run in ours if "first" in run
+        ],
         "stages at work, s": ours[-1]["stages"],
-        "polars reads and writes, s": copying,
-        "polars, s of every repeat": [{"read": run["read"], "write": run["write"]} for run in theirs],
-        "gpumargin / polars": seconds / copying,
         "us per account": 1e6 * seconds / ours[-1]["accounts"],
         "peak above idle, GiB": max(run["peak"] for run in ours) / GIB,
         "peak above idle / budget": max(run["peak"] for run in ours) / GIB / budget,
@@ -81,14 +103,14 @@ def measured(book: Path, budget: float, repeats: int) -> dict[str, Any]:
     }
 
 
-def _child(what: str, book: Path, out: Path, budget: float) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--budget", str(budget), "--child", what, str(book), str(out)]
+def _child(what: str, book: Path, out: Path, budget: float, *more: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--budget", str(budget), *more, "--child", what, str(book), str(out)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _margined(book: Path, out: Path, budget: int) -> dict[str, Any]:
-    """Two runs in one process: the first traces its programs and loads what was compiled, the second is what counts."""
+def _margined(book: Path, out: Path, budget: int, runs: int) -> dict[str, Any]:
+    """Runs in one process: the first traces its programs and loads what was compiled, the last is what counts."""
     from gpumargin.cli.process import prepare_process
 
     prepare_process()
@@ -103,14 +125,14 @@ def _margined(book: Path, out: Path, budget: int) -> dict[str, Any]:
     jax.devices()
     idle = _peak()
     seconds = []
-    for _ in range(2):
+    for _ in range(runs):
         start = time.perf_counter()
         run = margin_folder(book, load_model(MODEL), out, Options(settings=Settings(memory_budget=budget)))
         seconds.append(time.perf_counter() - start)
     summary = run_json(run, "summary")
     return {
-        "seconds": seconds[1],
-        "first": seconds[0] - seconds[1],
+        "seconds": seconds[-1],
+        **({"first": seconds[0] - seconds[-1]} if runs > 1 else {}),
         "stages": summary["seconds"],
         "peak": _peak() - idle,
         "accounts": sum(model["accounts"] for model in summary["models"].values()),

@@ -66,6 +66,22 @@ def block_table(results: Results) -> list[str]:
     return lines
 
 
+def run_table(results: Results) -> list[str]:
+    """Whole runs of `bench_run.py`; a case that ran alone has no ratio, and its seconds include loading of programs."""
+    lines = _header(
+        "result", "book, memory budget", "repeats", "s", "us per account", "times polars", "peak above idle, GiB",
+        "of the budget",
+    )  # fmt: skip
+    for name, result in _chosen(results, "run").items():
+        for case, found in result["cases"].items():
+            times = f"{found['gpumargin / polars']:.2f}" if "gpumargin / polars" in found else ""
+            peak = f"{found['peak above idle, GiB']:.2f}", f"{found['peak above idle / budget']:.2f}"
+            seconds = f"{found['gpumargin, s']:.1f}", f"{found['us per account']:.1f}"
+            repeats = str(len(found["gpumargin, s of every repeat"]))
+            lines.append(_row(_where(name, result), case, repeats, *seconds, times, *peak))
+    return lines
+
+
 def _stages(lines: list[str], cells: tuple[str, ...], stages: Mapping[str, Mapping[str, float]]) -> None:
     for stage, figures in stages.items():
         counted = ("", "", "")
@@ -99,6 +115,7 @@ def device_table(results: Results) -> list[str]:
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "Leg stage": leg_stage_table,
     "Blocks": block_table,
+    "Whole runs": run_table,
     "Stages": stages_table,
     "Devices": device_table,
 }
