@@ -180,7 +180,8 @@ def margin_to_folder(
 
 
 def _begin(market: Market, progress: Progress, scratch: Path) -> None:
-    """Takes what became of the rows of the market, before those of accounts."""
+    """Takes what became of the rows of the market, before those of accounts, whose ids go to a folder of their own."""
+    market.checks.keep_ids_in(scratch / "ids")
     progress.rejects.add(fate_of(market.head, market.checks.rejected_market, is_market=True), scratch)
 
 

@@ -14,7 +14,7 @@ from gpumargin.checks.findings import Gathered, Oddity
 from gpumargin.checks.keys import key_findings
 from gpumargin.checks.ledger import ledger_findings
 from gpumargin.checks.market import market_findings, zero_entries
-from gpumargin.checks.oddities import Twins, market_warnings, uncovered
+from gpumargin.checks.oddities import market_warnings, uncovered
 from gpumargin.checks.policy import ON_BAD_ROWS, ends_run
 from gpumargin.checks.quarantine import Sieve, Sifted, surface_findings
 from gpumargin.checks.references import (
@@ -25,6 +25,7 @@ from gpumargin.checks.references import (
     reference_findings,
 )
 from gpumargin.checks.times import future_findings, newest_stamp, no_time, resolve_as_of, stale_findings
+from gpumargin.checks.twins import Twins, market_twins
 from gpumargin.errors import UsageError
 from gpumargin.failures import failure_frame, input_error
 from gpumargin.pack.accounts import find_accounts
@@ -34,6 +35,7 @@ from gpumargin.tables import CUT_TABLES
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -195,6 +197,10 @@ class BookChecks:
             self.sums.add(book.tables["balances"])
         return Sifted(book) if self._sieve is None or self._found else self._sieve.part(book, self.head, bad)
 
+    def keep_ids_in(self, scratch: Path) -> None:
+        """Names a folder for the ids of parts to come, which else stay in memory; whoever made it removes it."""
+        self._twins.scratch = scratch
+
     def cover(self, book: Book, accounts: Accounts) -> None:
         """Looks for accounts without any balance, and keeps the ids of all.
 
@@ -212,14 +218,14 @@ class BookChecks:
 
     def ids_of_part(self) -> pa.Table:
         """Account ids of the last part, a column `word`; none where ids are integers."""
-        last = self._twins.accounts[-1:] or [pl.Series("word", [], dtype=pl.String)]
-        return last[0].to_frame().to_arrow()
+        return self._twins.last.to_frame().to_arrow()
 
     def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
         """Takes what was laid aside after the parts so far, and the ids of each, in place of them."""
         self.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
         self._warned.take_up(state["odd"])
-        self._twins.accounts += [pl.Series("word", table["word"].to_pylist(), dtype=pl.String) for table in ids]
+        for table in ids:
+            self._twins.keep(pl.Series("word", table["word"].to_pylist(), dtype=pl.String))
 
     def finished(self) -> pl.DataFrame:
         """All failures that end the run, after the last part; empty for a valid book."""
@@ -232,7 +238,8 @@ class BookChecks:
         if self.has_domains and not self._found:
             facts = Facts(self.head)
             self._sorted(self.head, market_warnings(facts, self._limits()), rank=5)
-            self._sorted(self.head, self._twins.findings(facts), rank=6)
+            self._sorted(self.head, market_twins(facts), rank=6)
+            self._sorted(self.head, self._twins.findings(), rank=6)
         return failure_frame(self._warned.failures())
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pat
 
-from gpumargin.checks.findings import NO_ROW, Oddity, shown
+from gpumargin.checks.findings import Oddity
 from gpumargin.checks.market import SECONDS_PER_YEAR, contract_frame
 
 if TYPE_CHECKING:
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
     from gpumargin.tables import Book
 
 _ROUNDING = 1e-6
-_NAMED = (("instruments", "instrument_id"), ("prices", "asset"))
 
 
 def market_warnings(facts: Facts, limits: Limits) -> Iterator[Oddity]:
@@ -70,53 +65,3 @@ def uncovered(book: Book, accounts: Accounts) -> Iterator[Oddity]:
         remedy = "add its balances if it has any; it is margined without collateral"
         where = {"code": "GM106", "table": "positions", "column": "account_id"}
         yield Oddity(**where, rows=rows, message=message, remedy=remedy)
-
-
-@dataclass
-class Twins:
-    """Ids that are equal but for case or for how Unicode writes them, over parts.
-
-    Attributes:
-      accounts: account ids of every part, each id once.
-    """
-
-    accounts: list[pl.Series] = field(default_factory=list)
-
-    def add(self, accounts: Accounts) -> None:
-        """Takes the account ids of a part, whose accounts no other part has."""
-        ids = accounts.account_ids
-        if not pat.is_integer(ids.type):
-            begins = np.append(True, pc.not_equal(ids[1:], ids[:-1])) if len(ids) else np.zeros(0, bool)
-            self.accounts.append(_series(ids.filter(pa.array(begins))))
-
-    def findings(self, facts: Facts) -> Iterator[Oddity]:
-        """Twins among accounts, contracts and assets (GM118).
-
-        Args:
-          facts: of the market.
-        """
-        for table, column in _NAMED:
-            words = facts.coded(table, column).used_words()
-            if not pat.is_integer(words.type):
-                yield from _twins(_series(words), table, column)
-        if self.accounts:
-            yield from _twins(pl.concat(self.accounts), "accounts", "account_id")
-
-
-def _series(words: pa.Array) -> pl.Series:
-    return pl.Series("word", pl.from_arrow(words)).cast(pl.String)
-
-
-def _twins(words: pl.Series, table: str, column: str) -> Iterator[Oddity]:
-    """Twins among different words."""
-    is_plain = bool((words.str.len_bytes() == words.str.len_chars()).all())
-    folded = (words if is_plain else words.str.normalize("NFKC")).str.to_lowercase()
-    if folded.hash().n_unique() == len(words):  # as in most books, at a fraction of the cost of groups
-        return
-    named = pl.DataFrame({"word": words, "folded": folded}).unique().sort("word")
-    alike = named.group_by("folded").agg("word").filter(pl.col("word").list.len() > 1).sort("folded")
-    for pair in alike["word"]:
-        names = " and ".join(f"'{shown(word)}'" for word in pair)
-        message = f"{column} {names} differ in case or spelling of characters alone"
-        remedy = "write one id in one way; they are taken for different ones"
-        yield Oddity(code="GM118", table=table, column=column, rows=NO_ROW, message=message, remedy=remedy)
