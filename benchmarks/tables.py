@@ -78,7 +78,8 @@ def run_table(results: Results) -> list[str]:
             peak = f"{found['peak above idle, GiB']:.2f}", f"{found['peak above idle / budget']:.2f}"
             seconds = f"{found['gpumargin, s']:.1f}", f"{found['us per account']:.1f}"
             repeats = str(len(found["gpumargin, s of every repeat"]))
-            lines.append(_row(_where(name, result), case, repeats, *seconds, times, *peak))
+            accounts, _, rest = case.partition(" ")
+            lines.append(_row(_where(name, result), f"{int(accounts):,} {rest}", repeats, *seconds, times, *peak))
     return lines
 
 
