@@ -180,14 +180,14 @@ def margin_to_folder(
 
 
 def _begin(market: Market, progress: Progress, scratch: Path) -> None:
-    """Takes what became of the rows of the market, before those of accounts, whose ids go to a folder of their own."""
-    market.checks.keep_ids_in(scratch / "ids")
+    """Takes what became of the rows of the market, before those of accounts."""
     progress.rejects.add(fate_of(market.head, market.checks.rejected_market, is_market=True), scratch)
 
 
 def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     """Where to go on behind the parts that an unfinished run has finished."""
     _begin(market, progress, folder.scratch)
+    market.checks.keep_ids_in(folder.scratch / "ids")
     if not folder.finished:
         return FIRST
     last = folder.finished[-1]

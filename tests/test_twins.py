@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpumargin.catalogue import load_model
 from gpumargin.checks.twins import Twins
+from gpumargin.prepare import Options
+from gpumargin.run import margin, margin_folder
+from gpumargin.runs import run_json
+from gpumargin.tables import Book
+from tests.books import AS_OF, tiny_book, with_cell, write_book
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +25,10 @@ PARTS = (("alice", "bob", "\uff42ob"), (), ("Carol", "dave"), ("ALICE", "carol",
 FOUND = ["'ALICE' and 'alice'", "'bob' and '\uff42ob'", "'Carol' and 'carol'"]
 
 
-def twins_of(parts: Sequence[Sequence[str]], scratch: Path | None = None) -> Twins:
-    found = Twins(scratch)
+def twins_of(parts: Sequence[Sequence[str]], folder: Path | None = None) -> Twins:
+    found = Twins()
+    if folder is not None:
+        found.keep_in(folder)
     for ids in parts:
         found.keep(pl.Series("word", ids, dtype=pl.String))
     return found
@@ -40,7 +48,8 @@ def test_twins_are_found_over_all_parts_wherever_the_ids_are(is_on_disk: bool, t
 
 def test_ids_on_disk_leave_eight_bytes_each_in_memory(tmp_path: Path) -> None:
     ids = pl.Series("word", [f"0x{n:040x}" for n in range(100_000)])
-    twins = Twins(tmp_path)
+    twins = Twins()
+    twins.keep_in(tmp_path / "ids")
     for part in range(10):
         twins.keep(ids.slice(part * 10_000, 10_000))
     assert sum(hashes.nbytes for hashes in twins._hashes) == 800_000
@@ -57,3 +66,14 @@ def test_the_pairs_are_those_of_a_plain_loop(given: list[list[str]]) -> None:
         folds.setdefault(pl.Series([word]).str.normalize("NFKC").str.to_lowercase()[0], []).append(word)
     expected = [" and ".join(f"'{word}'" for word in folds[fold]) for fold in sorted(folds) if len(folds[fold]) > 1]
     assert named(twins_of(parts)) == expected
+
+
+def test_a_run_in_memory_and_one_to_a_folder_warn_alike(tmp_path: Path) -> None:
+    tables = with_cell(tiny_book(), "balances", row=6, column="account_id", value="Dave")
+    folder = write_book(tmp_path / "book", tables)
+    out = margin_folder(folder, load_model("derive-pm1"), tmp_path / "runs", Options(as_of=AS_OF))
+    in_memory = margin(Book(**tables), "derive-pm1", as_of=AS_OF).summary["warnings"]
+    written = run_json(out, "summary")["warnings"]
+    said = [[odd["message"] for odd in warned if odd["code"] == "GM118"] for warned in (in_memory, written)]
+    assert said[0] == said[1]
+    assert "'Dave' and 'dave'" in said[0][0]

@@ -197,9 +197,9 @@ class BookChecks:
             self.sums.add(book.tables["balances"])
         return Sifted(book) if self._sieve is None or self._found else self._sieve.part(book, self.head, bad)
 
-    def keep_ids_in(self, scratch: Path) -> None:
-        """Names a folder for the ids of parts to come, which else stay in memory; whoever made it removes it."""
-        self._twins.scratch = scratch
+    def keep_ids_in(self, folder: Path) -> None:
+        """Makes a folder for the ids of parts to come, else in memory; needed for `warnings`, the caller removes it."""
+        self._twins.keep_in(folder)
 
     def cover(self, book: Book, accounts: Accounts) -> None:
         """Looks for accounts without any balance, and keeps the ids of all.

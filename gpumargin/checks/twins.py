@@ -29,14 +29,21 @@ class Twins:
     """Account ids of all parts of a book.
 
     Attributes:
-      scratch: folder for ids, of which then 8 bytes each stay in memory; whoever made it removes it. None = all stay.
       last: ids of the last part, each once.
     """
 
-    scratch: Path | None = None
     last: pl.Series = field(default_factory=lambda: pl.Series("word", [], dtype=pl.String))
     _parts: list[pl.Series | Path] = field(default_factory=list)
     _hashes: list[np.ndarray] = field(default_factory=list)  # of each part, of the folded ids
+    _folder: Path | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """Makes a folder for the ids of parts to come, of which then 8 bytes each stay in memory.
+
+        It is needed until the findings are known; the caller removes it.
+        """
+        disk.make_folder(folder)
+        self._folder = folder
 
     def add(self, accounts: Accounts) -> None:
         """Takes the account ids of a part, whose accounts no other part has."""
@@ -49,11 +56,10 @@ class Twins:
         """Takes ids of a part, each once."""
         self.last = ids
         self._hashes.append(_hashes(ids))
-        self._parts.append(ids if self.scratch is None else self._written(ids, self.scratch))
+        self._parts.append(ids if self._folder is None else self._written(ids, self._folder))
 
     def _written(self, ids: pl.Series, folder: Path) -> Path:
         path, rows = folder / f"ids-{len(self._parts):05d}.arrow", ids.to_frame().to_arrow()
-        disk.make_folder(folder)
         with disk.OutFile(path) as file, pa.ipc.new_file(file, rows.schema) as writer:
             writer.write_table(rows)
         return path
