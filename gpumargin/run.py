@@ -192,7 +192,7 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
         return FIRST
     last = folder.finished[-1]
     progress.take_up(last)
-    market.take_up(last.state["market"], [record.table("ids") for record in folder.finished])
+    market.take_up(last.state["market"], (record.table("ids") for record in folder.finished))
     for record in folder.finished:
         progress.take_up_part(record, folder.scratch)
     return Start(len(folder.finished), progress.rows_read)

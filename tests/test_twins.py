@@ -1,4 +1,4 @@
-"""Claims about ids that differ in case or spelling alone: found over parts, in memory that does not grow with ids."""
+"""Claims about ids that differ in case or spelling alone: found over parts, by eight bytes of each."""
 
 from __future__ import annotations
 
