@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpumargin.pack.columns import Bools, Floats, Ints
-from gpumargin.resident.keys import distinct, is_among
+from gpumargin.resident.keys import distinct, places_among
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,10 @@ def _terms_of(terms: Terms, contract: Ints) -> Terms:
 def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
     """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none; where each is."""
     own = held.owner * width + held.contract
-    new = distinct(keys[~is_among(keys, own)])
-    if not len(new):
-        return held, np.searchsorted(own, keys)
+    place, is_there = places_among(keys, own)
+    if is_there.all():
+        return held, place
+    new = distinct(keys[~is_there])
     at = np.searchsorted(own, new)
     held = replace(
         held,
@@ -144,19 +145,21 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
         return held
     width = int(max(held.asset.max(initial=0), asset.max(initial=0))) + 1
     own, keys = held.balance_owner * width + held.asset, owner * width + asset
-    new = distinct(keys[~is_among(keys, own)])
-    at = np.searchsorted(own, new)
-    amounts = np.insert(held.amount, at, 0.0)
-    np.add.at(amounts, np.searchsorted(np.insert(own, at, new), keys), amount)
-    if not len(new):
-        return replace(held, amount=amounts)
-    return replace(
-        held,
-        balance_owner=np.insert(held.balance_owner, at, new // width),
-        asset=np.insert(held.asset, at, new % width),
-        amount=amounts,
-        is_collateral=np.insert(held.is_collateral, at, True),
-    )
+    place, is_there = places_among(keys, own)
+    if not is_there.all():
+        new = distinct(keys[~is_there])
+        at = np.searchsorted(own, new)
+        held = replace(
+            held,
+            balance_owner=np.insert(held.balance_owner, at, new // width),
+            asset=np.insert(held.asset, at, new % width),
+            amount=np.insert(held.amount, at, 0.0),
+            is_collateral=np.insert(held.is_collateral, at, True),
+        )
+        place = np.searchsorted(np.insert(own, at, new), keys)
+    amount_now = held.amount.copy()
+    np.add.at(amount_now, place, amount)
+    return replace(held, amount=amount_now)
 
 
 def _ranks(leg: Ints) -> Ints:

@@ -15,7 +15,12 @@ def distinct(values: Ints) -> Ints:
 
 def is_among(values: Ints, known: Ints) -> Bools:
     """Which values stand among `known`, which ascend."""
+    return places_among(values, known)[1]
+
+
+def places_among(values: Ints, known: Ints) -> tuple[Ints, Bools]:
+    """Where each value stands among `known`, which ascend, and whether it does; where it does not, any place."""
     if not len(known):
-        return np.zeros(len(values), bool)
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.asarray(known[place] == values)
+    return place, np.asarray(known[place] == values)

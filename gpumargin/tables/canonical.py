@@ -44,7 +44,8 @@ def canonical_column(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray
       column: what the contract says of it.
 
     Returns:
-      Column of the same length; ids as dictionaries (each chunk its own, see `with_one_dictionary`) or int64.
+      Column of the same length; ids as dictionaries (each chunk its own of distinct words, see `with_one_dictionary`)
+      or int64.
 
     Raises:
       ColumnMismatchError: the type is not accepted, or a value does not fit.
@@ -61,29 +62,28 @@ def canonical_column(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray
 
 
 def with_one_dictionary(table: pa.Table) -> pa.Table:
-    """The table with one dictionary of distinct words per column, shared by all chunks: equal codes are equal ids."""
+    """The table with one dictionary per column, shared by all chunks: equal codes are equal ids.
+
+    Args:
+      table: of canonical columns, the words of each chunk distinct.
+    """
     return pa.table({name: _unified(table.column(name)) for name in table.column_names})
 
 
 def _unified(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pat.is_dictionary(values.type) or values.num_chunks == 0:
-        return values
-    if values.num_chunks > 1:
-        return values.unify_dictionaries()
-    words = values.chunk(0).dictionary
-    # two codes for one word are legal Arrow, and nothing above has looked for them in a lone chunk
-    return values if len(words.unique()) == len(words) else _encoded(values.cast(pa.string()))
-
-
-def _encoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [_clean_dictionary(chunk) for chunk in values.dictionary_encode().chunks]
-    return pa.chunked_array(chunks, type=ID)
+    return values.unify_dictionaries() if pat.is_dictionary(values.type) and values.num_chunks > 1 else values
 
 
 def _clean_dictionary(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
     words = _valid_text(chunk.dictionary.cast(pa.string()))
-    clean = pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words)
-    return clean.cast(pa.string()).dictionary_encode() if words.null_count else clean
+    return pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words)
+
+
+def _distinct(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Two codes for one word, and a code for null, are legal Arrow; here there are none."""
+    words = chunk.dictionary
+    is_sound = not words.null_count and len(words.unique()) == len(words)
+    return chunk if is_sound else chunk.cast(pa.string()).dictionary_encode()
 
 
 def _valid_text(words: pa.StringArray) -> pa.StringArray:
@@ -104,11 +104,14 @@ def _is_number(dtype: pa.DataType) -> bool:
 
 
 def _words(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    dtype = values.type.value_type if pat.is_dictionary(values.type) else values.type
-    if not _is_text(dtype):
+    is_coded = pat.is_dictionary(values.type)
+    if not _is_text(values.type.value_type if is_coded else values.type):
         return None
+    if is_coded:
+        return pa.chunked_array([_distinct(_clean_dictionary(chunk)) for chunk in values.chunks], type=ID)
     # 64-bit offsets: the words of one chunk may take more than 2 GiB, its distinct words rarely do
-    return _encoded(values if pat.is_dictionary(values.type) else values.cast(pa.large_string()))
+    codes = values.cast(pa.large_string()).dictionary_encode()
+    return pa.chunked_array([_clean_dictionary(chunk) for chunk in codes.chunks], type=ID)
 
 
 def _ids(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
