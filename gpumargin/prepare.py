@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -285,12 +285,12 @@ class Market:
         """What another process needs to go on after the parts so far, as JSON has it."""
         return {"models": list(self.priced), "checks": self.checks.laid_aside()}
 
-    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
-        """Takes what was laid aside, and the ids of every part (`BookChecks.ids_of_part`), in place of the parts."""
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Takes what was laid aside; the ids of each part are for `BookChecks.take_up_part`."""
         by_label = {model.label: model for model in self.models.values()}
         for label in state["models"]:
             self._known(by_label[label])
-        self.checks.take_up(state["checks"], ids)
+        self.checks.take_up(state["checks"])
 
     def finish(self) -> None:
         """Takes the verdict, after the last part.

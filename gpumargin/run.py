@@ -190,12 +190,15 @@ def _taken_up(folder: RunFolder, market: Market, progress: Progress) -> Start:
     market.checks.keep_ids_in(folder.scratch / "ids")
     if not folder.finished:
         return FIRST
-    last = folder.finished[-1]
+    parts = len(folder.finished)
+    last = folder.record(parts - 1)
     progress.take_up(last)
-    market.take_up(last.state["market"], (record.table("ids") for record in folder.finished))
-    for record in folder.finished:
+    market.take_up(last.state["market"])
+    del last  # one record at a time: they may be large
+    for record in map(folder.record, range(parts)):
+        market.checks.take_up_part(record.table("ids"))
         progress.take_up_part(record, folder.scratch)
-    return Start(len(folder.finished), progress.rows_read)
+    return Start(parts, progress.rows_read)
 
 
 def margin_folder(

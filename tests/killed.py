@@ -39,7 +39,7 @@ def made_here(out: Path, *, resumes: bool) -> Path:
             return folder.published
         digest = ColumnDigest()
         if folder.finished:
-            last = folder.finished[-1]
+            last = folder.record(len(folder.finished) - 1)
             digest = ColumnDigest(DigestState(bytes.fromhex(last.state["blocks"]), last.table("tail")))
         for number in range(len(folder.finished), PARTS):
             table = part_table(number)

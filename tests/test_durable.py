@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from gpumargin.engine import Settings
 from gpumargin.errors import InputError, ResourceError, UsageError
 from gpumargin.lanes import lane
 from gpumargin.prepare import Options
-from gpumargin.publish import RunFolder
+from gpumargin.publish import RunFolder, records, runfolder
 from gpumargin.run import margin_folder
 from gpumargin.tables import BookFiles, feed, open_book
 from tests.failing import FAULTS, MEMORY, SHORT, FailingOs, everything, installed, restored, small_book, visible
@@ -270,6 +271,26 @@ def test_a_resumed_run_reads_no_row_group_of_finished_parts_alone(
     read.clear()
     run(book, tmp_path / "out", resumes=True)
     assert len(read) <= whole * (1 / PARTS) + 3  # and one group of each table that reaches into the part before
+
+
+def test_a_resumed_run_holds_the_record_of_few_parts_at_a_time(
+    book: Path, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, most = records.read_record, 0
+    known: list[weakref.ref[records.Record]] = []
+
+    def watched(folder: Path, number: int) -> records.Record | None:
+        nonlocal most
+        if (record := read(folder, number)) is not None:
+            known.append(weakref.ref(record))
+        most = max(most, sum(each() is not None for each in known))
+        return record
+
+    BrokenOff(monkeypatch, PARTS).run(book, tmp_path)
+    for module in (records, runfolder):
+        monkeypatch.setattr(module, "read_record", watched)
+    assert results(run(book, tmp_path, resumes=True)) == expected
+    assert 1 <= most < PARTS
 
 
 def flip(path: Path) -> None:

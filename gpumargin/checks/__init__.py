@@ -220,12 +220,14 @@ class BookChecks:
         """Account ids of the last part, a column `word`; none where ids are integers."""
         return self._twins.last.to_frame().to_arrow()
 
-    def take_up(self, state: Mapping[str, Any], ids: Iterable[pa.Table]) -> None:
-        """Takes what was laid aside after the parts so far, and the ids of each, in place of them."""
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Takes what was laid aside after the parts so far; the ids of each are taken by `take_up_part`."""
         self.sums.by_asset.update({asset: Fraction(total) for asset, total in state["sums"]})
         self._warned.take_up(state["odd"])
-        for table in ids:
-            self._twins.keep(pl.Series("word", table["word"].to_pylist(), dtype=pl.String))
+
+    def take_up_part(self, ids: pa.Table) -> None:
+        """Takes the ids of a part in its place, as `ids_of_part` gave them."""
+        self._twins.keep(pl.Series("word", pl.from_arrow(ids["word"]), dtype=pl.String))
 
     def finished(self) -> pl.DataFrame:
         """All failures that end the run, after the last part; empty for a valid book."""

@@ -67,7 +67,7 @@ def write_record(folder: Path, number: int, record: Record) -> None:
     put_bytes(record_path(folder, number), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
-def _read_record(folder: Path, number: int) -> Record | None:
+def read_record(folder: Path, number: int) -> Record | None:
     """The record of a part; None where there is none that is whole."""
     try:
         said, _, text = record_path(folder, number).read_bytes().partition(b"\n")
@@ -91,18 +91,18 @@ def _is_whole(path: Path, written: Written) -> bool:
         return False
 
 
-def read_records(folder: Path, results: Path) -> list[Record]:
-    """Records of the parts from the first on whose files are there and unchanged.
+def whole_parts(folder: Path, results: Path) -> list[Mapping[str, Written]]:
+    """Files of the parts from the first on whose records and files are there and unchanged.
 
     Args:
       folder: of records.
       results: of the files that they name.
     """
-    found: list[Record] = []
-    while (record := _read_record(folder, len(found))) is not None:
+    found: list[Mapping[str, Written]] = []
+    while (record := read_record(folder, len(found))) is not None:
         if not all(_is_whole(results / name, written) for name, written in record.files.items()):
             break
-        found.append(record)
+        found.append(record.files)
     return found
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from gpumargin import disk
 from gpumargin.errors import InputError, InternalError, ResourceError, UsageError
 from gpumargin.publish.files import POINTER, Written, json_text, put_bytes, put_checksums, put_table, put_tables, words
-from gpumargin.publish.records import Record, packed, read_records, record_path, write_record
+from gpumargin.publish.records import Record, packed, read_record, record_path, whole_parts, write_record
 from gpumargin.publish.staging import Note, take_place
 
 _VERDICTS = (InputError, InternalError, UsageError)  # going on would end the same way
@@ -39,11 +39,11 @@ class RunFolder:
 
     Attributes:
       scratch: folder for what is needed while the run is made; whoever needs it makes it, leaving removes it.
-      finished: records of the parts that are there already, from the first on.
+      finished: files of the parts that are there already, from the first on; `record` has the rest.
     """
 
     scratch: Path
-    finished: list[Record]
+    finished: list[Mapping[str, Written]]
 
     def __init__(
         self, out: Path, identity: Mapping[str, Any] | None = None, *, resumes: bool = False, note: Note = silent
@@ -66,7 +66,7 @@ class RunFolder:
             self._leave_out()
             raise
         self.scratch = self._place.scratch
-        self.finished = read_records(self._place.records, self._place.run)
+        self.finished = whole_parts(self._place.records, self._place.run)
         self._tidy()
         return self
 
@@ -83,7 +83,7 @@ class RunFolder:
 
     def _tidy(self) -> None:
         """Removes from a place that was taken over what no record answers for."""
-        known = {name for record in self.finished for name in record.files}
+        known = {name for files in self.finished for name in files}
         kept = {self._place.run / name for name in known}
         kept |= {record_path(self._place.records, number) for number in range(len(self.finished))}
         there = [path for folder in (self._place.run, self._place.records) for path in folder.rglob("*")]
@@ -147,8 +147,20 @@ class RunFolder:
         record = Record(dict(self._files), state, {key: packed(table) for key, table in tables.items()})
         write_record(self._place.records, len(self.finished), record)
         disk.sync_folder(self._place.records)
-        self.finished.append(Record(record.files, {}, {}))
+        self.finished.append(record.files)
         self._files.clear()
+
+    def record(self, number: int) -> Record:
+        """What a finished part laid aside, read from disk: of a large book, all of them would not fit into memory.
+
+        Raises:
+          ResourceError: it is no longer what it was when the folder was entered.
+        """
+        found = read_record(self._place.records, number)
+        if found is None:
+            message = f"{str(record_path(self._place.records, number))!r} changed while the run was resumed; try again"
+            raise ResourceError(message)
+        return found
 
     def add_table(self, name: str, table: pa.Table) -> None:
         """Writes a whole small table: `NAME.parquet`."""
@@ -172,7 +184,7 @@ class RunFolder:
         run = self._place.run
         for name, content in (("summary.json", summary), ("manifest.json", manifest)):
             put_bytes(run / name, json_text(content).encode())
-        put_checksums(run, {name: made.sha256 for record in self.finished for name, made in record.files.items()})
+        put_checksums(run, {name: made.sha256 for files in self.finished for name, made in files.items()})
         for name in self._parts:
             disk.sync_folder(run / name)
         disk.sync_folder(run)
