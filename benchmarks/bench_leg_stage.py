@@ -34,7 +34,7 @@ from benchmarks.opponents_jax import worst_pnl_segment_sum
 from benchmarks.workload import STANDARD, Legs, make_legs
 from gpumargin.device import ACCOUNT_AXIS, account_mesh, chunk_rows
 from gpumargin.native.choice import leg_loop
-from gpumargin.pack.buckets import bucket_widths
+from gpumargin.pack.buckets import bucket_widths, by_length
 from gpumargin_kernels import records
 from gpumargin_kernels.components import _discounted_pnl
 from gpumargin_kernels.tally import RowPlan
@@ -47,7 +47,8 @@ def buckets(legs: Legs, devices: int, rows_step: int) -> list[tuple[np.ndarray, 
     padding = len(legs.table)
     made = []
     for width in np.unique(widths):
-        rows = np.flatnonzero(widths == width)
+        every = np.flatnonzero(widths == width)
+        rows = np.concatenate([own[by_length(length[own])] for own in np.array_split(every, devices)])
         padded = -(-len(rows) // (devices * rows_step)) * devices * rows_step
         slots = np.arange(width)
         used = np.zeros((padded, width), bool)

@@ -16,9 +16,10 @@ from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
 from gpumargin.native import compiler, stage
+from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.choice import leg_loop
 from gpumargin.native.lowering import UnsupportedError
-from gpumargin.native.plan import plan_of
+from gpumargin.native.plan import _places, plan_of
 from gpumargin.native.stage import native_row_stage
 from gpumargin.prepare import Options, prepare
 from gpumargin.tables import read_book
@@ -165,6 +166,22 @@ def _all_words(sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
     return sum((jnp.maximum(block, terms) for block in sums.values()), 0 * terms) * one
 
 
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_no_vector_of_the_table_lies_across_two_lines_of_the_cache(itemsize: int) -> None:
+    rng = np.random.default_rng(itemsize)
+    for widths in ([33, 0, 1, 34, 2], [], [0], [1], [3, 1], *(rng.integers(0, 50, 6).tolist() for _ in range(50))):
+        places, table_width = _places(widths, itemsize)
+        taken = np.zeros(table_width, bool)
+        for place, width in zip(places, widths, strict=True):
+            assert place.width == width
+            assert place.start % max(lanes(width, itemsize), 1) == 0
+            own = slice(place.start, place.start + padded(width, itemsize))
+            assert not taken[own].any()
+            assert own.stop <= table_width
+            taken[own] = True
+        assert table_width % lanes(table_width, itemsize) == 0
+
+
 def only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
     return sums
 
@@ -206,6 +223,52 @@ def test_several_buckets_are_finished_alike_with_tables_looked_up_by_unit() -> N
 def _worst_of_unit(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> Any:
     least, worst = least_column(sums[0] * shared["weights"][unit])
     return {"loss": -least * shared["scale"][unit] * one + shared["all"], "worst": worst, "unit": unit}
+
+
+def odd_rows(rng: np.random.Generator, width: int) -> np.ndarray:
+    """Rows of which the least or the largest is a zero of some sign, or with NaN, at every place; and ordinary ones."""
+    zeros = rng.choice([-0.0, 0.0], (3 * width, width))
+    extremes = np.where(np.arange(3 * width)[:, None] < width, -1.0, 1.0) * rng.random((3 * width, width))
+    below, above = (np.where(rng.random(zeros.shape) < 0.3, zeros, sign * np.abs(extremes)) for sign in (-1, 1))
+    lost = rng.standard_normal((width, width))
+    lost[np.diag_indices(width)] = np.nan
+    infinite = rng.choice([-np.inf, np.inf, 0.0, 1.0], (width, width))
+    return np.concatenate([zeros, below, above, lost, infinite, rng.standard_normal((width, width))])
+
+
+@pytest.mark.parametrize("width", rest_slow([1, 3, 8, 27], [27]))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_least_and_the_largest_keep_nan_and_the_sign_of_zero(width: int, dtype: Any) -> None:
+    rng = np.random.default_rng(width)
+    rows = odd_rows(rng, width).astype(dtype)
+    unit = np.arange(len(rows), dtype=np.int32)
+    own = records.Legs(unit, np.full((len(rows), 2), CONTRACTS, np.int32), np.zeros((len(rows), 2), dtype), {})
+    nothing = np.zeros((CONTRACTS + 1, 1), dtype)
+    plan = RowPlan((records.Tally(columns={"net": nothing}, terms=nothing[:, :0]),), contracts(), _extremes, (rows,))
+    compiler.registered(plan_of(plan, np.dtype(dtype))[0], 1)
+
+    def program(plan: RowPlan, zero: Any, legs: Any) -> Any:
+        return native_row_stage(plan._replace(finish=_extremes), (legs,), zero, None)
+
+    found = jax.jit(program)(plan._replace(finish=None), np.zeros((), dtype), own)
+    for mine, least in zip(found, (True, False), strict=True):
+        expected = [extreme(row, is_least=least) for row in rows]
+        np.testing.assert_array_equal(mine, expected)
+        np.testing.assert_array_equal(np.signbit(mine), np.signbit(expected) & ~np.isnan(expected))
+
+
+def _extremes(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
+    rows = shared[0][unit] * one
+    found = jnp.min(rows, axis=1), jnp.max(rows, axis=1)
+    return tuple(jnp.where(jnp.isnan(x), x.dtype.type(np.nan), x) for x in found)  # a NaN has no sign to speak of
+
+
+def extreme(row: np.ndarray, *, is_least: bool) -> float:
+    """By definition: NaN if there is one, else the first or last in the order that has -0 below 0."""
+    if np.isnan(row).any():
+        return float("nan")
+    ordered = sorted(row.tolist(), key=lambda x: (x, not np.signbit(x)))
+    return float(ordered[0 if is_least else -1])
 
 
 def test_a_function_without_translation_takes_the_xla_path() -> None:

@@ -276,12 +276,17 @@ def test_contracts_behind_the_padding_contract_are_like_it() -> None:
 runs_of = st.lists(st.integers(0, 70), min_size=0, max_size=40)
 
 
-@given(lengths=runs_of, extra=st.integers(0, 2))
-def test_buckets_hold_every_leg_exactly_once_and_place_maps_back(lengths: list[int], extra: int) -> None:
+@given(lengths=runs_of, extra=st.integers(0, 2), is_by_length=st.booleans())
+def test_buckets_hold_every_leg_exactly_once_and_place_maps_back(
+    lengths: list[int], extra: int, is_by_length: bool
+) -> None:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shape = buckets._bucket_shape(starts, [(0, len(lengths))])
     shape = tuple((width, rows + extra * ROW_STEP) for width, rows in shape)
-    found = list(buckets._buckets(starts, 0, len(lengths), shape))
+    found = list(buckets._buckets(starts, 0, len(lengths), shape, is_by_length=is_by_length))
+    for bucket in found:
+        used = bucket.is_used.sum(axis=1)[: len(bucket.runs)]
+        assert not is_by_length or (np.diff(used) >= 0).all()
     seen = np.concatenate([bucket.source[bucket.is_used] for bucket in found])
     assert sorted(seen.tolist()) == list(range(int(starts[-1])))
     place = buckets._place(found, len(lengths) + 5)
@@ -314,7 +319,7 @@ def test_a_known_shape_that_holds_another_takes_all_its_runs(before: list[int], 
     level, wanted = (buckets._bucket_shape(s, [(0, len(s) - 1)]) for s in (known, starts))
     own, other = (shapes.Shape(own, (), (), (), 0, 0) for own in (level, wanted))
     assume(shapes._holds(own, other))
-    found = list(buckets._buckets(starts, 0, len(lengths), level))
+    found = list(buckets._buckets(starts, 0, len(lengths), level, is_by_length=True))
     assert sorted(run for bucket in found for run in bucket.runs.tolist()) == list(range(len(lengths)))
     for (width, rows), bucket in zip(level, found, strict=True):
         assert bucket.is_used.shape == (rows, width)

@@ -1,8 +1,9 @@
 """The leg loop as LLVM instructions: row by row, leg by leg, closing groups where they end.
 
 It does what `gpumargin_kernels.tally.row_stage` does, and gives the same bits: the same products and sums in the same
-order, never contracted. It is faster because a group is closed once, where it ends, because the sums of a row stay in
-registers, and because nothing but results goes to memory.
+order, never contracted (only of the least of many zeros XLA leaves the sign open; here -0 is below 0). It is faster
+because a group is closed once, where it ends, because the sums of a row stay in registers, and because nothing but
+results goes to memory.
 """
 
 from __future__ import annotations

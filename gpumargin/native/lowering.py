@@ -207,11 +207,8 @@ def _reduced(operation: str) -> Callable[..., Block]:
         if math.prod(equation.outvars[0].aval.shape) != 1:
             message = "a reduction that leaves several columns"
             raise UnsupportedError(message)
-        fold, builder = instructions.ELEMENTWISE[operation], target.builder
-        parts = list(filled(builder, operands[0]).parts)
-        while len(parts) > 1:  # pair by pair: rows wait for the longest chain of operations
-            parts.append(fold(builder, parts.pop(0), parts.pop(0)))
-        return Block(1, (instructions.folded(builder, fold, parts[0]),))
+        parts = filled(target.builder, operands[0]).parts
+        return Block(1, (instructions.extreme(target.builder, parts, operation),))
 
     return reduce
 

@@ -113,20 +113,27 @@ def _close(lane: Lane, dtype: np.dtype[Any]) -> Traced | None:
 
 def _lane_plans(lanes: tuple[Lane, ...], dtype: np.dtype[Any]) -> tuple[tuple[LanePlan, ...], int]:
     """The lanes, and the width of the table that they read."""
-    width = 0
-
-    def place(columns: int) -> Place:
-        nonlocal width
-        start = width
-        width += padded(columns, dtype.itemsize) if columns else 0
-        return Place(start, columns)
-
+    widths = [block.shape[1] for lane in lanes for block in (*lane.columns.values(), lane.terms)]
+    places, table_width = _places(widths, dtype.itemsize)
+    rest = iter(places)
     plans = []
     for lane in lanes:
-        words = tuple((word, place(block.shape[1])) for word, block in lane.columns.items())
+        words = tuple((word, next(rest)) for word in lane.columns)
         total = 0 if lane.level == "unit" else sum(total_widths(lane))
-        plans.append(LanePlan(lane.level, words, place(lane.terms.shape[1]), _close(lane, dtype), total))
-    return tuple(plans), width
+        plans.append(LanePlan(lane.level, words, next(rest), _close(lane, dtype), total))
+    return tuple(plans), table_width
+
+
+def _places(widths: list[int], itemsize: int) -> tuple[list[Place], int]:
+    """Places of blocks of columns in a row of the table, and its width.
+
+    The widest come first and rows are whole registers long, so that no vector lies across two lines of the cache.
+    """
+    places, width = [Place(0, 0)] * len(widths), 0
+    for number in sorted(range(len(widths)), key=lambda number: -padded(widths[number], itemsize)):
+        places[number] = Place(width, widths[number])
+        width += padded(widths[number], itemsize)
+    return places, padded(width, itemsize)
 
 
 def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...], dtype: np.dtype[Any]) -> Any:
@@ -188,8 +195,12 @@ def _blocks(lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...]) -> Iterator[
 def table_of(plan: RowPlan, made: Plan) -> Array:
     """Everything that the loop reads of a contract in one row, `[M, table_width]`."""
     lanes = lanes_apart(plan)
-    filled = [(block, place) for block, place in _blocks(lanes, made.lanes) if place.width]
+    filled = sorted(((p, block) for block, p in _blocks(lanes, made.lanes) if p.width), key=lambda pair: pair[0].start)
+    ends = [place.start for place, _ in filled[1:]] + [made.table_width]
     return jnp.concatenate(
-        [jnp.pad(block, ((0, 0), (0, padded(place.width, made.itemsize) - place.width))) for block, place in filled],
+        [
+            jnp.pad(block, ((0, 0), (0, end - place.start - place.width)))
+            for (place, block), end in zip(filled, ends, strict=True)
+        ],
         axis=1,
     )

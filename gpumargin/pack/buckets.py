@@ -146,15 +146,27 @@ def rows_of_width(starts: Ints, runs: Ints, width: int, rows: int) -> Rows:
     return Rows(runs, np.where(is_used, source, 0), is_used)
 
 
-def _buckets(starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...]) -> Iterator[Rows]:
+def by_length(lengths: Ints) -> Ints:
+    """Order of runs of legs in their bucket, the shortest first.
+
+    A loop that ends a row with its last leg then ends most rows as the one before, which processors foresee.
+    """
+    return np.argsort(np.minimum(lengths, np.iinfo(np.int16).max).astype(np.int16), kind="stable")
+
+
+def _buckets(
+    starts: Ints, first: int, count: int, shape: tuple[tuple[int, int], ...], *, is_by_length: bool = False
+) -> Iterator[Rows]:
     """Runs in the narrowest buckets that have room for them."""
-    widths = bucket_widths(np.diff(starts[first : first + count + 1]))
-    own = np.searchsorted([width for width, _ in shape], widths)
+    lengths = np.diff(starts[first : first + count + 1])
+    own = np.searchsorted([width for width, _ in shape], bucket_widths(lengths))
     left = np.zeros(0, np.int64)
     for bucket, (width, rows) in enumerate(shape):
         runs = np.concatenate([left, np.flatnonzero(own == bucket)])
-        left = runs[rows:]
-        yield rows_of_width(starts, first + runs[:rows], width, rows)
+        here, left = runs[:rows], runs[rows:]
+        if is_by_length:
+            here = here[by_length(lengths[here])]
+        yield rows_of_width(starts, first + here, width, rows)
 
 
 def _place(buckets: list[Rows], rows: int, first: int = 0) -> np.ndarray:
@@ -241,7 +253,7 @@ def pack_shard(book: LegBook, contracts: ContractSet, shape: Shape, shard: Shard
       `records.Book`; padded slots have quantity 0 on the padding contract, padded rows are cut off by their count.
     """
     pad = contracts.padding
-    legs = list(_buckets(book.leg_start, shard.first_row, shard.unit_rows, shape.legs))
+    legs = list(_buckets(book.leg_start, shard.first_row, shard.unit_rows, shape.legs, is_by_length=True))
     cash = list(_buckets(book.cash_start, shard.first_row, shard.unit_rows, shape.cash_legs))
     slots = list(_buckets(book.unit_start, shard.first_account, shard.accounts, shape.unit_slots))
     balances = list(_buckets(book.balance_start, shard.first_account, shard.accounts, shape.balances))
