@@ -100,6 +100,11 @@ def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
             return jax.block_until_ready(work.engine._price(work.contracts))
 
     fills = some_fills(book)
+
+    def applied() -> object:
+        live.apply(fills=fills)
+        return jax.block_until_ready([lane.store.parts.groups for lane in live.lanes])
+
     return Blocks(
         {
             "plain leg stage": ours(legs, plain_tally(legs)),
@@ -109,7 +114,7 @@ def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
             "legs and accounts, numba": lambda: np.flatnonzero(fused().status != before.status),
         },
         stages,
-        lambda: live.apply(fills=fills),
+        applied,
         len(work.legs),
         len(work.legs.contract),
     )
