@@ -7,6 +7,7 @@ frame (`contract_frame`) and over the price tables themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -213,11 +214,14 @@ def _price_rules(limits: Limits) -> tuple[Rule, ...]:
 
 
 def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
-    for rule in rules:
+    """The rules that any row breaks: all are looked at in one pass, and only for those that are broken is another."""
+    if not rules:
+        return
+    is_broken = frame.select(rule.broken.any().alias(str(number)) for number, rule in enumerate(rules)).row(0)
+    for rule in compress(rules, is_broken):
         rows = frame.filter(rule.broken).get_column(f"{rule.table}_row").sort().to_numpy()
-        if len(rows):
-            where = {"code": rule.code, "table": rule.table, "column": rule.column}
-            yield Finding(**where, rows=rows.astype(np.int64), message=rule.message, remedy=rule.remedy)
+        where = {"code": rule.code, "table": rule.table, "column": rule.column}
+        yield Finding(**where, rows=rows.astype(np.int64), message=rule.message, remedy=rule.remedy)
 
 
 def _whole(facts: Facts, table: str) -> pl.DataFrame:
