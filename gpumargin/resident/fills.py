@@ -118,14 +118,26 @@ def _terms_of(terms: Terms, contract: Ints) -> Terms:
     return Terms(size, terms.is_upfront[contract], terms.is_inverse[contract], terms.settlement[contract], mark)
 
 
-def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
-    """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none; where each is."""
-    own = held.owner * width + held.contract
+class _Joined(NamedTuple):
+    """Keys taken in among others, of which there is one each, ascending."""
+
+    new: Ints  # [n] those that are not there yet, ascending, each once
+    at: Ints  # [n] before which of those there each goes
+    place: Ints  # [rows] where each key asked for then stands
+
+
+def _joined(keys: Ints, own: Ints) -> _Joined:
     place, is_there = places_among(keys, own)
-    if is_there.all():
-        return held, place
     new = distinct(keys[~is_there])
     at = np.searchsorted(own, new)
+    return _Joined(new, at, np.searchsorted(np.insert(own, at, new), keys) if len(new) else place)
+
+
+def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
+    """Holdings with a leg of quantity 0 at every key, owner * width + contract, where there is none; where each is."""
+    new, at, place = _joined(keys, held.owner * width + held.contract)
+    if not len(new):
+        return held, place
     held = replace(
         held,
         owner=np.insert(held.owner, at, new // width),
@@ -134,7 +146,7 @@ def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
         entry=np.insert(held.entry, at, np.nan),
         unsettled=np.insert(held.unsettled, at, 0.0),
     )
-    return held, np.searchsorted(np.insert(own, at, new), keys)
+    return held, place
 
 
 def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
@@ -144,11 +156,8 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
     if not len(owner):
         return held
     width = int(max(held.asset.max(initial=0), asset.max(initial=0))) + 1
-    own, keys = held.balance_owner * width + held.asset, owner * width + asset
-    place, is_there = places_among(keys, own)
-    if not is_there.all():
-        new = distinct(keys[~is_there])
-        at = np.searchsorted(own, new)
+    new, at, place = _joined(owner * width + asset, held.balance_owner * width + held.asset)
+    if len(new):
         held = replace(
             held,
             balance_owner=np.insert(held.balance_owner, at, new // width),
@@ -156,7 +165,6 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
             amount=np.insert(held.amount, at, 0.0),
             is_collateral=np.insert(held.is_collateral, at, True),
         )
-        place = np.searchsorted(np.insert(own, at, new), keys)
     amount_now = held.amount.copy()
     np.add.at(amount_now, place, amount)
     return replace(held, amount=amount_now)
