@@ -16,6 +16,7 @@ import pytest
 from gpumargin.errors import InputError, UsageError
 from gpumargin.resident import Change, ResidentBook
 from gpumargin.resident.lane import Lane
+from gpumargin.resident.parts import Parts
 from gpumargin.run import margin
 from gpumargin.synth import generate_book
 from gpumargin.tables import Book, read_book
@@ -70,7 +71,12 @@ def test_after_blocks_of_everything_the_bits_are_those_of_a_fresh_run() -> None:
     run_blocks(Book(**tiny_book()), "derive-pm1", blocks=2, seed=1, size=8)
 
 
-def test_trades_that_find_room_lay_no_account_anew_and_keep_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("searched_by", ["memory", "devices"])
+def test_trades_that_find_room_lay_no_account_anew_and_keep_the_bits(
+    searched_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if searched_by == "devices":
+        monkeypatch.setattr(Parts, "are_in_memory", False)
     live = ResidentBook(Book(**tiny_book()), "derive-pm1")
     anew: list[int] = []
     commit = Lane.commit

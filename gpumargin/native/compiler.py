@@ -44,7 +44,8 @@ def _with_wide_registers(text: str) -> str:
     return re.sub(r"^(define .*\))$", r"\1 #0", text, flags=re.MULTILINE) + f"\n{wide}\n"
 
 
-def _compiled(text: str) -> Any:
+def compiled(text: str) -> Any:
+    """A module's text as machine code; whoever holds an address in it keeps the engine."""
     module = binding.parse_assembly(text)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=3)
@@ -74,7 +75,7 @@ def registered(plan: Plan, buckets: int) -> str:
     with _lock:
         if name in _engines:
             return name
-        engine = _compiled(text)
+        engine = compiled(text)
         jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("handler")), platform="cpu")
         _engines[name] = engine
     return name

@@ -8,18 +8,17 @@ results goes to memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
+from gpumargin.native.control import LONG, builder_of, counted
 from gpumargin.native.instructions import bytes_of
 from gpumargin.native.lowering import Memory, Target, element_type, lowered
 from gpumargin.native.plan import LanePlan, Place, Plan
 
-LONG, INT = ir.IntType(64), ir.IntType(32)
+INT = ir.IntType(32)
 POINTER = ir.PointerType()
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
 # Numbers between the columns of a result: columns a power of two apart would share their places in the cache.
@@ -80,7 +79,7 @@ class Loop:
         signature = ir.FunctionType(ir.VoidType(), [LONG] * 3 + [POINTER] * count)
         self.function = ir.Function(module, signature, name)
         self.function.linkage = "internal"
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.builder = builder_of(self.function)
         self._write()
 
     def _write(self) -> None:
@@ -100,7 +99,7 @@ class Loop:
             stride=stride,
         )
         registers = [self._lane(plan) for plan in self.plan.lanes]
-        with self._counted(rows) as (row, _):
+        with counted(self.builder, rows) as (row, _):
             self._row(memory, registers, row, width)
         self.builder.ret_void()
 
@@ -113,7 +112,8 @@ class Loop:
     def _slots(self, width: int) -> tuple[ir.Value, ...]:
         kind = block_type(width, self.element, self.plan.itemsize)
         count = padded(width, self.plan.itemsize) // lanes(width, self.plan.itemsize) if width else 0
-        return tuple(self.builder.alloca(kind) for _ in range(count))
+        with self.builder.goto_entry_block():
+            return tuple(self.builder.alloca(kind) for _ in range(count))
 
     def _lane(self, plan: LanePlan) -> _Lane:
         return _Lane(plan, {word: self._slots(place.width) for word, place in plan.words}, self._slots(plan.total))
@@ -163,30 +163,13 @@ class Loop:
 
     # Control.
 
-    @contextmanager
-    def _counted(self, count: ir.Value) -> Iterator[tuple[ir.Value, ir.Block]]:
-        """A loop over 0 to `count`; yields the index and the block to leave for."""
-        builder = self.builder
-        index = builder.alloca(LONG)
-        builder.store(ir.Constant(LONG, 0), index)
-        head, body, end = (self.function.append_basic_block(name) for name in ("head", "body", "end"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        here = builder.load(index, typ=LONG)
-        builder.cbranch(builder.icmp_unsigned("<", here, count), body, end)
-        builder.position_at_end(body)
-        yield here, end
-        builder.store(builder.add(here, ir.Constant(LONG, 1)), index)
-        builder.branch(head)
-        builder.position_at_end(end)
-
     def _row(self, memory: _Memory, registers: list[_Lane], row: ir.Value, width: ir.Value) -> None:
         for lane in registers:
             for word, place in lane.plan.words:
                 self._clear(lane.sums[word], place.width)
             self._clear(lane.total, lane.plan.total)
         first = self.builder.mul(row, width)
-        with self._counted(width) as (slot, end):
+        with counted(self.builder, width) as (slot, end):
             self._leg(memory, registers, first, slot, width, end)
         found = [block for lane in registers for block in self._found(lane)]
         unit = Block(1, (self._at(memory.unit, row, INT),))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpumargin.pack.columns import Bools, Floats, Ints
-from gpumargin.resident.keys import distinct, places_among
+from gpumargin.resident.keys import distinct, places_among, turns
 
 
 @dataclass(frozen=True)
@@ -170,16 +170,6 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
     return replace(held, amount=amount_now)
 
 
-def _ranks(leg: Ints) -> Ints:
-    """How many earlier fills there are of the same leg."""
-    order = np.argsort(leg, kind="stable")
-    place, ordered = np.arange(len(leg)), leg[order]
-    first = np.append(True, ordered[1:] != ordered[:-1])[: len(leg)]
-    ranks = np.empty(len(leg), np.int64)
-    ranks[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return ranks
-
-
 def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     """Holdings after trades, those of one leg in their order.
 
@@ -191,9 +181,7 @@ def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     held, leg = _with_legs(held, keys, width)
     quantity, entry = held.quantity.copy(), held.entry.copy()
     paid = np.zeros(len(keys))
-    ranks = _ranks(leg)
-    for rank in range(int(ranks.max(initial=-1)) + 1):
-        chosen = np.flatnonzero(ranks == rank)
+    for chosen in turns(leg):
         at, contract = leg[chosen], fills.contract[chosen]
         own = _terms_of(terms, contract)
         after, paid[chosen] = filled(_Legs(quantity[at], entry[at]), fills.quantity[chosen], fills.price[chosen], own)

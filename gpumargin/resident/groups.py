@@ -58,6 +58,11 @@ def _record(level: str, book: LegBook, rows: Rows, homes: Homes, pad: int) -> An
     return balances_of(book, rows, homes.unit_slots.row[rows.runs])
 
 
+def row_group(cash: np.ndarray, unit: np.ndarray) -> dict[str, Any]:
+    """What is kept of unit rows, `[R]` each; the unit once more, by row, so that who seeks it asks no bucket."""
+    return {"cash": cash.astype(np.int32), "unit": unit.astype(np.int32)}
+
+
 def account_group(balances: np.ndarray, settings: dict[str, np.ndarray], status: np.ndarray) -> dict[str, Any]:
     """What is kept of accounts, `[A]` each."""
     return {"balances": balances.astype(np.int32), "settings": settings, "status": status.astype(np.int8)}
@@ -73,8 +78,8 @@ def written(layout: Layout, book: LegBook, homes: Homes, status: Ints, pad: int)
             rows = rows_of_width(starts, index, int(own.widths[piece.bucket]), len(index))
             yield Written(piece.shard, layout.group(level, piece.bucket), local, _record(level, book, rows, homes, pad))
     for shard, _, index in pieces(homes.legs.shard, np.zeros_like(homes.legs.shard), 1):
-        cash = {"cash": homes.cash_legs.row[index].astype(np.int32)}
-        yield Written(shard, layout.group("rows"), homes.legs.row[index], cash)
+        row = row_group(homes.cash_legs.row[index], book.unit[index])
+        yield Written(shard, layout.group("rows"), homes.legs.row[index], row)
     for shard, _, index in pieces(homes.unit_slots.shard, np.zeros_like(homes.unit_slots.shard), 1):
         settings = {name: values[index] for name, values in book.settings.items()}
         group = account_group(homes.balances.row[index], settings, status[index])
@@ -90,7 +95,7 @@ def blank_record(layout: Layout, book: LegBook, group: int, rows: int, pad: int)
                 none = rows_of_width(_starts(book, level), _NONE, int(width), rows)
                 return _record(level, book, none, Homes(nowhere, nowhere, nowhere, nowhere), pad)
     if group == layout.group("rows"):
-        return {"cash": np.full(rows, EMPTY, np.int32)}
+        return row_group(np.full(rows, EMPTY), np.zeros(rows))
     settings = {name: np.zeros(rows, values.dtype) for name, values in book.settings.items()}
     return account_group(np.full(rows, EMPTY), settings, np.full(rows, NO_ACCOUNT))
 
@@ -156,7 +161,7 @@ def _renamed(layout: Layout, groups: list[Any], moved: dict[str, Ints]) -> tuple
         at = layout.group("balances", bucket)
         groups[at] = groups[at]._replace(account=by("unit_slots", groups[at].account))
     rows, accounts = layout.group("rows"), layout.group("accounts")
-    groups[rows] = {"cash": by("cash_legs", groups[rows]["cash"])}
+    groups[rows] = {**groups[rows], "cash": by("cash_legs", groups[rows]["cash"])}
     groups[accounts] = {**groups[accounts], "balances": by("balances", groups[accounts]["balances"])}
     return tuple(groups)
 

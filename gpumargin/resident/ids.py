@@ -63,6 +63,10 @@ class Ids:
         hashes = self.names().hashes()
         self._order = np.argsort(hashes, kind="stable").astype(np.int32)
         self._hashes = hashes[self._order]
+        bits = len(self).bit_length()
+        self._shift = np.uint64(64 - bits)
+        heads = np.arange(1 << bits, dtype=np.uint64) << self._shift
+        self._first = np.searchsorted(self._hashes, heads).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -70,7 +74,8 @@ class Ids:
     @property
     def nbytes(self) -> int:
         """Bytes of names and of what finds them."""
-        return int(self.account_ids.nbytes + self.pools.nbytes + self._order.nbytes + self._hashes.nbytes)
+        index = self._order.nbytes + self._hashes.nbytes + self._first.nbytes
+        return int(self.account_ids.nbytes + self.pools.nbytes + index)
 
     def names(self) -> Names:
         """All names, by number."""
@@ -80,7 +85,7 @@ class Ids:
     def find(self, names: Names) -> Ints:
         """Number of each account, -1 where there is none, `[rows]`."""
         wanted = names.hashes()
-        place = np.searchsorted(self._hashes, wanted)
+        place = self._places(wanted)
         found = np.full(len(wanted), -1, np.int64)
         rest = np.arange(len(wanted))
         while len(rest):  # again only where two names share a hash
@@ -92,6 +97,16 @@ class Ids:
             rest = rest[~same]
             place[rest] += 1
         return found
+
+    def _places(self, wanted: np.ndarray) -> Ints:
+        """Where hashes stand, or would; they are evenly spread, so that their first bits lead within a step or two."""
+        place = self._first[(wanted >> self._shift).astype(np.int64)].astype(np.int64)
+        rest = np.arange(len(wanted))
+        while len(rest):
+            rest = rest[place[rest] < len(self)]
+            rest = rest[self._hashes[place[rest]] < wanted[rest]]
+            place[rest] += 1
+        return place
 
     def _is_same(self, number: Ints, names: Names) -> Bools:
         pool = positions_in(names.pools, self.pools.dictionary)[names.pool]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from gpumargin.pack.columns import Bools, Ints
@@ -24,3 +26,20 @@ def places_among(values: Ints, known: Ints) -> tuple[Ints, Bools]:
         return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     place = np.minimum(np.searchsorted(known, values), len(known) - 1)
     return place, np.asarray(known[place] == values)
+
+
+def ranks(keys: Ints) -> Ints:
+    """How many earlier ones there are of the same key."""
+    order = np.argsort(keys.astype(np.int16) if keys.max(initial=0) < 1 << 15 else keys, kind="stable")
+    place, ordered = np.arange(len(keys)), keys[order]
+    first = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
+    found = np.empty(len(keys), np.int64)
+    found[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return found
+
+
+def turns(keys: Ints) -> Iterator[Ints]:
+    """Indices in turns: in each no key twice, and those of one key in their order."""
+    rank = ranks(keys)
+    for turn in range(int(rank.max(initial=-1)) + 1):
+        yield np.flatnonzero(rank == turn)

@@ -192,6 +192,10 @@ class Layout:
         before = LEVELS[: LEVELS.index(level)]
         return sum(len(self.levels[name].rows) for name in before) + bucket
 
+    def buckets(self, level: str) -> int:
+        """Groups of a level."""
+        return len(self.levels[level].rows) if level in self.levels else 1
+
     @property
     def unit_rows(self) -> int:
         """Unit rows of a shard, spare ones included."""

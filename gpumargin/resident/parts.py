@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import jax
@@ -16,9 +17,15 @@ from gpumargin.resident.layout import Layout, Level, Where
 from gpumargin_kernels import records
 from gpumargin_kernels.resident import Update, capacity, renumbered, replaced
 
+_NONE = np.zeros(0, np.int64)
 _KINDS = {"i": np.int32, "f": np.float64, "b": np.bool_}
 Picked = list[tuple[Ints, list[np.ndarray]]]  # which of the rows asked for, and their slots by column
 _Joined = dict[tuple[int, int], tuple[Ints, list[np.ndarray]]]  # by device and group
+
+
+def _column(record: Any, name: str) -> jax.Array:
+    found: jax.Array = record[name] if isinstance(record, dict) else getattr(record, name)
+    return found
 
 
 @dataclass
@@ -36,6 +43,7 @@ class Parts:
     pad: int
     layout: Layout
     groups: list[tuple[Any, ...]]
+    _addresses: dict[tuple[str, str], tuple[list[jax.Array], Ints, np.dtype[Any]]] = field(default_factory=dict)
 
     @property
     def devices(self) -> int:
@@ -71,6 +79,27 @@ class Parts:
         for at, values in enumerate(buckets, start=first):
             groups[at] = groups[at]._replace(**{name: values})
         self.groups[part] = tuple(groups)
+
+    @property
+    def are_in_memory(self) -> bool:
+        """Whether the devices' memory is the host's own."""
+        return all(device.platform == "cpu" for device in self.mesh.devices.flat)
+
+    def addresses(self, level: str, name: str) -> tuple[Ints, np.dtype[Any]]:
+        """Where the arrays of a column begin in the host's memory, by shard and bucket, until it is written.
+
+        Only addresses are kept: whoever held the arrays as numpy's would keep the devices from writing in place.
+        """
+        groups = range(self.layout.group(level), self.layout.group(level) + self.layout.buckets(level))
+        arrays = [_column(groups_of[at], name) for groups_of in self.groups for at in groups]
+        known, base, dtype = self._addresses.get((level, name), ([], _NONE, np.dtype(bool)))
+        if len(known) == len(arrays) and all(map(is_, known, arrays)):
+            return base, dtype
+        views = [[np.asarray(x.addressable_data(device)) for device in range(self.devices)] for x in arrays]
+        found = np.array([[view.ctypes.data for view in own] for own in views], np.int64)
+        by_shard = found.reshape(len(self.groups), len(groups), self.devices).swapaxes(1, 2).reshape(-1)
+        self._addresses[level, name] = (arrays, by_shard, views[0][0].dtype)
+        return by_shard, views[0][0].dtype
 
     def picked(self, level: str, where: Where, names: tuple[str, ...]) -> Picked:
         """Rows of one level as they lie, by piece."""
@@ -110,6 +139,7 @@ class Parts:
             host = jax.tree.map(np.asarray, groups)
             self.groups[part] = on_blocks(grown_groups(self.layout, after, host, template, self.pad), self.mesh)
         self.layout = after
+        self._addresses.clear()
 
     def write(self, part: int, news: list[Written]) -> None:
         """Replaces rows of a part, as many at a time as one update holds."""

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gpumargin import native
 from gpumargin.device import block_program
 from gpumargin.pack.columns import Bools, Floats, Ints
+from gpumargin.resident.keys import turns
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
 from gpumargin_kernels.edits import (
@@ -128,6 +130,11 @@ def _gather(columns: list[list[np.ndarray]], answer: np.ndarray, requests: list[
         first += len(own)
 
 
+def _is_read_in_memory(parts: Parts) -> bool:
+    """Whether rows are looked into where they lie, which takes half the time; else the devices are asked."""
+    return parts.are_in_memory and native.is_available()
+
+
 def find(
     parts: Parts, of_legs: Where, leg: tuple[Ints, Ints], of_balances: Where, asset: Ints
 ) -> tuple[LegPlaces, BalancePlaces]:
@@ -140,6 +147,10 @@ def find(
       of_balances: `[B]` where the account of each balance lies.
       asset: `[B]`.
     """
+    if _is_read_in_memory(parts):
+        from gpumargin.resident.memory import find_in_memory  # what it is compiled with is optional
+
+        return find_in_memory(parts, of_legs, leg, of_balances, asset)
     program = block_program(places_of, parts.mesh)
     legs = _Search(of_legs.shard, (of_legs.row, *leg), *LEG_COLUMNS)
     balances = _Search(of_balances.shard, (of_balances.row, asset), *BALANCE_COLUMNS)
@@ -149,6 +160,11 @@ def find(
 
 def row_lengths(parts: Parts, rows: Where, cash: Ints) -> RowSizes:
     """How full unit rows and rows of cash legs are, numpy `[E]`."""
+    if _is_read_in_memory(parts):
+        from gpumargin.resident.memory import lengths_in_memory  # see `find`
+
+        of_legs = lengths_in_memory(parts, rows, "legs")
+        return RowSizes(*of_legs, *lengths_in_memory(parts, Where(rows.shard, cash), "cash_legs"))
     program, pad = block_program(row_sizes, parts.mesh, shared=1), np.int32(parts.pad)
     search = _Search(rows.shard, (rows.row, cash), len(RowSizes._fields), 0)
     return RowSizes(*_found(parts, [search], lambda part, asked: program(pad, asked, parts.book(part)))[0])
@@ -187,19 +203,10 @@ def _write_batch(
 
 def move(parts: Parts, moves: Moves) -> None:
     """Puts legs into rows and takes them out, one of each row in a call."""
-    for turn in _turns(moves):
+    row = moves.where.shard * (int(moves.where.row.max(initial=0)) + 1) + moves.where.row
+    for turn in turns(row):
         for part, requests in batches(moves.where.shard[turn], parts.devices, _room(parts, _FEWER)):
             _move_batch(parts, part, moves, [turn[own] for own in requests])
-
-
-def _turns(moves: Moves) -> Iterator[Ints]:
-    """Moves of which none are in the same row, and those of a row in their order."""
-    row = moves.where.shard * (int(moves.where.row.max(initial=0)) + 1) + moves.where.row
-    order = np.argsort(row, kind="stable")
-    rank = np.empty(len(row), np.int64)
-    rank[order] = np.arange(len(row)) - np.searchsorted(row[order], row[order])
-    for turn in range(int(rank.max(initial=-1)) + 1):
-        yield np.flatnonzero(rank == turn)
 
 
 def _move_batch(parts: Parts, part: int, moves: Moves, requests: Sequence[Ints]) -> None:

@@ -1,0 +1,37 @@
+"""Functions and loops as LLVM blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llvmlite import ir
+
+LONG = ir.IntType(64)
+
+
+def builder_of(function: ir.Function) -> ir.IRBuilder:
+    """A builder at the start of a function's code, behind a block of its own for what is allocated."""
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    start = function.append_basic_block("start")
+    builder.branch(start)
+    builder.position_at_end(start)
+    return builder
+
+
+@contextmanager
+def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[tuple[ir.Value, ir.Block]]:
+    """A loop over 0 to `count`; yields the index and the block to leave for."""
+    with builder.goto_entry_block():
+        index = builder.alloca(LONG)
+    builder.store(ir.Constant(LONG, 0), index)
+    head, body, end = (builder.function.append_basic_block(name) for name in ("head", "body", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    here = builder.load(index, typ=LONG)
+    builder.cbranch(builder.icmp_unsigned("<", here, count), body, end)
+    builder.position_at_end(body)
+    yield here, end
+    builder.store(builder.add(here, ir.Constant(LONG, 1)), index)
+    builder.branch(head)
+    builder.position_at_end(end)

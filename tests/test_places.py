@@ -1,0 +1,118 @@
+"""Claims about where legs and balances lie: memory read by address says what the devices say, and names are found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gpumargin.native.lookup import find_first, find_member, read
+from gpumargin.resident import ResidentBook, ids, places
+from gpumargin.resident.ids import Ids, Names
+from gpumargin.resident.lane import Lane
+from gpumargin.resident.layout import Where
+from gpumargin.resident.parts import Parts
+from gpumargin.tables import Book
+from tests.blocks import Draw
+from tests.books import tiny_book
+
+RNG = np.random.default_rng(5)
+REQUESTS = 500
+
+
+def addresses(rows: list[np.ndarray]) -> np.ndarray:
+    """Where each begins."""
+    return np.array([row.ctypes.data for row in rows], np.int64)
+
+
+def padded_row(width: int, used: int, padding: int) -> np.ndarray:
+    row = np.full(width, padding, np.int32)
+    row[:used] = np.sort(RNG.choice(4 * width, used, replace=False))
+    return row
+
+
+@pytest.mark.parametrize("padding", [0, 2**31 - 1], ids=["assets", "contracts"])
+def test_the_first_slot_not_below_a_key_is_that_of_a_plain_search(padding: int) -> None:
+    widths = RNG.integers(1, 70, REQUESTS)
+    used = np.array([RNG.integers(1, width + 1) for width in widths])
+    rows = [padded_row(width, count, padding) for width, count in zip(widths, used, strict=True)]
+    keys = np.array([RNG.choice([RNG.choice(r[:n]), RNG.integers(0, 300)]) for r, n in zip(rows, used, strict=True)])
+    slot, is_there = find_first(addresses(rows), widths, keys)
+    expected = [np.searchsorted(row[:count], key) for row, count, key in zip(rows, used, keys, strict=True)]
+    assert slot.tolist() == expected
+    assert is_there.tolist() == [key in row[:count] for row, count, key in zip(rows, used, keys, strict=True)]
+    assert 0 < is_there.sum() < REQUESTS
+
+
+def test_a_member_is_found_among_those_in_use_alone() -> None:
+    table = RNG.integers(0, 5, 100).astype(np.int32)
+    widths = RNG.integers(1, 9, REQUESTS)
+    rows = [RNG.choice(100, width, replace=False).astype(np.int32) for width in widths]
+    used = [RNG.random(width) < 0.5 for width in widths]
+    keys = RNG.integers(0, 5, REQUESTS)
+    found = find_member(addresses(rows), addresses(used), addresses([table] * REQUESTS), widths, keys, -1)
+    for row, is_used, key, number in zip(rows, used, keys, found.tolist(), strict=True):
+        fitting = row[is_used & (table[row] == key)]
+        assert number in (fitting.tolist() or [-1])
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int32, np.float64])
+def test_what_stands_at_addresses_is_read(dtype: type) -> None:
+    values = RNG.integers(0, 2, 50).astype(dtype)
+    at = RNG.integers(0, 50, 20)
+    assert read(values.ctypes.data + at * values.itemsize, values.dtype).tolist() == values[at].tolist()
+
+
+def requests_of(lane: Lane) -> tuple[Any, ...]:
+    """Every account, with contracts and assets that it may hold or not."""
+    accounts = np.repeat(np.arange(len(lane.ids)), 12)
+    where = Where(*(own[accounts].astype(np.int64) for own in lane.store.where))
+    contract = RNG.integers(0, lane.contracts.padding, len(accounts))
+    asset = RNG.integers(0, len(lane.contracts.asset_ids), len(accounts))
+    return where, (lane.unit_of[contract], contract), where, asset
+
+
+def looked_up(lane: Lane, asked: tuple[Any, ...]) -> list[np.ndarray]:
+    """All that is found, of slots those in rows that there are, and the lengths of these rows."""
+    legs, balances = places.find(lane.store.parts, *asked)
+    rows = np.flatnonzero(np.asarray(legs.row) != places.NOWHERE)
+    where = Where(asked[0].shard[rows], np.asarray(legs.row)[rows])
+    sizes = places.row_lengths(lane.store.parts, where, np.asarray(legs.cash_row)[rows])
+    slots = (np.asarray(legs.slot)[rows], np.asarray(legs.cash_slot)[rows])
+    return [*legs._replace(slot=slots[0], cash_slot=slots[1]), *balances, *sizes]
+
+
+def test_memory_says_after_every_block_what_the_devices_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = ResidentBook(Book(**tiny_book()), "derive-pm1", accounts_per_shard=4)
+    draw = Draw(np.random.default_rng(3), live.book)
+    for _ in range(3):
+        live.apply(**{name: table for name, table in draw.block(listings=False, size=8).items() if name != "marks"})
+        draw.book = live.book
+        (lane,) = live.lanes
+        asked = requests_of(lane)
+        read_here = looked_up(lane, asked)
+        with monkeypatch.context() as patch:
+            patch.setattr(Parts, "are_in_memory", False)
+            from_devices = looked_up(lane, asked)
+        assert 0 < np.asarray(read_here[2]).sum() < len(read_here[2])  # some legs are there, others are not
+        for mine, theirs in zip(read_here, from_devices, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def names_of(accounts: list[str]) -> Names:
+    column = pa.array(accounts, pa.string()).dictionary_encode()
+    return Names.of(pa.table({"account_id": column, "pool": pa.array(["cross"] * len(accounts)).dictionary_encode()}))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+@pytest.mark.parametrize("same_hashes", [False, True])
+def test_every_name_is_found_and_no_other(count: int, same_hashes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if same_hashes:
+        monkeypatch.setattr(ids, "_hashes", lambda words: np.array([len(str(w)) % 3 for w in words], np.uint64))
+    accounts = [f"account-{i}" for i in range(count)]
+    own = Ids(pa.array(accounts, pa.string()), pa.array(["cross"] * count, pa.string()))
+    order = RNG.permutation(count)
+    assert own.find(names_of([accounts[i] for i in order])).tolist() == order.tolist()
+    assert own.find(names_of(["nobody", "account-"])).tolist() == [-1, -1]
