@@ -18,7 +18,7 @@ from gpumargin.native.compiler import compiled
 from gpumargin.native.control import LONG, builder_of, counted
 
 _BYTE, _INT, _POINTER = ir.IntType(8), ir.IntType(32), ir.PointerType()
-_AHEAD = 16  # requests between asking the memory for a row and looking at it: a third less time than without (measured)
+_AHEAD = 16  # requests between asking the memory for a row and looking at it: nearly halves a search (measured)
 _ARGUMENTS = {"find_member": 7, "find_first": 6, "read_1": 3, "read_4": 3, "read_8": 3}
 
 
@@ -91,7 +91,7 @@ def _add_find_first(module: ir.Module) -> None:
     """First slot of a row `[width]` that is not below the key, and whether the key stands there.
 
     The row ascends; zeros behind its first slot are padding, above all keys. How often a row is halved depends on its
-    width alone, and no step asks where to go on: a wrong guess would cost more than a step.
+    width alone.
     """
     own = _Requests(module, "find_first")
     builder, (rows, widths, keys, slots, found) = own.builder, own.arrays
