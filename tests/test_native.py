@@ -15,7 +15,7 @@ from gpumargin import engine, native
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
-from gpumargin.native import compiler, stage
+from gpumargin.native import blocks, compiler, plan, stage
 from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.choice import leg_loop
 from gpumargin.native.lowering import UnsupportedError
@@ -153,7 +153,11 @@ def closed_by(close: str, rng: np.random.Generator, width: int, level: records.L
     return records.Tally(columns={"net": table(rng, width)}, terms=table(rng, 2), level=level, close=Closed(close))
 
 
-def test_every_word_and_level_together_have_the_bits_of_the_xla_path() -> None:
+@pytest.mark.parametrize("register", rest_slow([16, 32, 64], [32]))
+def test_every_word_and_level_together_have_the_bits_of_the_xla_path_whatever_the_registers(
+    register: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "VECTOR_BYTES", register)
     rng = np.random.default_rng(2)
     words = ("net", "gross", "long", "short", "count", "own")
     unit = records.Tally(columns={word: table(rng, 1 + i) for i, word in enumerate(words)}, terms=table(rng, 0))
@@ -166,8 +170,23 @@ def _all_words(sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
     return sum((jnp.maximum(block, terms) for block in sums.values()), 0 * terms) * one
 
 
+def test_looking_ahead_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    tally = records.Tally(columns={"net": table(rng, 23)}, terms=table(rng, 0))
+    for size, looks_ahead in ((1 << 30, False), (0, True)):
+        monkeypatch.setattr(plan, "second_level_cache", lambda size=size: size)
+        made, _ = plan_of(RowPlan((tally,), contracts(), only_sums, ()), np.dtype("float64"))
+        assert made.looks_ahead is looks_ahead
+        for rows in (1, 64):  # fewer legs than are looked ahead, and more
+            _assert_same((tally,), legs(rng, rows))
+
+
+@pytest.mark.parametrize("register", [16, 32, 64])
 @pytest.mark.parametrize("itemsize", [4, 8])
-def test_no_vector_of_the_table_lies_across_two_lines_of_the_cache(itemsize: int) -> None:
+def test_no_vector_of_the_table_lies_across_two_lines_of_the_cache(
+    itemsize: int, register: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "VECTOR_BYTES", register)
     rng = np.random.default_rng(itemsize)
     for widths in ([33, 0, 1, 34, 2], [], [0], [1], [3, 1], *(rng.integers(0, 50, 6).tolist() for _ in range(50))):
         places, table_width = _places(widths, itemsize)

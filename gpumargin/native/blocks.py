@@ -8,7 +8,9 @@ from itertools import pairwise
 
 from llvmlite import ir
 
-VECTOR_BYTES = 64  # of the widest registers; LLVM splits such vectors where a processor has narrower ones
+from gpumargin.native.machine import register_bytes
+
+VECTOR_BYTES = register_bytes()
 INDEX = ir.IntType(32)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-LONG = ir.IntType(64)
+INT, LONG, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
 
 
 def builder_of(function: ir.Function) -> ir.IRBuilder:
@@ -35,3 +35,10 @@ def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[tuple[ir.Value, 
     builder.store(builder.add(here, ir.Constant(LONG, 1)), index)
     builder.branch(head)
     builder.position_at_end(end)
+
+
+def fetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    """Asks the memory for what is soon read, one line of the cache; nothing waits for it."""
+    name, kind = "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, INT, INT, INT])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [address, *(ir.Constant(INT, n) for n in (0, 3, 1))])  # to read, keep, data

@@ -15,9 +15,9 @@ import numpy as np
 from llvmlite import ir
 
 from gpumargin.native.compiler import compiled
-from gpumargin.native.control import LONG, builder_of, counted
+from gpumargin.native.control import INT, LONG, POINTER, builder_of, counted, fetch
 
-_BYTE, _INT, _POINTER = ir.IntType(8), ir.IntType(32), ir.PointerType()
+_BYTE = ir.IntType(8)
 _AHEAD = 16  # requests between asking the memory for a row and looking at it: nearly halves a search (measured)
 _ARGUMENTS = {"find_member": 7, "find_first": 6, "read_1": 3, "read_4": 3, "read_8": 3}
 
@@ -27,7 +27,7 @@ class _Requests:
 
     def __init__(self, module: ir.Module, name: str) -> None:
         count = _ARGUMENTS[name] - 1
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, *[_POINTER] * count]), name)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, *[POINTER] * count]), name)
         self.builder = builder_of(function)
         self.count, *self.arrays = function.args
 
@@ -41,7 +41,7 @@ class _Requests:
 
     def there(self, array: ir.Value, index: ir.Value) -> ir.Value:
         """Memory whose address an array holds."""
-        return self.builder.inttoptr(self.at(array, index, LONG), _POINTER)
+        return self.builder.inttoptr(self.at(array, index, LONG), POINTER)
 
     def is_set(self, flags: ir.Value, index: ir.Value) -> ir.Value:
         """A flag of an array of bytes."""
@@ -54,17 +54,13 @@ class _Requests:
         ahead = builder.add(request, ir.Constant(LONG, _AHEAD))
         ahead = builder.select(builder.icmp_unsigned("<", ahead, last), ahead, last)
         half = builder.lshr(self.at(widths, ahead, LONG), ir.Constant(LONG, 1))
-        middle = builder.gep(self.there(rows, ahead), [half], source_etype=_INT)
-        kind = ir.FunctionType(ir.VoidType(), [_POINTER, _INT, _INT, _INT])
-        name = "llvm.prefetch.p0"
-        fetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(fetch, [middle, *(ir.Constant(_INT, n) for n in (0, 3, 1))])  # to read, keep, data
+        fetch(builder, builder.gep(self.there(rows, ahead), [half], source_etype=INT))
 
     def ascending(self, row: ir.Value, slot: ir.Value) -> tuple[ir.Value, ir.Value]:
         """A slot of a row, and whether it is in use: zeros behind the first are padding."""
-        value, builder = self.at(row, slot, _INT), self.builder
+        value, builder = self.at(row, slot, INT), self.builder
         is_first = builder.icmp_unsigned("==", slot, ir.Constant(LONG, 0))
-        return value, builder.or_(is_first, builder.icmp_signed("!=", value, ir.Constant(_INT, 0)))
+        return value, builder.or_(is_first, builder.icmp_signed("!=", value, ir.Constant(INT, 0)))
 
     def is_below(self, row: ir.Value, slot: ir.Value, key: ir.Value) -> ir.Value:
         """Whether a slot holds less than a key."""
@@ -78,10 +74,10 @@ def _add_find_member(module: ir.Module) -> None:
     builder, (numbers, used, table, width, key, found) = own.builder, own.arrays
     with counted(builder, own.count) as (request, _):
         row, is_used, values = (own.there(array, request) for array in (numbers, used, table))
-        wanted = own.at(key, request, _INT)
+        wanted = own.at(key, request, INT)
         with counted(builder, own.at(width, request, LONG)) as (slot, _), builder.if_then(own.is_set(is_used, slot)):
-            number = own.at(row, slot, _INT)
-            held = own.at(values, builder.sext(number, LONG), _INT)
+            number = own.at(row, slot, INT)
+            held = own.at(values, builder.sext(number, LONG), INT)
             with builder.if_then(builder.icmp_signed("==", held, wanted)):
                 own.put(found, request, number)
     builder.ret_void()
@@ -99,7 +95,7 @@ def _add_find_first(module: ir.Module) -> None:
         low, left = builder.alloca(LONG), builder.alloca(LONG)
     zero, one = ir.Constant(LONG, 0), ir.Constant(LONG, 1)
     with counted(builder, own.count) as (request, _):
-        row, width, key = own.there(rows, request), own.at(widths, request, LONG), own.at(keys, request, _INT)
+        row, width, key = own.there(rows, request), own.at(widths, request, LONG), own.at(keys, request, INT)
         own.fetch_ahead(rows, widths, request)
         builder.store(zero, low)
         builder.store(width, left)
@@ -117,7 +113,7 @@ def _add_find_first(module: ir.Module) -> None:
         builder.branch(head)
         builder.position_at_end(end)
         slot = builder.add(first, builder.zext(own.is_below(row, first, key), LONG))
-        own.put(slots, request, builder.trunc(slot, _INT))
+        own.put(slots, request, builder.trunc(slot, INT))
         inside = builder.select(builder.icmp_unsigned("<", slot, width), slot, first)
         value, is_used = own.ascending(row, inside)
         is_there = builder.and_(builder.icmp_signed("==", value, key), is_used)

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
-from gpumargin.native.control import LONG, builder_of, counted
+from gpumargin.native.control import INT, LONG, POINTER, builder_of, counted, fetch
 from gpumargin.native.instructions import bytes_of
 from gpumargin.native.lowering import Memory, Target, element_type, lowered
 from gpumargin.native.plan import LanePlan, Place, Plan
 
-INT = ir.IntType(32)
-POINTER = ir.PointerType()
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
 # Numbers between the columns of a result: columns a power of two apart would share their places in the cache.
 COLUMN_GAP = 8
+CACHE_LINE = 64  # bytes
+_AHEAD = (
+    16  # legs between asking for a row of the table and reading it: a tenth off a block, a third off sums (measured)
+)
 
 
 def bucket_arguments(plan: Plan) -> int:
@@ -48,6 +50,7 @@ class _Memory:
     shared: list[Memory]
     results: list[ir.Value]  # of every output that has columns
     stride: ir.Value  # from one column of a result to the next
+    last: ir.Value  # the bucket's last slot
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Loop:
             shared=[Memory(at, shape, element_type(t)) for at, (shape, t) in zip(rest, shapes, strict=False)],
             results=rest[len(shapes) :],
             stride=stride,
+            last=self.builder.sub(self.builder.mul(rows, width), ir.Constant(LONG, 1)),
         )
         registers = [self._lane(plan) for plan in self.plan.lanes]
         with counted(self.builder, rows) as (row, _):
@@ -199,6 +203,8 @@ class Loop:
         """One leg: into every sum, then the levels that it closes; padding ends the row."""
         builder = self.builder
         place = builder.add(first, slot)
+        if self.plan.looks_ahead:
+            self._fetch_ahead(memory, place)
         contract = builder.sext(self._at(memory.contract, place, INT), LONG)
         expiry = self._at(memory.groups["expiry"], contract, INT)
         held = self.function.append_basic_block("leg")
@@ -214,6 +220,17 @@ class Loop:
         for level in dict.fromkeys(lane.plan.level for lane in closers):
             own = [lane for lane in closers if lane.plan.level == level]
             self._closing(memory, level, own, place, slot, width, contract, table)
+
+    def _fetch_ahead(self, memory: _Memory, place: ir.Value) -> None:
+        """Asks for the table's row of a leg that comes soon, be it of this row or of one behind it."""
+        builder = self.builder
+        ahead = builder.add(place, ir.Constant(LONG, _AHEAD))
+        ahead = builder.select(builder.icmp_unsigned("<", ahead, memory.last), ahead, memory.last)
+        contract = builder.sext(self._at(memory.contract, ahead, INT), LONG)
+        start = builder.mul(contract, ir.Constant(LONG, self.plan.table_width))
+        for line in range(0, self.plan.table_width, CACHE_LINE // self.plan.itemsize):
+            number = builder.add(start, ir.Constant(LONG, line))
+            fetch(builder, builder.gep(memory.table, [number], source_etype=self.element))
 
     def _multipliers(self, memory: _Memory, place: ir.Value) -> dict[str, Block]:
         """What of the leg multiplies the columns of each word."""

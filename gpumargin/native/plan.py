@@ -14,6 +14,7 @@ from jax import Array
 
 from gpumargin.native.blocks import padded
 from gpumargin.native.lowering import Traced, UnsupportedError
+from gpumargin.native.machine import second_level_cache
 from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lane_of, total_widths
 
 
@@ -65,6 +66,7 @@ class Plan:
       lanes: the sums.
       inputs: words that are inputs of legs, in the order of the loop's arguments.
       table_width: numbers in a contract's row of the table.
+      looks_ahead: whether rows of the table are asked for before they are read.
       multipliers: of the words that are functions of the quantity, traced for one row.
       finish: traced for one row; inputs are the shared arrays, what each lane found, the unit and the run-time one.
       shared: shape and type of each shared array.
@@ -75,6 +77,7 @@ class Plan:
     lanes: tuple[LanePlan, ...]
     inputs: tuple[str, ...]
     table_width: int
+    looks_ahead: bool
     multipliers: tuple[tuple[str, Traced], ...]
     finish: Traced
     shared: tuple[tuple[tuple[int, ...], str], ...]
@@ -136,6 +139,14 @@ def _places(widths: list[int], itemsize: int) -> tuple[list[Place], int]:
     return places, padded(width, itemsize)
 
 
+def _looks_ahead(table: int) -> bool:
+    """Whether asking for rows ahead pays: where the table, of so many bytes, leaves a core's own cache no room.
+
+    Half of that cache is for what streams by; where its size is unknown every table counts as too large.
+    """
+    return table > second_level_cache() // 2
+
+
 def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...], dtype: np.dtype[Any]) -> Any:
     """`finish` traced for one row, and the results' shapes."""
     found = [
@@ -179,6 +190,7 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
         lanes=planned,
         inputs=tuple(word for word in used if word not in QUANTITIES),
         table_width=table_width,
+        looks_ahead=_looks_ahead(jnp.shape(plan.contracts.expiry_group)[0] * table_width * dtype.itemsize),
         multipliers=tuple((word, jax.make_jaxpr(QUANTITIES[word])(quantity)) for word in used if word in QUANTITIES),
         finish=finish,
         shared=tuple((jnp.shape(x), str(jnp.result_type(x))) for x in jax.tree.leaves(plan.shared)),
