@@ -15,7 +15,7 @@ from gpumargin import engine, native
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
-from gpumargin.native import blocks, compiler, plan, stage
+from gpumargin.native import blocks, compiler, machine, plan, stage
 from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.choice import leg_loop
 from gpumargin.native.lowering import UnsupportedError
@@ -168,6 +168,17 @@ def test_every_word_and_level_together_have_the_bits_of_the_xla_path_whatever_th
 
 def _all_words(sums: Mapping[str, Array], terms: Array, one: Array) -> Array:
     return sum((jnp.maximum(block, terms) for block in sums.values()), 0 * terms) * one
+
+
+@pytest.mark.parametrize(("said", "size"), [("512K\n", 512 << 10), ("2048K", 2 << 20), ("lots", 0), (None, 0)])
+def test_the_size_of_the_cache_is_what_the_system_says_or_unknown(
+    said: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "size"
+    if said is not None:
+        path.write_text(said)
+    monkeypatch.setattr(machine, "_SECOND_LEVEL", path)
+    assert machine.second_level_cache.__wrapped__() == size
 
 
 def test_looking_ahead_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
