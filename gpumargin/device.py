@@ -131,6 +131,12 @@ def rows_at(array: jax.Array, device: int, index: np.ndarray) -> np.ndarray:
         return np.asarray(_taken(block, room))[: len(index)]
 
 
+def addresses_of(array: jax.Array) -> list[int]:
+    """Where each device's block of an array `[devices, ...]` begins in the host's memory, once all is written there."""
+    ready = array.block_until_ready()
+    return [ready.addressable_data(device).unsafe_buffer_pointer() for device in range(ready.shape[0])]
+
+
 def in_precision(tree: Any, dtype: str) -> Any:
     """Arrays on the devices with the floating ones in another precision; themselves where that is float64."""
     if dtype == "float64":

@@ -13,9 +13,8 @@ from pathlib import Path
 import jax
 from llvmlite import ir
 
+from gpumargin.native.control import INT, LONG, POINTER
 from gpumargin.native.loop import Loop, bucket_arguments, shared_arguments
-
-INT, LONG, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
 
 # XLA_FFI_CallFrame: the extension, and the arrays of argument and result buffers.
 _EXTENSION, _ARGUMENTS, _RESULTS = 8, 72, 112

@@ -28,18 +28,12 @@ def places_among(values: Ints, known: Ints) -> tuple[Ints, Bools]:
     return place, np.asarray(known[place] == values)
 
 
-def ranks(keys: Ints) -> Ints:
-    """How many earlier ones there are of the same key."""
+def turns(keys: Ints) -> Iterator[Ints]:
+    """Indices in turns: in each no key twice, and those of one key in their order."""
     order = np.argsort(keys.astype(np.int16) if keys.max(initial=0) < 1 << 15 else keys, kind="stable")
     place, ordered = np.arange(len(keys)), keys[order]
     first = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
-    found = np.empty(len(keys), np.int64)
-    found[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return found
-
-
-def turns(keys: Ints) -> Iterator[Ints]:
-    """Indices in turns: in each no key twice, and those of one key in their order."""
-    rank = ranks(keys)
+    rank = np.empty(len(keys), np.int64)  # how many earlier ones there are of the same key
+    rank[order] = place - np.maximum.accumulate(np.where(first, place, 0))
     for turn in range(int(rank.max(initial=-1)) + 1):
         yield np.flatnonzero(rank == turn)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpumargin.device import block_program, on_blocks, rows_at
+from gpumargin.device import addresses_of, block_program, on_blocks, rows_at
 from gpumargin.pack.columns import Ints
 from gpumargin.pack.legs import LegBook
 from gpumargin.resident.groups import Written, as_book, group_rows, grown_groups
@@ -95,11 +95,11 @@ class Parts:
         known, base, dtype = self._addresses.get((level, name), ([], _NONE, np.dtype(bool)))
         if len(known) == len(arrays) and all(map(is_, known, arrays)):
             return base, dtype
-        views = [[np.asarray(x.addressable_data(device)) for device in range(self.devices)] for x in arrays]
-        found = np.array([[view.ctypes.data for view in own] for own in views], np.int64)
-        by_shard = found.reshape(len(self.groups), len(groups), self.devices).swapaxes(1, 2).reshape(-1)
-        self._addresses[level, name] = (arrays, by_shard, views[0][0].dtype)
-        return by_shard, views[0][0].dtype
+        found = np.array([addresses_of(x) for x in arrays], np.int64)
+        found = found.reshape(len(self.groups), len(groups), self.devices)
+        base, dtype = found.swapaxes(1, 2).reshape(-1), np.dtype(arrays[0].dtype)
+        self._addresses[level, name] = (arrays, base, dtype)
+        return base, dtype
 
     def picked(self, level: str, where: Where, names: tuple[str, ...]) -> Picked:
         """Rows of one level as they lie, by piece."""
