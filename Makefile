@@ -1,15 +1,19 @@
 PYTHON ?= python3
 VENV ?= .venv
+SHARE ?= 1/1
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint wheel figures constraints clean
+.PHONY: demo test test-slow test-all lint wheel figures constraints clean
 
 demo: $(VENV)/.installed  ## margin the sample book and show the summary
 	$(BIN)/gpumargin demo
 
 test: $(VENV)/.installed  ## every test not marked slow
 	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed  ## the long tests, or with SHARE=2/5 the second fifth of them
+	$(PYTEST) -m "slow and not gpu" --share $(SHARE)
 
 test-all: $(VENV)/.installed  ## every test that this machine can run
 	$(PYTEST)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from gpumargin.pack import assets, buckets, contracts
+from tests.sampled import share, share_of
 
 REGIME = {
     "jax_enable_x64": True,
@@ -41,8 +42,17 @@ def missing_gpu() -> str | None:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` skip, with the reason printed, where jax sees none."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--share 2/5` leaves the second fifth of the tests chosen."""
+    parser.addoption("--share", type=share, default="1/1", metavar="K/N", help="of the tests chosen, the K-th of N")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the share that was asked for; tests marked `gpu` skip, with the reason printed, where jax sees none."""
+    place, shares = config.getoption("--share")
+    others = [item for item in items if share_of(item.nodeid, shares) != place]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if share_of(item.nodeid, shares) == place]
     marked = [item for item in items if item.get_closest_marker("gpu")]
     reason = missing_gpu() if marked else None
     for item in marked if reason else []:

@@ -1,7 +1,8 @@
-"""Which cases of a claim the short run takes; all others are left to the long one."""
+"""Which cases of a claim the short run takes, all others being left to the long one, and the long one in shares."""
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,3 +22,21 @@ def rest_slow(values: Sequence[Any], fast: Collection[Any]) -> list[Any]:
     return [
         v if v in fast else pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.slow) for v in values
     ]
+
+
+def share(text: str) -> tuple[int, int]:
+    """`2/5`: the second of five shares of the tests."""
+    place, shares = map(int, text.split("/"))
+    if not 1 <= place <= shares:
+        raise ValueError(text)
+    return place, shares
+
+
+def share_of(nodeid: str, shares: int) -> int:
+    """Which of the shares, from 1, a test belongs to.
+
+    Tests of one file whose cases begin with the same word, mostly the name of a model, share compiled programs: they
+    stay together.
+    """
+    file, _, name = nodeid.partition("::")
+    return zlib.crc32((file + name.partition("[")[2].partition("-")[0]).encode()) % shares + 1

@@ -102,6 +102,7 @@ def row_of(run: Run, account: str = "a") -> dict[str, Any]:
     return run.accounts.filter(pl.col("account_id").cast(pl.String) == account).row(0, named=True)
 
 
+@pytest.mark.slow
 def test_expressions_of_a_balance_replace_shares(tmp_path: Path) -> None:
     rule = """
 [collateral]
@@ -114,6 +115,7 @@ numbers = { weight = { default = 0.9, USDC = 1 }, imf = { default = 0, BTC = 0.5
     assert row["equity"] == 1e6 + 240_000 - 20_000
 
 
+@pytest.mark.slow
 def test_brackets_by_asset_count_slices_of_a_balance(tmp_path: Path) -> None:
     rule = """
 [collateral]
@@ -139,6 +141,7 @@ numbers = { initial = { assets = 0.97 } }
     assert row_of(run, "b")["initial_collateral_value"] == pytest.approx(45)
 
 
+@pytest.mark.slow
 def test_a_category_may_have_a_price_of_its_own(tmp_path: Path) -> None:
     rule = """
 [collateral]
@@ -183,6 +186,7 @@ def test_a_part_of_profit_counts_and_all_of_a_loss(tmp_path: Path) -> None:
     assert row_of(run, "b")["initial_balance"] == pytest.approx(-1_000)
 
 
+@pytest.mark.slow
 def test_profit_joins_the_balance_of_its_settlement_asset_before_weights(tmp_path: Path) -> None:
     text = "pnl_settles = true\n" + SIZE + "[collateral]\nassets = { default = 0.9, USDT = 0.8 }\nliability = 1.1\n"
     held = [("a", "BTC-USDC", 1.0, 58_000.0), ("a", "BTC-USDT", 1.0, 61_000.0), ("b", "ETH-USDC", -1.0, 1_500.0)]
@@ -192,6 +196,7 @@ def test_profit_joins_the_balance_of_its_settlement_asset_before_weights(tmp_pat
     assert row_of(run, "b")["initial_balance"] == pytest.approx(1_800 - 1.1 * 500)
 
 
+@pytest.mark.slow
 def test_what_settles_may_be_an_expression_with_components(tmp_path: Path) -> None:
     text = "pnl_settles = true\n" + SIZE.replace('initial = "size"', 'initial = "size * 0"')
     text += "[parameters]\noverall = 0.95\n[collateral]\nassets = 0.8\nliability = 1.2\n"
@@ -202,6 +207,7 @@ def test_what_settles_may_be_an_expression_with_components(tmp_path: Path) -> No
     assert row_of(run, "b")["initial_excess"] == pytest.approx(-1.2 * 250)
 
 
+@pytest.mark.slow
 def test_account_expressions_add_charges_on_balances(tmp_path: Path) -> None:
     text = (
         SIZE

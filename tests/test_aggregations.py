@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpumargin.runs import Run
 
 MODELS = ("reya", "simm-like", "span", "tims")
-FAST = ("reya", "tims")
+FAST = ("reya",)
 SAMPLE = 12
 
 

@@ -85,6 +85,7 @@ def made_up_hour(late: float) -> pl.DataFrame:
     return pl.DataFrame({**text, "strike": strike, "type": kinds, "delta": delta, "mark_iv": 40.0, **greeks})
 
 
+@pytest.mark.slow
 def test_forward_and_time_of_capture_are_inferred_from_a_made_up_hour_and_its_copy_is_left_out(tmp_path: Path) -> None:
     hour = made_up_hour(late=0.6)
     copied = hour.with_columns(date=pl.lit("2026-01-23T01:00:00.000000"))

@@ -299,6 +299,7 @@ def test_a_part_that_has_changed_on_disk_is_noticed_as_well(folder: Path, tmp_pa
     assert caught.value.exit_code == 5
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_behind_finished_parts_balances(folder: Path, tmp_path: Path, monkeypatch: Patch) -> None:
     done: list[str] = []
 

@@ -171,6 +171,7 @@ def test_strikes_of_different_expiries_never_cover_each_other() -> None:
     assert result(spread)["initial_excess"] == pytest.approx(-300.0)
 
 
+@pytest.mark.slow
 def test_a_digital_option_has_no_rule_and_its_holders_are_unknown() -> None:
     run = margin(Book(**with_digitals()), "derive-sm", as_of=AS_OF)
     status = dict(run.accounts.select("account_id", pl.col("status").cast(pl.String)).unique("account_id").iter_rows())

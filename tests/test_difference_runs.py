@@ -165,6 +165,7 @@ def with_bad_rows(tables: Tables) -> dict[str, pl.DataFrame]:
     return with_cell(broken, "marks", row=2, column="mark_iv", value=float("inf"))
 
 
+@pytest.mark.slow
 def test_accounts_in_doubt_have_no_effects_and_the_others_those_that_they_would_have(tmp_path: Path) -> None:
     def at(name: str, tables: Tables, when: object) -> Path:
         return in_folder(tmp_path / name, tables, as_of=when, on_bad_rows="quarantine")

@@ -514,6 +514,7 @@ def exhausted(monkeypatch: pytest.MonkeyPatch, at: int, *, forever: bool) -> lis
     return launches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forever", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["once", "from then on"])
 def test_device_memory_that_runs_out_at_any_launch_gives_the_same_bits_or_5(
     book: Path, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Tell, forever: bool

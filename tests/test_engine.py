@@ -245,6 +245,7 @@ print(repr(part.result.accounts.margin["initial"].tolist()))
 """
 
 
+@pytest.mark.slow
 def test_in_a_process_of_32_bits_the_engine_computes_in_64_and_leaves_the_process_as_it_was(
     pytestconfig: pytest.Config,
 ) -> None:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_shape")
 MODELS = ("derive-pm1", "derive-pm1@2023-12-15", "derive-sm", "correlated-pm")
 
 
-@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[::2]))
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[2:3]))
 def test_every_account_of_the_tiny_book_adds_up(model: str) -> None:
     explained = list(every(tiny_run(model)))
     assert len(explained) == 5
@@ -49,7 +49,8 @@ def test_coin_settled_expired_and_unsettled_legs_add_up() -> None:
     assert {"BTC-INV-FUT", "BTC-OLD-PUT"} <= set(legs["instrument_id"])
 
 
-@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[:1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
 def test_digital_legs_add_up(model: str) -> None:
     run = margin(Book(**with_digitals()), model, as_of=AS_OF)
     legs = pl.concat([e.tables["legs"] for e in every(run) if "legs" in e.tables], how="vertical_relaxed")
@@ -61,7 +62,7 @@ def test_digital_legs_add_up(model: str) -> None:
 @pytest.mark.parametrize(
     ("model", "accounts", "dtype"),
     [
-        ("correlated-pm", 40, "float32"),
+        pytest.param("correlated-pm", 40, "float32", marks=pytest.mark.slow),
         pytest.param("derive-pm1", 40, "float64", marks=pytest.mark.slow),
         *(pytest.param(model, 300, "float64", marks=pytest.mark.slow) for model in MODELS),
     ],
@@ -116,7 +117,7 @@ def test_a_run_without_units_is_checked_by_its_accounts() -> None:
     assert not explained.checks["name"].str.contains("BTC").any()
 
 
-@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[::2]))
+@pytest.mark.parametrize("model", rest_slow(MODELS, MODELS[2:3]))
 def test_tables_that_end_with_a_total_add_up_to_it(model: str) -> None:
     for explained in every(tiny_run(model)):
         for title in (t for t, table in explained.tables.items() if table[table.columns[0]][-1] == "total"):

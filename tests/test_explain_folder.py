@@ -122,6 +122,7 @@ def test_a_folder_explains_like_the_run_in_memory(published: Path) -> None:
         assert all(outside.tables[title].equals(table) for title, table in inside.tables.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["okx-pm", "bybit-uta"])
 def test_a_model_whose_brackets_have_no_end_is_published_and_explained(model: str, tmp_path: Path) -> None:
     folder = in_folder(tiny_book(), tmp_path, model)

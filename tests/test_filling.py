@@ -97,6 +97,7 @@ def test_one_bad_pair_neither_moves_the_forward_nor_goes_unreported(whole: gm.Ru
     assert 1e-5 < worst["share"] < 1e-2
 
 
+@pytest.mark.slow
 def test_strikes_between_quotes_are_near_and_strikes_beyond_them_follow_the_slice(whole: gm.Run) -> None:
     inner, outer = named("BTC", MIDDLE, -1, 2), named("ETH", NEAR, -4, 4)
     run = run_of(without_marks(smile_book(), [*inner, *outer], "mark_iv", "mark_price"))

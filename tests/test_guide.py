@@ -18,7 +18,6 @@ from gpumargin.modelfile import ModelFile, balances, components, names, scenario
 from gpumargin.run import margin
 from gpumargin.tables import Book
 from tests.books import AS_OF, tiny_book
-from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +96,8 @@ def test_the_first_file_gives_what_the_guide_prints(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == printed, done.stderr
 
 
-@pytest.mark.parametrize("number", rest_slow(range(len(PIECES)), [0]))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(PIECES)))
 def test_every_piece_of_a_file_margins_a_book(number: int, tmp_path: Path) -> None:
     path = tmp_path / "my-pm.toml"
     path.write_text(WHOLE, "utf-8")

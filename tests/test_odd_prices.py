@@ -25,7 +25,7 @@ from tests.lacking import (
 )
 from tests.smiles import STEPS, forward, name_of, price, smile_book
 
-pytestmark = pytest.mark.usefixtures("one_shape")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_shape")]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def whole() -> gm.Run:
 
 ODD_PRICES = [
     pytest.param("BTC", 0.9, ("must be at least", "USDC"), id="below intrinsic value"),
-    pytest.param("BTC", 9.0, ("below", "USDC"), id="above the forward", marks=pytest.mark.slow),
-    pytest.param("ETH", 0.9, ("at least 0.2738509629", "below 1 ETH"), id="in coin", marks=pytest.mark.slow),
+    pytest.param("BTC", 9.0, ("below", "USDC"), id="above the forward"),
+    pytest.param("ETH", 0.9, ("at least 0.2738509629", "below 1 ETH"), id="in coin"),
 ]
 
 

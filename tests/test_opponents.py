@@ -83,6 +83,7 @@ def scale_of(book: Legs) -> float:
     return float(np.add.reduceat(size, book.indptr[:-1]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("opponent", PLAIN)
 def test_opponent_answers_as_the_definition(opponent: Opponent, dtype: str) -> None:
@@ -92,6 +93,7 @@ def test_opponent_answers_as_the_definition(opponent: Opponent, dtype: str) -> N
     np.testing.assert_allclose(answer, plain_worst_pnl(book), rtol=0, atol=ROUNDING[dtype] * scale_of(book))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_expiry_opponent_answers_as_the_definition(dtype: str) -> None:
     book = small_book()

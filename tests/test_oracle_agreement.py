@@ -97,14 +97,15 @@ def assert_agree(ours: pl.DataFrame, theirs: list[dict[str, Any]], keys: tuple[s
             assert error <= RELATIVE, f"{name}: relative error {error:.2e}"
 
 
-@pytest.mark.parametrize("model", rest_slow(["derive-pm1", "correlated-pm"], ["derive-pm1"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["derive-pm1", "correlated-pm"])
 def test_the_oracle_agrees_on_digital_options_beside_vanilla_ones(model: str) -> None:
     book = read_book(**with_digitals())
     run, expected = margin(book, model), oracle_rows(book, model)
     assert_agree(run.accounts.drop("model"), expected["accounts"], ("account_id", "pool"))
 
 
-@pytest.mark.parametrize("model", rest_slow(["derive-pm1", *STANDARD, "correlated-pm"], ["derive-pm1", "derive-sm"]))
+@pytest.mark.parametrize("model", rest_slow(["derive-pm1", *STANDARD, "correlated-pm"], ["derive-pm1"]))
 def test_the_oracle_agrees_on_every_column_of_every_account_and_unit(book: Book, model: str) -> None:
     run: Run = margin(book, model)
     expected = oracle_rows(book, model)

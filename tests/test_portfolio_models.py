@@ -19,7 +19,7 @@ from gpumargin.tables import Book, read_book
 from tests.books import AS_OF, tiny_book, with_row
 from tests.explained import every
 
-pytestmark = pytest.mark.usefixtures("one_shape")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_shape")]
 
 MODELS = ("deribit-pm", "okx-pm", "paradex-pm", "aevo-pm", "bybit-uta", "bybit-uta-cross")
 GRIDS = {"deribit-pm": "standard", "okx-pm": "stress", "paradex-pm": "core", "aevo-pm": "grid", "bybit-uta": "grid"}
@@ -322,7 +322,6 @@ def test_initial_margin_is_never_below_maintenance_and_every_account_adds_up(mod
     assert all(explained.checks["ok"].all() for explained in every(run))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("model", "name"), GRIDS.items())
 def test_more_scenarios_never_lower_a_margin(model: str, name: str) -> None:
     rows = [dict(row) for row in load_model(model).raw["scenarios"][name]]
@@ -335,7 +334,7 @@ def test_more_scenarios_never_lower_a_margin(model: str, name: str) -> None:
         assert (full.accounts[kind] < many.accounts[kind]).any()
 
 
-@pytest.mark.parametrize("model", [MODELS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in MODELS[1:])])
+@pytest.mark.parametrize("model", MODELS)
 def test_an_account_without_positions_requires_nothing(model: str) -> None:
     book = tiny_book()
     book["positions"] = book["positions"].clear()

@@ -243,6 +243,7 @@ def published(folder: Path, out: Path, memory: int, **more: Any) -> Path:
     return margin_folder(folder, load_model(MODEL), out, options, **more)
 
 
+@pytest.mark.slow
 def test_a_book_in_parts_has_the_quarantine_of_the_whole_book(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

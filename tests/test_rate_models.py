@@ -133,13 +133,16 @@ BY_HAND: dict[str, tuple[str, list[Held], dict[str, Any], dict[str, float]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=i, marks=[] if c[0] in FAST else pytest.mark.slow) for i, c in BY_HAND.items()]
+)
 def test_the_account_says_what_a_hand_computes(case: tuple[str, list[Held], dict[str, Any], dict[str, float]]) -> None:
     model, held, more, expected = case
     account = result_of(book_of(held, **more), load_model(model)).account
     assert {name: account[name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_debt_without_positions_is_not_liquidated_by_dydx_but_bankrupt() -> None:
     held = [Held(unit="BTC", quantity=1, mark=100_000, market={"open_interest": 0.0})]
     for cash, positions, status in ((1_199, held, "liquidatable"), (1_200, held, "margin_call"), (-1, [], "bankrupt")):

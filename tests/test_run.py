@@ -79,6 +79,7 @@ def test_minor_units_are_rounded_against_the_account(run: gm.Run) -> None:
     assert ((rows["initial_margin_minor"] - rows["initial_margin"] * digits) >= -1e-3).all()
 
 
+@pytest.mark.slow
 def test_each_account_is_margined_by_the_model_its_row_names() -> None:
     tables = tiny_book()
     owners = pl.DataFrame(

@@ -93,9 +93,8 @@ def test_chunk_size_does_not_change_a_bit(
     assert hashes(margin(book, model)) == expected
 
 
-@pytest.mark.parametrize(
-    "contracts", rest_slow([16, 64, None], [16]), ids=["chunks of 16", "chunks of 64", "no chunks"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("contracts", [16, 64, None], ids=["chunks of 16", "chunks of 64", "no chunks"])
 def test_contracts_priced_together_do_not_change_a_bit(
     book: Book, model: str, usual: Run, contracts: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +107,7 @@ def test_contracts_priced_together_do_not_change_a_bit(
     assert run.tables["instruments"].equals(usual.tables["instruments"])
 
 
+@pytest.mark.slow
 def test_padding_contracts_do_not_change_a_bit(
     book: Book, model: str, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +139,8 @@ def test_one_device_gives_the_bits_of_two(
     assert hashes(margin(book, model)) == expected
 
 
-@pytest.mark.parametrize("width", rest_slow([8, 32], [8]), ids=["one trip and more", "several trips and more"])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [8, 32], ids=["one trip and more", "several trips and more"])
 def test_wider_buckets_give_the_same_bits(
     book: Book, model: str, expected: dict[str, str], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +177,7 @@ def test_integer_ids_give_the_numbers_of_text_ids(book: Book, model: str, usual:
     assert run.accounts.drop("account_id").equals(usual.accounts.drop("account_id"))
 
 
+@pytest.mark.slow
 def test_float32_is_near_and_says_so(book: Book, model: str, usual: Run) -> None:
     exact = usual.accounts
     run = margin(book, model, dtype="float32")

@@ -123,6 +123,7 @@ def test_a_wider_set_of_scenarios_never_lowers_the_loss() -> None:
     assert (losses[3] > losses[2]).any()
 
 
+@pytest.mark.slow
 def test_a_turn_of_the_smile_loses_the_same_for_a_book_and_its_opposite() -> None:
     tables = many_legs(np.random.default_rng(5), 10)
     opposite = tables | {"positions": tables["positions"].with_columns(pl.col("quantity").neg())}
@@ -145,6 +146,7 @@ def test_debts_cost_more_where_net_short_expiries_are_marked_up_but_never_past_t
     np.testing.assert_allclose(scan(run_of(undiscounted)), scan(run_of(pm1())), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_post_turns_the_pnl_of_every_scenario_before_the_least_is_taken() -> None:
     gain = "where(pnl > 0, min(pnl * share, most * dollar), pnl)"
     damped = f"shrink({gain}, (max(abs(move) / range, 1) - 1) * per_range * dollar / ((1 + sign(move) * range)))"
@@ -184,13 +186,6 @@ def test_coins_of_other_names_move_with_their_unit_at_their_own_price() -> None:
     assert run.explain("a").checks["ok"].all()
 
 
-LONG = {
-    "points",
-    "discounts of both signs and turns",
-    "a day later",
-    "index and coins",
-    "post",
-}  # each compiles a program of its own
 EXPLAINED: dict[str, dict[str, Any]] = {
     "points": {"vol_shock__rule": "additive", "vol_shock__min_up": 0.4, "vol_shock__max_up": 1.5},
     "turns": {"scenarios__grid": [*GRID, *TURNS], "skew": SKEW},
@@ -206,15 +201,15 @@ EXPLAINED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "changes", [pytest.param(c, id=i, marks=pytest.mark.slow if i in LONG else []) for i, c in EXPLAINED.items()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", EXPLAINED.values(), ids=EXPLAINED)
 def test_every_word_is_explained_to_the_number_that_the_run_published(changes: dict[str, Any]) -> None:
     run = run_of(pm1(**changes), accounts=6)
     for account in run.accounts["account_id"]:
         assert run.explain(account).checks["ok"].all()
 
 
+@pytest.mark.slow
 def test_scenarios_are_told_apart_by_what_they_do() -> None:
     rows = [
         {"spot": 1.1},

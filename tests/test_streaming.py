@@ -100,7 +100,7 @@ def with_integer_ids(name: str, frame: pl.DataFrame, to: Path) -> None:
 
 
 WAYS = [in_row_groups(100), in_row_groups(10_000), shuffled, in_files, without_statistics]
-FAST = ("small row groups in order", "shuffled")
+FAST = ("shuffled",)
 NAMES = ["small row groups in order", "one row group", "shuffled", "files that overlap", "no statistics"]
 
 
@@ -119,6 +119,7 @@ def test_a_book_in_parts_gives_the_results_of_the_whole_book(
     assert pl.read_parquet(run / "accounts" / "*.parquet")["account_id"].is_sorted()
 
 
+@pytest.mark.slow
 def test_integer_ids_are_cut_by_number(folder: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     book = rewritten(folder, tmp_path / "book", with_integer_ids)
     assert said(streamed(book, tmp_path / "runs"))["by_accounting_asset"] == expected["by_accounting_asset"]
@@ -138,6 +139,7 @@ def test_hashes_of_inputs_are_those_of_the_rows_in_their_order(folder: Path, tmp
     assert {table["of"] for table in inputs(parts).values()} == {"values"}
 
 
+@pytest.mark.slow
 def test_hashes_of_large_tables_in_files_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
     book = rewritten(folder, tmp_path / "book", in_files)
     found = inputs(streamed(book, tmp_path / "runs"))
@@ -148,6 +150,7 @@ def test_hashes_of_large_tables_in_files_are_those_of_the_files(folder: Path, tm
     assert found["positions"]["sha256"] == hashlib.sha256(printed.encode()).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True], ids=["written to", "another in its place"])
 def test_a_book_that_changes_while_it_is_margined_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
@@ -223,6 +226,7 @@ def test_ids_of_two_types_are_refused_before_any_part_is_read(folder: Path, tmp_
     assert found.equals(refusal(book, tmp_path / "runs", 4 << 30))
 
 
+@pytest.mark.slow
 def test_a_ledger_that_disagrees_is_found_after_the_last_part(folder: Path, tmp_path: Path) -> None:
     book = rewritten(folder, tmp_path / "book", in_row_groups(250))
     pl.DataFrame({"asset": ["USDC"], "total": [1.0]}).write_parquet(book / "ledger.parquet")

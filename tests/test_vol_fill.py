@@ -130,6 +130,7 @@ def test_an_option_without_a_forward_is_not_filled_and_one_struck_at_zero_has_vo
     np.testing.assert_array_equal(found.vol, [np.nan, 0.0])
 
 
+@pytest.mark.slow
 def test_one_mark_in_five_taken_out_of_a_real_chain_comes_back_close(
     rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_an_unknown_account_is_shown_without_amounts_and_not_explained(call: Cal
     assert "quarantine" in done.stderr
 
 
+@pytest.mark.slow
 def test_compare_goes_on_without_the_rows(call: Call, spoilt: Path) -> None:
     assert call("compare", spoilt, "--models", "derive-pm1,derive-sm").exit_code == 3
     done = call("compare", spoilt, "--models", "derive-pm1,derive-sm", *QUARANTINE, "--format", "json")

@@ -15,7 +15,6 @@ from gpumargin_kernels._buckets import barrier, in_chunks
 from gpumargin_kernels.payoff import lowest_payoffs
 from tests.asserts import assert_same_bits
 from tests.kernels.inputs import contracts, padded_legs
-from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from gpumargin_kernels.records import Contracts, Legs
@@ -104,7 +103,8 @@ def random_rows(rng: np.random.Generator, longest: int, dtype: str) -> list[Run]
     return [(contract.astype(np.int32), rng.normal(0, 1e3, len(contract)).astype(dtype)) for contract in held]
 
 
-@pytest.mark.parametrize("dtype", rest_slow(["float64", "float32"], ["float64"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("longest", [2, 8, 16])
 def test_every_bucket_and_chunk_gives_the_same_bits(longest: int, dtype: str, rng: np.random.Generator) -> None:
     market = listed(dtype)

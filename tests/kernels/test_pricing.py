@@ -171,6 +171,7 @@ def test_closed_forms_are_the_automatic_derivatives_of_the_value(
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13 * np.max(np.abs(expected)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vanilla", "digital"])
 def test_rho_holds_the_yield(kind: str, rng: np.random.Generator) -> None:
     option = ordinary(rng)

@@ -251,6 +251,7 @@ def test_expiries_are_compared_with_the_one_before_of_their_own_underlying() -> 
 # --- The chain of a venue.
 
 
+@pytest.mark.slow
 def test_the_slices_of_a_real_chain_are_close_to_its_marks(capsys: pytest.CaptureFixture[str]) -> None:
     chain = chain_expiries()
     fit = fitted(chain.strike, chain.vol, chain.weight, chain.forward, chain.years)

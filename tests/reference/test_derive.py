@@ -69,7 +69,7 @@ def cases(*names: str) -> list[Any]:
         for i, case in enumerate(content["cases"])
     ]
     reason = f"no reference cases {names} on this machine; set GPUMARGIN_REFERENCE"
-    return _sampled(found, every=8 if len(found) > MANY else 1) or [
+    return _sampled(found, every=24 if len(found) > MANY else 1) or [
         pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="absent")
     ]
 

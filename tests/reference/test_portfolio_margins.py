@@ -111,6 +111,7 @@ FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
     },
     "bybit_short_put": {"option": ({"strike", "im_max_factor"}, bybit)},
 }
+FAST = ("bybit_short_put",)
 HANDLED = {f"exchange_vectors/{name}.json" for name in FORMS}
 
 
@@ -128,7 +129,11 @@ def cases() -> list[Any]:
     for name in FORMS:
         content = read_cases(f"exchange_vectors/{name}.json") or {"cases": []}
         config, tolerance = content.get("config", {}), content.get("tolerance", {})
-        found += [pytest.param(name, case, config, tolerance, id=f"{name}-{case['id']}") for case in content["cases"]]
+        marks = [] if name in FAST else pytest.mark.slow
+        found += [
+            pytest.param(name, case, config, tolerance, id=f"{name}-{case['id']}", marks=marks)
+            for case in content["cases"]
+        ]
     reason = "no reference cases on this machine; set GPUMARGIN_REFERENCE"
     return found or [pytest.param("", {}, {}, {}, marks=pytest.mark.skip(reason=reason), id="absent")]
 

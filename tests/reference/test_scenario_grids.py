@@ -48,6 +48,7 @@ def counted(run: Run, title: str) -> list[float]:
     return run.explain("case").tables[title]["counted_pnl"].to_list()  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_span_reproduces_every_figure_of_the_worked_case() -> None:
     content = read("span")
     inputs, expected = content["inputs"], content["expected"]

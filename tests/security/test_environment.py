@@ -81,6 +81,7 @@ def done(book: Path, home: Path) -> subprocess.CompletedProcess[str]:
     return finished
 
 
+@pytest.mark.slow
 def test_a_host_program_keeps_its_settings_and_may_use_eight_threads(book: Path) -> None:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     env = {"PYTHONPATH": paths, "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu", "HOME": "/nonexistent"}
@@ -96,6 +97,7 @@ def test_a_run_is_for_its_user_alone(done: subprocess.CompletedProcess[str], hom
         assert path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) == 0, path
 
 
+@pytest.mark.slow
 def test_no_secret_of_the_environment_is_written_or_said(
     done: subprocess.CompletedProcess[str], book: Path, home: Path, tmp_path: Path
 ) -> None:
