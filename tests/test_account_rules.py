@@ -12,7 +12,6 @@ from gpumargin.errors import InputError
 from gpumargin.explain import explain_account
 from gpumargin.run import margin
 from gpumargin.tables import Book, read_book
-from tests.sampled import rest_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +125,7 @@ tables = { tiers = { default = [[inf, 1]], BTC = [[10, 0.98], [20, 0.95], [inf, 
     assert row["maintenance_collateral_value"] == pytest.approx(60_000 * (9.8 + 9.5) + 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("emode", "weight"), [("stable", 0.97), (None, 0.9)])
 def test_a_category_overrides_numbers_of_its_assets(tmp_path: Path, emode: str | None, weight: float) -> None:
     rule = """
@@ -236,9 +236,8 @@ initial = "im_factor * maintenance + oracle"
     assert row_of(run, "b")["oracle"] == pytest.approx(0.4 * 6_000 * 1.3)
 
 
-@pytest.mark.parametrize(
-    ("condition", "status"), rest_slow([("<", "healthy"), ("<=", "liquidatable")], [("<=", "liquidatable")])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("condition", "status"), [("<", "healthy"), ("<=", "liquidatable")])
 def test_a_status_has_the_condition_that_the_file_gives(tmp_path: Path, condition: str, status: str) -> None:
     text = SIZE + PLAIN + f'[status]\nliquidatable = "maintenance_margin > 0 and maintenance_excess {condition} 0"\n'
     held = [("a", "ETH-USDC", 1.0, 2_000.0)]

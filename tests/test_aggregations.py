@@ -75,6 +75,7 @@ def test_requirements_are_never_negative_and_never_above_what_units_alone_would_
 _LEGS = [{"unit": "BTC", "ratio": 1, "side": 1}, {"unit": "ETH", "ratio": 18, "side": -1}]
 
 
+@pytest.mark.slow
 def test_full_offsets_between_units_net_their_scenarios_and_none_at_all_costs_most() -> None:
     whole, nothing = (run_of("tims", aggregation__between=s, aggregation__groups={}) for s in (1.0, 0.0))
     assert np.all(maintenance(whole) <= maintenance(nothing) * (1 + 1e-12) + 1e-9)

@@ -201,6 +201,7 @@ def test_the_lowest_payoff_is_a_name_of_all_options_of_an_expiry_only(change: di
         sm_books.load_model(SM).replace(change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, -0.3])
 def test_a_negative_rate_discounts_a_pm1_expiry_as_zero_does(rate: float) -> None:
     book = tiny_book()
@@ -213,6 +214,7 @@ def test_a_negative_rate_discounts_a_pm1_expiry_as_zero_does(rate: float) -> Non
     assert row["scan"] == pytest.approx(row["option_value"] * (1 - 0.95 * math.exp(-years * 0.12)), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantity", "doubted"), [(0.0, 0.0), (-1.5, 2.0 + 1.5)], ids=["no perpetual", "one held"])
 def test_a_pm1_base_is_in_doubt_with_the_perpetual_that_is_held(quantity: float, doubted: float) -> None:
     book = tiny_book()

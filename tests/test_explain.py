@@ -75,6 +75,7 @@ def test_every_account_of_a_generated_book_adds_up(tmp_path: Path, model: str, a
         assert run.explain(account, pool).checks["ok"].all()
 
 
+@pytest.mark.slow
 def test_positions_in_several_files_of_different_types_are_found(tmp_path: Path) -> None:
     tables = tiny_book()
     positions = tables.pop("positions")

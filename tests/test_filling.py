@@ -110,6 +110,7 @@ def test_strikes_between_quotes_are_near_and_strikes_beyond_them_follow_the_slic
     assert_same_money(run, whole, 0.005, MARGINS)  # vols off by at most half a point of forty at two strikes of 27
 
 
+@pytest.mark.slow
 def test_an_expiry_with_a_forward_alone_lies_between_its_neighbours(whole: gm.Run) -> None:
     names = named("BTC", MIDDLE, *STEPS)
     tables = without_marks(smile_book(), names, "mark_iv", "mark_price")

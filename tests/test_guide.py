@@ -85,6 +85,7 @@ def test_a_venue_from_nothing_takes_under_forty_lines() -> None:
     assert len([line for line in WHOLE.splitlines() if line.strip()]) < LONGEST
 
 
+@pytest.mark.slow
 def test_the_first_file_gives_what_the_guide_prints(tmp_path: Path) -> None:
     (tmp_path / "my-pm.toml").write_text(WHOLE, "utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)

@@ -129,6 +129,7 @@ def test_expiry_opponent_in_c_answers_as_the_definition(dtype: str) -> None:
     np.testing.assert_allclose(answer, expected, rtol=0, atol=ROUNDING[dtype] * scale_of(small_book()))
 
 
+@pytest.mark.slow
 def test_expiry_discount_changes_the_answer_and_only_downwards() -> None:
     book = small_book()
     discounted = worst_pnl_by_expiry_numba(book)

@@ -84,6 +84,7 @@ def looked_up(lane: Lane, asked: tuple[Any, ...]) -> list[np.ndarray]:
     return [*legs._replace(slot=slots[0], cash_slot=slots[1]), *balances, *sizes]
 
 
+@pytest.mark.slow
 def test_memory_says_after_every_block_what_the_devices_say(monkeypatch: pytest.MonkeyPatch) -> None:
     live = ResidentBook(Book(**tiny_book()), "derive-pm1", accounts_per_shard=4)
     draw = Draw(np.random.default_rng(3), live.book)

@@ -288,6 +288,7 @@ def test_a_resumed_run_has_the_quarantine_and_the_warnings_of_the_uninterrupted_
     assert "behind 3 finished parts" in notes[0]
 
 
+@pytest.mark.slow
 def test_those_who_lost_nothing_have_the_results_of_the_book_without_the_bad_rows(folder: Path, tmp_path: Path) -> None:
     run = published(folder, tmp_path / "runs", SMALL)
     found = pl.read_parquet(run / "accounts" / "*.parquet")

@@ -165,6 +165,7 @@ def compiled() -> Iterator[list[str]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_blocks_compile_nothing_once_there_has_been_one(compiled: list[str]) -> None:
     jax.jit(lambda x: x + len(compiled))(1.0)
     assert compiled, "compiling is not noticed"

@@ -16,7 +16,6 @@ from gpumargin.run import margin, margin_to_folder
 from gpumargin.runs import open_run, run_json, run_table
 from gpumargin.tables import read_book
 from tests.books import AS_OF, tiny_book, with_cell
-from tests.sampled import rest_slow
 
 MODEL = "derive-pm1"
 
@@ -213,7 +212,8 @@ def test_account_ids_of_two_types_are_refused_with_both_tables_named() -> None:
     assert "positions.account_id" in failure["message"]
 
 
-@pytest.mark.parametrize("model", rest_slow([MODEL, "correlated-pm"], [MODEL]))
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [MODEL, "correlated-pm"])
 def test_a_book_of_balances_alone_needs_no_margin(model: str) -> None:
     contracts = ("instruments", "marks", "forwards", "positions")
     tables = {name: frame.clear() if name in contracts else frame for name, frame in tiny_book().items()}

@@ -84,6 +84,7 @@ def test_a_weight_may_be_an_expression_of_the_move_the_range_and_parameters() ->
     np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_weight_by_expression_gives_the_bits_of_the_same_numbers() -> None:
     by_words = [{"spot": spot, "vol": "up", "weight": "0.12 / abs(move)"} for spot in (0.5, 1.5, 3.0)]
     by_hand = [{**row, "weight": 0.12 / abs(row["spot"] - 1)} for row in by_words]
@@ -169,6 +170,7 @@ def test_post_turns_the_pnl_of_every_scenario_before_the_least_is_taken() -> Non
             np.testing.assert_allclose(after[f"{unit} scan"]["counted_pnl"], expected, rtol=1e-10, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_coins_of_other_names_move_with_their_unit_at_their_own_price() -> None:
     tables = many_legs(np.random.default_rng(7), 1, most_legs=0)
     perpetual = tables["positions"].clear().cast({"account_id": pl.String, "instrument_id": pl.String})

@@ -172,6 +172,7 @@ def test_a_book_that_changes_while_it_is_margined_is_refused(
     assert not (tmp_path / "runs" / "latest").exists()
 
 
+@pytest.mark.slow
 def test_runs_may_be_written_into_the_folder_of_their_book(folder: Path, tmp_path: Path) -> None:
     book = rewritten(folder, tmp_path / "book", in_row_groups(10_000))
     first, second = (streamed(book, book / "runs") for _ in range(2))

@@ -57,6 +57,7 @@ def without(given: Options, lacking: np.ndarray) -> Options:
     return Options(**{**given.__dict__, "vol": np.where(lacking, np.nan, given.vol)})
 
 
+@pytest.mark.slow
 def test_strikes_beyond_the_quotes_take_the_slice_fitted_to_them() -> None:
     whole = options()
     lacking = np.isin(whole.strike, STRIKES[[0, 10]])

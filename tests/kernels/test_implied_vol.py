@@ -206,6 +206,7 @@ def test_converged_means_a_finite_vol_up_to_the_last_ulp_inside_the_bounds(
 ARGUMENTS = ("value", "forward", "strike", "years", "discount")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_derivatives_are_those_of_the_inverse_function(name: str, rng: np.random.Generator) -> None:
     rows = 200

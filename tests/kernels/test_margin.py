@@ -146,6 +146,7 @@ def test_a_book_of_twice_the_size_needs_twice_the_margin_to_the_last_bit() -> No
             assert_same_bits(found[name], once if name == "health" else 2 * once, column=name)
 
 
+@pytest.mark.slow
 def test_two_accounts_merged_need_no_more_than_each_alone_where_nothing_is_discounted() -> None:
     tables = a_book()
     names = tables["positions"]["account_id"].unique().sort()

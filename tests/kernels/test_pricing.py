@@ -248,6 +248,7 @@ def test_only_what_is_asked_for_is_computed() -> None:
     assert "scaled_tail" in str(jax.make_jaxpr(lambda o: option_greeks(o, ("value",)))(option))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PRICERS)
 def test_float32_answers_in_its_own_type_close_to_float64(kind: str, rng: np.random.Generator) -> None:
     wide = ordinary(rng)

@@ -110,7 +110,7 @@ def pm2_cases() -> list[Any]:
         if (content := read_cases(f"derive_vectors/{name}.json")) is not None
         for case in content["cases"]
     ]
-    return _sampled(found, every=6) or cases("pmrm2_cases")
+    return _sampled(found, every=24) or cases("pmrm2_cases")
 
 
 @pytest.mark.parametrize(("case", "scenarios"), pm2_cases())

@@ -52,7 +52,7 @@ FORMS: dict[str, dict[str, tuple[set[str], Form]]] = {
         "riskiest": ({"open", "buys", "sells"}, rates.vega_riskiest),
     },
 }
-FAST = ("dydx_margin", "vega_margin")
+FAST = ("dydx_margin",)
 HANDLED = {f"exchange_vectors/{name}.json" for name in FORMS}
 
 

@@ -91,6 +91,7 @@ def test_a_host_program_keeps_its_settings_and_may_use_eight_threads(book: Path)
     assert int(finished.stdout) >= 5
 
 
+@pytest.mark.slow
 def test_a_run_is_for_its_user_alone(done: subprocess.CompletedProcess[str], home: Path) -> None:
     run = Path(json.loads(done.stdout)["run"])
     for path in (run, *run.rglob("*"), home / "runs", home / "cache" / "gpumargin" / "jax"):
