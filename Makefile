@@ -12,7 +12,7 @@ demo: $(VENV)/.installed  ## margin the sample book and show the summary
 test: $(VENV)/.installed  ## every test not marked slow
 	$(PYTEST) -m "not slow and not gpu"
 
-test-slow: $(VENV)/.installed  ## the long tests, or with SHARE=2/5 the second fifth of them
+test-slow: $(VENV)/.installed  ## the long tests, or with SHARE=2/6 the second sixth of them
 	$(PYTEST) -m "slow and not gpu" --share $(SHARE)
 
 test-all: $(VENV)/.installed  ## every test that this machine can run

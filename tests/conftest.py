@@ -43,7 +43,7 @@ def missing_gpu() -> str | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--share 2/5` leaves the second fifth of the tests chosen."""
+    """`--share 2/6` leaves the second sixth of the tests chosen."""
     parser.addoption("--share", type=share, default="1/1", metavar="K/N", help="of the tests chosen, the K-th of N")
 
 

@@ -25,7 +25,7 @@ def rest_slow(values: Sequence[Any], fast: Collection[Any]) -> list[Any]:
 
 
 def share(text: str) -> tuple[int, int]:
-    """`2/5`: the second of five shares of the tests."""
+    """`2/6`: the second of six shares of the tests."""
     place, shares = map(int, text.split("/"))
     if not 1 <= place <= shares:
         raise ValueError(text)
