@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,6 +78,11 @@ def _replace(content: bytes) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(content) and None
 
 
+def _made(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    """As `_replace`, of what takes seconds to make."""
+    return lambda path: path.write_bytes(make()) and None
+
+
 def _magic(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4] + b"PARE")
 
@@ -109,9 +115,9 @@ FORGERIES: dict[str, Callable[[Path], None]] = {
     "magic-alone": _replace(b"PAR1PAR1"),
     "noise": _replace(random.Random(1).randbytes(4096)),  # noqa: S311
     "noise-between-magic": _replace(b"PAR1" + random.Random(2).randbytes(500) + b"\x64\0\0\0PAR1"),  # noqa: S311
-    "wide": _replace(forger.wide(100_000)),
-    "deep": _replace(forger.deep(20_000)),
-    "deep-but-legal": _replace(forger.deep(90)),
+    "wide": _made(partial(forger.wide, 100_000)),
+    "deep": _made(partial(forger.deep, 20_000)),
+    "deep-but-legal": _made(partial(forger.deep, 90)),
 }
 HARMLESS = {
     # the truth, or nothing that anybody reads
