@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,8 @@ def share(text: str) -> tuple[int, int]:
 def share_of(nodeid: str, shares: int) -> int:
     """Which of the shares, from 1, a test belongs to.
 
-    Tests of one file whose cases begin with the same word, mostly the name of a model, share compiled programs: they
-    stay together.
+    Tests of one file whose cases begin with the same two words, mostly the name of a model, share compiled programs:
+    they stay together.
     """
-    file, _, name = nodeid.partition("::")
-    return zlib.crc32((file + name.partition("[")[2].partition("-")[0]).encode()) % shares + 1
+    case = re.search(r"\[(\w+-?\w*)", nodeid)
+    return zlib.crc32((nodeid.partition("::")[0] + (case[1] if case else "")).encode()) % shares + 1
