@@ -13,6 +13,7 @@ def needs(version: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not path.is_file(), reason=f"{path.name} is not here; set GPUMARGIN_DATA")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [pytest.param(v, marks=needs(v)) for v in FILES])
 def test_health_factors_follow_from_each_accounts_own_threshold(version: str) -> None:
     frame = accounts_of(version)

@@ -80,6 +80,7 @@ def rewritten(place: Path, run: str, table: str, column: str) -> None:
     write_book(place / run / "book", {table: with_cell(tables, table, row=0, column=column, value=cell * 1.5)[table]})
 
 
+@pytest.mark.slow
 def test_folders_differ_as_runs_in_memory_do(pair: Path) -> None:
     before, after = run_of(tiny_book()), run_of(moved(*EVERYTHING), as_of=LATER)
     found = diff(*runs(pair))

@@ -41,6 +41,7 @@ def test_every_account_of_the_tiny_book_adds_up(model: str) -> None:
     assert all(e.checks["ok"].all() for e in explained)
 
 
+@pytest.mark.slow
 def test_coin_settled_expired_and_unsettled_legs_add_up() -> None:
     run = margin(Book(**coin_margined()), "correlated-pm", as_of=AS_OF)
     legs = pl.concat([e.tables["legs"] for e in every(run) if "legs" in e.tables], how="vertical_relaxed")
@@ -88,6 +89,7 @@ def test_positions_in_several_files_of_different_types_are_found(tmp_path: Path)
     assert explain_account(run, "alice").tables["legs"].height == 6
 
 
+@pytest.mark.slow
 def test_integer_ids_are_asked_for_by_their_digits(tmp_path: Path) -> None:
     ids = {"alice": 17, "bob": 4, "carol": 9, "dave": 1_000_017}
     tables = tiny_book()

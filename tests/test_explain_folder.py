@@ -73,6 +73,7 @@ def test_a_change_of_one_part_in_a_hundred_million_is_seen(folder: Path) -> None
         explain_account(folder, "alice")
 
 
+@pytest.mark.slow
 def test_a_changed_book_is_an_error(tmp_path: Path) -> None:
     folder = in_folder(tiny_book(), tmp_path)
     write_book(tmp_path / "book", with_cell(tiny_book(), "balances", row=0, column="amount", value=120_001.0))

@@ -129,6 +129,7 @@ def test_what_one_chain_lacks_changes_no_bit_of_the_other(whole: gm.Run) -> None
     assert run.units.filter(of_ether).equals(whole.units.filter(of_ether))
 
 
+@pytest.mark.slow
 def test_filled_books_have_the_same_bits_in_any_order_of_rows() -> None:
     lacking = without_marks(smile_book(), named("BTC", NEAR, -2, 0, 4), "mark_iv", "mark_price")
     lacking = without_marks(without_forwards(lacking, "ETH", FAR), named("ETH", MIDDLE, *STEPS), "mark_iv")

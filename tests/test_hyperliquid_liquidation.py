@@ -8,6 +8,7 @@ import pytest
 from data.check_hyperliquid_liquidation import data_file, relative_errors, single_positions
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not data_file().is_file(), reason=f"{data_file().name} is not here; set GPUMARGIN_DATA")
 def test_liquidation_prices_of_cross_accounts_are_the_venues() -> None:
     """Isolated positions are not marked in the file and miss; no choice of model can hit 45 % of all by chance."""

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     Opponent = Callable[[Legs], np.ndarray]
     Prepared = Callable[[Legs], Callable[[], np.ndarray]]
 
+pytestmark = pytest.mark.slow  # numba compiles for seconds
+
 # Sums of at most 200 products: relative to the sum of their absolute values, a few units in the last place.
 ROUNDING = {"float64": 1e-14, "float32": 5e-6}
 PLAIN = [pytest.param(worst_pnl_numba, id="numba"), pytest.param(worst_pnl_scipy, id="scipy")]
-DTYPES = [name if name == "float64" else pytest.param(name, marks=pytest.mark.slow) for name in ROUNDING]
 no_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler here")
 no_duckdb = pytest.mark.skipif(find_spec("duckdb") is None, reason="duckdb is an opponent of the benchmarks only")
 PREPARED = [
@@ -83,8 +84,7 @@ def scale_of(book: Legs) -> float:
     return float(np.add.reduceat(size, book.indptr[:-1]).max())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("opponent", PLAIN)
 def test_opponent_answers_as_the_definition(opponent: Opponent, dtype: str) -> None:
     book = small_book()
@@ -93,8 +93,7 @@ def test_opponent_answers_as_the_definition(opponent: Opponent, dtype: str) -> N
     np.testing.assert_allclose(answer, plain_worst_pnl(book), rtol=0, atol=ROUNDING[dtype] * scale_of(book))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ROUNDING)
 def test_expiry_opponent_answers_as_the_definition(dtype: str) -> None:
     book = small_book()
     answer = worst_pnl_by_expiry_numba(book.as_dtype(dtype))
@@ -120,7 +119,7 @@ def test_prepared_opponent_answers_as_the_definition(
 
 
 @no_compiler
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ROUNDING)
 def test_expiry_opponent_in_c_answers_as_the_definition(dtype: str) -> None:
     book = emptied(small_book())
     answer = worst_pnl_by_expiry_c(book.as_dtype(dtype))()
@@ -129,7 +128,6 @@ def test_expiry_opponent_in_c_answers_as_the_definition(dtype: str) -> None:
     np.testing.assert_allclose(answer, expected, rtol=0, atol=ROUNDING[dtype] * scale_of(small_book()))
 
 
-@pytest.mark.slow
 def test_expiry_discount_changes_the_answer_and_only_downwards() -> None:
     book = small_book()
     discounted = worst_pnl_by_expiry_numba(book)

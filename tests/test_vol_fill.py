@@ -22,6 +22,8 @@ from gpumargin_kernels.vol_fill import (
 )
 from tests.kernels.chain import chain_expiries
 
+pytestmark = pytest.mark.slow  # all of them compile the same; `test_filling` fills whole books
+
 fill = jax.jit(filled_vol)
 STRIKES = 60e3 * np.exp(np.linspace(-0.5, 0.5, 11))
 YEARS = (0.1, 0.3, 0.8)
@@ -57,7 +59,6 @@ def without(given: Options, lacking: np.ndarray) -> Options:
     return Options(**{**given.__dict__, "vol": np.where(lacking, np.nan, given.vol)})
 
 
-@pytest.mark.slow
 def test_strikes_beyond_the_quotes_take_the_slice_fitted_to_them() -> None:
     whole = options()
     lacking = np.isin(whole.strike, STRIKES[[0, 10]])
@@ -131,7 +132,6 @@ def test_an_option_without_a_forward_is_not_filled_and_one_struck_at_zero_has_vo
     np.testing.assert_array_equal(found.vol, [np.nan, 0.0])
 
 
-@pytest.mark.slow
 def test_one_mark_in_five_taken_out_of_a_real_chain_comes_back_close(
     rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,6 +212,7 @@ def figures_and_slopes(kind: str) -> Callable[..., Any]:
     return jax.jit(both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side_name", ["call", "put"])
 @pytest.mark.parametrize("limit", LIMITS)
 def test_at_every_limit_all_figures_and_first_derivatives_are_finite(limit: str, side_name: str) -> None:

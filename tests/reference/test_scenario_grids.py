@@ -84,6 +84,7 @@ def assert_by_month(run: Run, name: str, given: dict[str, Any], wanted: dict[str
     assert spreads == close(wanted["inter_month_spreads"])
 
 
+@pytest.mark.slow
 def test_span_forms_the_spreads_of_the_worked_case() -> None:
     content = read("span")
     inputs, expected = content["inputs"], content["expected"]
