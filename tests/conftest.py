@@ -50,9 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves the share that was asked for; tests marked `gpu` skip, with the reason printed, where jax sees none."""
     place, shares = config.getoption("--share")
-    others = [item for item in items if share_of(item.nodeid, shares) != place]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if share_of(item.nodeid, shares) == place]
+    is_chosen = {item: share_of(item.nodeid, shares) == place for item in items}
+    config.hook.pytest_deselected(items=[item for item in items if not is_chosen[item]])
+    items[:] = [item for item in items if is_chosen[item]]
     marked = [item for item in items if item.get_closest_marker("gpu")]
     reason = missing_gpu() if marked else None
     for item in marked if reason else []:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FEW, MANY = 220, 100_000
 LABELS = [f"{name}@{day}" for name, days in model_dates().items() for day in days]
 NEWEST = [f"{name}@{max(days)}" for name, days in model_dates().items()]
-# What compiles on every run of the tests: a few of every way to margin; the others are marked slow.
+# What compiles on every run of the tests: a portfolio margin and rates on positions; the others are marked slow.
 SAMPLE = ("derive-pm2", "vega")
 VERIFIED = ("aave-v3", "derive-pm1", "deribit-pm")  # with many accounts; with few it is every model
 LEAST_ALIVE = 0.01

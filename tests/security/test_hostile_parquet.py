@@ -74,13 +74,13 @@ def _flip_in_page(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def _replace(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
-
-
 def _made(make: Callable[[], bytes]) -> Callable[[Path], None]:
-    """As `_replace`, of what takes seconds to make."""
+    """Other content, made when it is written: some takes seconds."""
     return lambda path: path.write_bytes(make()) and None
+
+
+def _replace(content: bytes) -> Callable[[Path], None]:
+    return _made(lambda: content)
 
 
 def _magic(path: Path) -> None:
