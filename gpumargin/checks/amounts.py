@@ -109,14 +109,13 @@ def _oversized(facts: Facts, table: str, column: str, key: str, value_of: dict[o
 
 def _contract_values(facts: Facts) -> dict[object, float]:
     """Largest of what is said of the value of one contract, by instrument."""
-    contracts = facts.book.whole_frame("instruments")
-    marks = facts.book.whole_frame("marks").unique("instrument_id", keep="first")
+    contracts, marks = (facts.book.whole_frame(table) for table in ("instruments", "marks"))
     if marks.is_empty() or contracts.is_empty():
         return {}
-    joined = contracts.join(marks, on="instrument_id", how="left")
-    largest = pl.max_horizontal(*(pl.col(name).abs() for name in _PRICES if name in joined.columns), pl.lit(1.0))
-    values = joined.select("instrument_id", pl.col("contract_size").abs() * largest)
-    return dict(values.iter_rows())
+    joined = contracts.lazy().join(marks.lazy().unique("instrument_id", keep="first"), on="instrument_id", how="left")
+    prices = [name for name in _PRICES if name in {*contracts.columns, *marks.columns}]
+    largest = pl.max_horizontal(*(pl.col(name).abs() for name in prices), pl.lit(1.0))
+    return dict(joined.select("instrument_id", pl.col("contract_size").abs() * largest).collect().iter_rows())
 
 
 def _asset_prices(facts: Facts) -> dict[object, float]:

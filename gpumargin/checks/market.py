@@ -68,17 +68,17 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
     """
     assets = _known_assets(facts).implode()
     held, ordered = (used_instruments(facts, table).implode() for table in ("positions", "orders"))
-    frame = _whole(facts, "instruments").with_columns(
+    contracts = _whole(facts, "instruments")
+    frame = contracts.lazy().with_columns(
         pl.col("instrument_id").is_in(held).alias("is_held"),
         (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
         (pl.col("expiry") <= pl.lit(limits.as_of, _TIME)).fill_null(value=False).alias("is_expired"),
         *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
     )
-    marks = _whole(facts, "marks").unique("instrument_id", keep="first")
-    forwards = _whole(facts, "forwards").unique(_FORWARD_KEY, keep="first")
-    joined = frame.join(_alike(marks, frame, ["instrument_id"]), on="instrument_id", how="left", suffix="_of_mark")
-    joined = joined.join(_alike(forwards, frame, _FORWARD_KEY), on=_FORWARD_KEY, how="left", suffix="_of_forward")
-    return _with_sources(joined, facts, limits)
+    for table, key, suffix in (("marks", ["instrument_id"], "_of_mark"), ("forwards", _FORWARD_KEY, "_of_forward")):
+        rows = _alike(_whole(facts, table), contracts, key).lazy().unique(key, keep="first")
+        frame = frame.join(rows, on=key, how="left", suffix=suffix)
+    return _with_sources(frame.collect(), facts, limits)
 
 
 def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
@@ -237,13 +237,13 @@ def _alike(frame: pl.DataFrame, other: pl.DataFrame, columns: list[str]) -> pl.D
 def used_instruments(facts: Facts, table: str) -> pl.Series:
     """Ids of the instruments that rows of `positions` or `orders` name, in the type of `instruments`."""
     words = facts.coded(table, "instrument_id").used_words() if facts.book.num_rows(table) else None
-    kind = facts.book.frame("instruments").schema["instrument_id"]
+    kind = facts.book.whole_frame("instruments").schema["instrument_id"]
     return pl.Series([], dtype=kind) if words is None else pl.Series(pl.from_arrow(words))
 
 
 def _known_assets(facts: Facts) -> pl.Series:
     words = facts.coded("prices", "asset").used_words().to_pylist()
-    kind = facts.book.frame("instruments").schema["underlying"]
+    kind = facts.book.whole_frame("instruments").schema["underlying"]
     return pl.Series([*words, USD] if kind == pl.String else words, dtype=kind)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpumargin.native.blocks import padded
+from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.lowering import Traced, UnsupportedError
 from gpumargin.native.machine import second_level_cache
 from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lane_of, total_widths
@@ -20,7 +20,7 @@ from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_
 
 @dataclass(frozen=True)
 class Place:
-    """Columns of the table, padded to whole vectors behind."""
+    """Columns of the table; whole vectors of them are read, whatever stands behind."""
 
     start: int
     width: int
@@ -95,8 +95,13 @@ def array_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
 
 
 def lanes_apart(plan: RowPlan) -> tuple[Lane, ...]:
-    """A lane for each tally: closing one then reads whole vectors, and no columns of its neighbours."""
-    return tuple(lane_of(tally.level, (tally,)) for tally in plan.tallies)
+    """One lane for all tallies that are only added up, which fills its registers, and one for each that closes groups.
+
+    Closing a tally of its own lane reads whole vectors, and no columns of its neighbours.
+    """
+    plain = tuple(tally for tally in plan.tallies if tally.level == "unit")
+    closing = (lane_of(tally.level, (tally,)) for tally in plan.tallies if tally.level != "unit")
+    return (*([lane_of("unit", plain)] if plain else ()), *closing)
 
 
 def _one_row(widths: dict[str, int] | int, dtype: np.dtype[Any]) -> Any:
@@ -130,12 +135,18 @@ def _lane_plans(lanes: tuple[Lane, ...], dtype: np.dtype[Any]) -> tuple[tuple[La
 def _places(widths: list[int], itemsize: int) -> tuple[list[Place], int]:
     """Places of blocks of columns in a row of the table, and its width.
 
-    The widest come first and rows are whole registers long, so that no vector lies across two lines of the cache.
+    The widest come first, smaller ones behind or in what their vectors leave free. Vectors and rows begin at multiples
+    of their size, so that no vector lies across two lines of the cache.
     """
     places, width = [Place(0, 0)] * len(widths), 0
+    is_taken = [False] * sum(padded(w, itemsize) for w in widths)
     for number in sorted(range(len(widths)), key=lambda number: -padded(widths[number], itemsize)):
-        places[number] = Place(width, widths[number])
-        width += padded(widths[number], itemsize)
+        own = widths[number]
+        step = lanes(own, itemsize) if own else 1
+        start = next(at for at in range(0, len(is_taken) + 1, step) if not any(is_taken[at : at + own]))
+        is_taken[start : start + own] = [True] * own
+        places[number] = Place(start, own)
+        width = max(width, start + padded(own, itemsize))
     return places, padded(width, itemsize)
 
 

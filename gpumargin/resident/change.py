@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from gpumargin.device import block_program, in_precision
 from gpumargin.errors import InternalError
+from gpumargin.native.choice import LegLoop
 from gpumargin.pack.columns import Ints
 from gpumargin.resident.lane import Lane
 from gpumargin.results import account_columns
 from gpumargin.totals import AccountTotals
+from gpumargin_kernels.account import AccountRows
 from gpumargin_kernels.health import STATUSES
-from gpumargin_kernels.margin import PartResult
-from gpumargin_kernels.resident import MOST_CHANGES, Changes, Totals, account_changes
+from gpumargin_kernels.resident import MOST_CHANGES, Changes, Picked, Totals, block_margin, picked
 
 _MINOR_LIMIT = 2.0**62
 _AMOUNTS = ("equity", "initial_excess", "maintenance_excess")
@@ -88,20 +89,35 @@ def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) 
       totals: to add to.
     """
     found = Gathered(totals)
-    for part, result in _computed(lane):
-        found.changed += list(_changes(lane, part, result, totals))
-        if wanted is None or len(wanted):
-            _add_columns(lane, part, result, wanted, found)
+    has_columns = wanted is None or len(wanted) > 0
+    for part, (changes, accounts) in _computed(lane, has_columns=has_columns):
+        found.changed += list(_changed(lane, part, changes))
+        _add_totals(jax.tree.map(np.asarray, changes.totals), totals)
+        lane.store.parts.set_status(part, changes.status)
+        if has_columns:
+            assert accounts is not None  # noqa: S101  they were asked for
+            _add_columns(lane, part, accounts, wanted, found)
     return found
 
 
-def _computed(lane: Lane) -> Iterator[tuple[int, PartResult]]:
-    """Results of every part; the next is started before one is handed over, so that devices do not wait."""
-    parts = len(lane.store.parts.groups)
+@cache
+def _margin_of(loop: LegLoop, *, is_whole: bool) -> Callable[..., tuple[Changes, AccountRows | None]]:
+    """The kernel of a block; one function for the same arguments, so that it is compiled once."""
+    return partial(block_margin, chunk=loop.chunk, rows=loop.rows, is_whole=is_whole)
 
-    def start(part: int) -> PartResult:
-        book = in_precision(lane.store.parts.book(part), lane.engine.settings.dtype)
-        return lane.engine.compute(book)
+
+def _computed(lane: Lane, *, has_columns: bool) -> Iterator[tuple[int, tuple[Changes, AccountRows | None]]]:
+    """Results of every part; the next is started before one is handed over, so that devices do not wait."""
+    engine, parts = lane.engine, len(lane.store.parts.groups)
+    # Where XLA sums the legs, what is returned may change how it contracts products: there it is always the same.
+    function = _margin_of(engine.leg_loop, is_whole=has_columns or engine.leg_loop.name == "xla")
+    program = block_program(function, engine.mesh, shared=6)
+    scale = np.float64(10.0**lane.naming.decimals)
+
+    def start(part: int) -> tuple[Changes, AccountRows | None]:
+        book = in_precision(lane.store.parts.book(part), engine.settings.dtype)
+        found: tuple[Changes, AccountRows | None] = program(*engine.shared, scale, book, lane.store.parts.status(part))
+        return found
 
     running = start(0) if parts else None
     for part in range(parts):
@@ -111,24 +127,17 @@ def _computed(lane: Lane) -> Iterator[tuple[int, PartResult]]:
         running = following
 
 
-def _changes(lane: Lane, part: int, result: PartResult, totals: AccountTotals) -> Iterator[_Changed]:
-    """Changed accounts of a part, a download at a time; its totals and statuses are kept."""
-    program = block_program(account_changes, lane.engine.mesh, shared=2)
-    scale = np.float64(10.0**lane.naming.decimals)
-    before, skip = lane.store.parts.status(part), 0
-    while True:
-        changes: Changes = program(np.int64(skip), scale, result.accounts, before)
-        host = jax.tree.map(np.asarray, changes._replace(status=np.zeros(0)))
-        if skip == 0:
-            _add_totals(host.totals, totals)
-        yield from _compacted(lane, part, host)
-        skip += MOST_CHANGES
-        if int(host.totals.changed.max()) <= skip:
-            break
-    lane.store.parts.set_status(part, changes.status)
+def _changed(lane: Lane, part: int, changes: Changes) -> Iterator[_Changed]:
+    """Changed accounts of a part, a download at a time."""
+    yield from _compacted(lane, part, changes.first)
+    following = block_program(picked, lane.engine.mesh, shared=1)
+    before = lane.store.parts.status(part)
+    for skip in range(MOST_CHANGES, int(np.max(changes.totals.changed)), MOST_CHANGES):
+        yield from _compacted(lane, part, following(np.int64(skip), changes.status, before, changes.amounts))
 
 
-def _compacted(lane: Lane, part: int, host: Changes) -> Iterator[_Changed]:
+def _compacted(lane: Lane, part: int, some: Picked) -> Iterator[_Changed]:
+    host = jax.tree.map(np.asarray, some)
     for device, place in enumerate(host.place):
         at = lane.store.at[part * lane.store.parts.devices + device]
         used = place < len(at)
@@ -158,17 +167,17 @@ def _add_totals(host: Totals, totals: AccountTotals) -> None:
         totals.minor[f"{name}_minor"] += (sum(minor.high.tolist()) << 32) + sum(minor.low.tolist())
 
 
-def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[str] | None, found: Gathered) -> None:
+def _add_columns(lane: Lane, part: int, result: AccountRows, wanted: Collection[str] | None, found: Gathered) -> None:
     """Brings down columns of every account of a part."""
     for device in range(lane.store.parts.devices):
         at = lane.store.at[part * lane.store.parts.devices + device]
         rows = np.flatnonzero(at >= 0)
         accounts = at[rows].astype(np.int64)
 
-        def picked(leaf: Any, device: int = device, rows: Ints = rows) -> np.ndarray:
+        def of_accounts(leaf: Any, device: int = device, rows: Ints = rows) -> np.ndarray:
             return np.asarray(np.asarray(leaf.addressable_data(device))[0][rows])
 
-        made = account_columns(result.accounts, lane.naming, picked)
+        made = account_columns(result, lane.naming, of_accounts)
         counts = pa.array(lane.num_positions[accounts].astype(np.int64))
         made["num_positions"] = partial(lambda column: column, counts)
         names = made if wanted is None else [name for name in made if name in wanted]

@@ -11,7 +11,10 @@ from jax import Array, lax
 from gpumargin_kernels.account import AccountRows
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.leaf import Leaf
-from gpumargin_kernels.records import Legs, UnitSlots
+from gpumargin_kernels.margin import ContractTable, part_margin
+from gpumargin_kernels.model import Model
+from gpumargin_kernels.records import Assets, Book, Legs, UnitMarket, UnitSlots
+from gpumargin_kernels.tally import RowStage
 
 NO_ACCOUNT = -2  # status of a row that holds no account
 NEW_ACCOUNT = -1  # status of an account that no block has margined yet
@@ -105,15 +108,22 @@ class Totals(NamedTuple):
     changed: Leaf  # [] int64 accounts whose status changed
 
 
+class Picked(NamedTuple):
+    """Some of the accounts of one shard whose status changed, in the order of their rows."""
+
+    place: Leaf  # [C] int32 rows, A = none
+    before: Leaf  # [C] int8
+    after: Leaf  # [C] int8
+    amounts: dict[str, Leaf]  # [C] as in `Changes`
+
+
 class Changes(NamedTuple):
     """What a block changed in one shard, and its exact totals."""
 
     status: Leaf  # [A] int8, `NO_ACCOUNT` where there is none
     totals: Totals
-    place: Leaf  # [C] int32 accounts among them from `skip` on, A = none
-    before: Leaf  # [C] int8
-    after: Leaf  # [C] int8
-    amounts: dict[str, Leaf]  # [C] equity and excess by margin type of these
+    amounts: dict[str, Leaf]  # [A] equity and excess by margin type
+    first: Picked  # at most `MOST_CHANGES`; `picked` gets the others
 
 
 def _minor(values: Array, is_account: Array, scale: Array, *, up: bool) -> Array:
@@ -163,34 +173,75 @@ def totals(status: Array, minor: dict[str, Array], has_changed: Array) -> Totals
     return Totals(counts, sums_of, most, changed)
 
 
-def account_changes(skip: Array, scale: Array, accounts: AccountRows, before: Array) -> Changes:
+def picked(skip: Array, status: Array, before: Array, amounts: Mapping[str, Array]) -> Picked:
+    """The next `MOST_CHANGES` accounts whose status is another than before.
+
+    Args:
+      skip: `[]` changed accounts to pass over.
+      status: `[A]` int8, as in `Changes`.
+      before: `[A]` int8, status code after the block before, `NEW_ACCOUNT` or `NO_ACCOUNT`.
+      amounts: `[A]` each, to bring along.
+    """
+    size, so_far = before.shape[0], jnp.cumsum(status != before, dtype=jnp.int32)
+    # Found by search: `nonzero` takes three times as long on a CPU (measured).
+    place = jnp.searchsorted(so_far, skip.astype(jnp.int32) + 1 + jnp.arange(min(MOST_CHANGES, size), dtype=jnp.int32))
+    at = jnp.minimum(place, size - 1)
+    return Picked(
+        place.astype(jnp.int32), before[at], status[at], {name: values[at] for name, values in amounts.items()}
+    )
+
+
+def account_changes(scale: Array, accounts: AccountRows, before: Array) -> Changes:
     """Accounts whose status differs from what it was, compacted, and totals over all accounts.
 
     Args:
-      skip: `[]` changed accounts to pass over: those of earlier rounds.
       scale: `[]` minor units per accounting unit, 10^decimals.
       accounts: result, `[A]`.
-      before: `[A]` int8, status code after the block before, `NEW_ACCOUNT` or `NO_ACCOUNT`.
-
-    Returns:
-      `Changes`; where `changed` exceeds `skip + MOST_CHANGES`, another round gets the rest.
+      before: as in `picked`.
     """
     is_account = before != NO_ACCOUNT
     status = jnp.where(is_account, jnp.asarray(accounts.health.status), NO_ACCOUNT).astype(jnp.int8)
-    has_changed = status != before
-    size, so_far = before.shape[0], jnp.cumsum(has_changed, dtype=jnp.int32)
-    # Found by search: `nonzero` takes three times as long on a CPU (measured).
-    place = jnp.searchsorted(so_far, skip.astype(jnp.int32) + 1 + jnp.arange(min(MOST_CHANGES, size), dtype=jnp.int32))
-    amounts: Mapping[str, Array] = {
+    amounts: dict[str, Array] = {
         "equity": jnp.asarray(accounts.equity),
         **{f"{name}_excess": jnp.asarray(accounts.health.excess[name]) for name in ("initial", "maintenance")},
     }
-    at = jnp.minimum(place, size - 1)
     return Changes(
         status=status,
-        totals=totals(status, _minors(accounts, is_account, scale), has_changed),
-        place=place.astype(jnp.int32),
-        before=before[at],
-        after=status[at],
-        amounts={name: values[at] for name, values in amounts.items()},
+        totals=totals(status, _minors(accounts, is_account, scale), status != before),
+        amounts=dict(amounts),
+        first=picked(jnp.int32(0), status, before, amounts),
     )
+
+
+def block_margin(
+    table: ContractTable,
+    market: UnitMarket,
+    assets: Assets,
+    model: Model,
+    zero: Array,
+    scale: Array,
+    book: Book,
+    before: Array,
+    *,
+    chunk: int | None,
+    rows: RowStage,
+    is_whole: bool,
+) -> tuple[Changes, AccountRows | None]:
+    """Margin and health of every account of one shard, and what of it changed.
+
+    Args:
+      table: as in `part_margin`, like `market`, `assets`, `model`, `zero`, `book`, `chunk` and `rows`.
+      market: `[U]`.
+      assets: `[C]`.
+      model: bound to the units and assets of the book.
+      zero: `[]`.
+      scale: as in `account_changes`, like `before`.
+      book: whole accounts in padded buckets.
+      before: `[A]`.
+      chunk: rows handled together.
+      rows: what sums over the legs of rows.
+      is_whole: whether the accounts' numbers are returned; written to memory they cost an eighth of the time on a CPU
+        (measured).
+    """
+    result = part_margin(table, market, assets, model, book, zero, chunk=chunk, rows=rows)
+    return account_changes(scale, result.accounts, before), result.accounts if is_whole else None

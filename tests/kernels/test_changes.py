@@ -25,12 +25,14 @@ def test_rounds_bring_every_changed_account_once_in_their_order(most: int, monke
     monkeypatch.setattr(resident, "MOST_CHANGES", most)
     found: list[int] = []
     with jax.enable_x64(True):
-        for skip in range(0, len(CHANGED), most):
-            changes = resident.account_changes(np.int64(skip), np.float64(1), rows(AFTER), BEFORE)
-            place = np.asarray(changes.place)
+        changes = resident.account_changes(np.float64(1), rows(AFTER), BEFORE)
+        some = changes.first
+        for skip in range(most, len(CHANGED) + most, most):
+            place = np.asarray(some.place)
             used = place < len(BEFORE)
             found += place[used].tolist()
-            assert np.asarray(changes.after)[used].tolist() == AFTER[place[used]].tolist()
-            assert np.asarray(changes.amounts["equity"])[used].tolist() == (place[used] * 10.0).tolist()
+            assert np.asarray(some.after)[used].tolist() == AFTER[place[used]].tolist()
+            assert np.asarray(some.amounts["equity"])[used].tolist() == (place[used] * 10.0).tolist()
+            some = resident.picked(np.int64(skip), changes.status, BEFORE, changes.amounts)
     assert int(changes.totals.changed) == len(CHANGED)
     assert found == CHANGED
