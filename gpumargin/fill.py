@@ -38,7 +38,11 @@ def live_options(book: Book, as_of: datetime) -> pl.DataFrame:
       vol if it needs no other option, else `missing`), and the data themselves: `option_type`, `payoff`, `inverse`,
       `mark_iv`, `mark_price`, `forward_given` and the seven SVI columns, null where the book has none.
     """
-    plan = _options(book, as_of).with_columns(_forward_from()).with_columns(_own_vol())
+    options = _options(book, as_of)
+    if not any(options[name].null_count() for name in ("forward_given", "mark_iv")):  # nothing to look for
+        given = options.with_columns(pl.lit(GIVEN).alias(name) for name in ("forward", "own_vol", "vol"))
+        return given.with_columns(price_from())
+    plan = options.with_columns(_forward_from()).with_columns(_own_vol())
     return plan.with_columns(_vol_from()).with_columns(price_from())
 
 

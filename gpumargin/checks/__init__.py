@@ -68,6 +68,7 @@ class CheckOptions(TypedDict, total=False):
     vol_limit: float
     tenor_limit_years: float
     max_examples: int | None
+    passed: Collection[str]
 
 
 class BookChecks:
@@ -156,7 +157,8 @@ class BookChecks:
         return bad
 
     def _rules(self, facts: Facts, tables: Collection[str]) -> list[Finding]:
-        book = facts.book
+        book, passed = facts.book, self._options.get("passed", ())
+        tables = [name for name in tables if name not in passed]
         return [
             *self._sorted(book, cell_findings(facts, tables), rank=1),
             *self._sorted(book, key_findings(facts, tables), rank=2),
@@ -271,6 +273,8 @@ def check_book(book: Book, on_bad_rows: OnBadRows = "fail", **options: Unpack[Ch
         tenor_limit_years: longest time to expiry (10), likewise.
         max_examples: rows listed per code, table and column (20), the first with the total in its message; None = all
           rows.
+        passed: tables whose rows have passed before, unchanged: rules on their own cells, keys, references and sizes
+          are not asked again.
 
     Returns:
       Frame with the columns `errors.FAILURE_COLUMNS`, empty for a valid book. `row` counts from 0 within `file`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ MOST = 2.0**62
 LEAST = 1e-300
 """Sizes other than 0 below this are refused: they have no inverse, and devices take the least of them for 0."""
 
+Columns = Sequence[tuple[str, str]]  # of tables by name
 _PRICES = ("mark_price", "settlement_price", "forward", "strike")
 
 
@@ -85,10 +87,21 @@ def _is_finer(amount: Decimal, decimals: int) -> bool:
 
 def size_findings(facts: Facts) -> Iterator[Finding]:
     """Positions and balances worth 2^62 and more (GM117)."""
-    if facts.book.num_rows("positions"):
+    prices = [(table, name) for table in ("marks", "instruments") for name in _PRICES]
+    if _may_exceed(facts, [("positions", "quantity")], [("instruments", "contract_size")], prices):
         yield from _oversized(facts, "positions", "quantity", "instrument_id", _contract_values(facts))
-    if facts.book.num_rows("balances"):
+    if _may_exceed(facts, [("balances", "amount")], [("prices", "price")]):
         yield from _oversized(facts, "balances", "amount", "asset", _asset_prices(facts))
+
+
+def _may_exceed(facts: Facts, first: Columns, *others: Columns) -> bool:
+    """Whether the largest of the first columns that are there, times that of each of the others or 1, may be 2^62."""
+    if not any(facts.book.num_rows(table) for table, _ in first):
+        return False
+    most = 1.0
+    for columns in (first, *others):
+        most *= float(np.max([1.0, *(facts.extent(*at).size for at in columns if facts.column(*at) is not None)]))
+    return not most < MOST  # a number that is not known, NaN, may be of any size
 
 
 def _oversized(facts: Facts, table: str, column: str, key: str, value_of: dict[object, float]) -> Iterator[Finding]:

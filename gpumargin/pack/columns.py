@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,27 @@ def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:
     if values.type != known.type:
         values, known = values.cast(pa.string()), known.cast(pa.string())
     return np.asarray(pc.fill_null(pc.index_in(values, value_set=known), -1))
+
+
+def plain(table: pa.Table, name: str) -> pa.Array:
+    """A column without a dictionary `[rows]`, instants as integers; an absent one is all null."""
+    column = flat(table[name]) if name in table.column_names else pa.nulls(table.num_rows, pa.string())
+    if isinstance(column, pa.DictionaryArray):
+        return column.dictionary_decode()
+    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+
+
+def key_codes(tables: Sequence[pa.Table], key: Collection[str]) -> list[np.ndarray]:
+    """Number of every row's key, the same in all tables where the keys are equal."""
+    found = [np.zeros(table.num_rows, np.int64) for table in tables]
+    for name in key:
+        columns = [plain(table, name) for table in tables]
+        if len({column.type for column in columns}) > 1:  # an empty table may have strings where ids are integers
+            columns = [column.cast(pa.string()) for column in columns]
+        words = pa.chunked_array([column.unique() for column in columns]).unique()
+        for i, column in enumerate(columns):
+            found[i] = found[i] * (len(words) + 1) + positions_in(column, words) + 1
+    return found
 
 
 def common_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[pa.Array, list[np.ndarray]]:

@@ -148,7 +148,7 @@ def contract_set(
     """
     price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
-    listed = Listed.of(tables["instruments"], kinds)
+    listed = Listed.of(tables, kinds)
     own_units = set(assets) - {accounting} if base_legs == "every" else set()
     units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
     held = _held(units, own_units or assets, base_legs=base_legs)
@@ -157,12 +157,12 @@ def contract_set(
         listed_contracts(tables, listed, as_of, units=units, price=price, accounting=accounting, inputs=inputs or {}),
         base_contracts(held, units=units, price=own_price, accounting=accounting, inputs=inputs or {}),
     )
-    ids = np.array([*listed.ids.tolist(), *held], dtype=str)
-    kind = np.array([*listed.kind.tolist(), *["base"] * len(held)], dtype=str)
+    ids = np.append(listed.ids, np.array(list(held), dtype=str))
+    kind = np.append(listed.kind, np.full(len(held), "base"))
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
-    paid_in = np.array([*texts(listed.table, "settlement").astype(str).tolist(), *[""] * len(held)], dtype=str)[order]
+    paid_in = np.append(texts(listed.table, "settlement").astype(str), np.full(len(held), ""))[order]
     padded = _joined(grouped, blank_contracts(1, inputs or {}))
     settlement = None
     if settles:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats, Ints, flags, floats, instants, positions_in, texts
+from gpumargin.pack.columns import (
+    MICROSECONDS_PER_YEAR,
+    Floats,
+    Ints,
+    flags,
+    floats,
+    instants,
+    key_codes,
+    positions_in,
+    texts,
+)
 from gpumargin.schema import MARKS, USD
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
@@ -22,21 +32,36 @@ QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
 @dataclass(frozen=True)
 class Listed:
-    """Instruments that a model margins, in file order."""
+    """Instruments that a model margins, in file order.
+
+    Attributes:
+      table: their rows.
+      marks: the mark of each, null where it has none.
+      forwards: the forwards row of each one's underlying, quote currency and expiry, likewise.
+      ids: `[M]`, like `underlying` and `kind`.
+      underlying: of each.
+      kind: of each.
+      expiry: `[M]` microseconds since 1970, `NO_EXPIRY` if it has none.
+    """
 
     table: pa.Table
+    marks: pa.Table
+    forwards: pa.Table
     ids: np.ndarray
     underlying: np.ndarray
     kind: np.ndarray
-    expiry: Ints  # microseconds since 1970, NO_EXPIRY if none
+    expiry: Ints
 
     @staticmethod
-    def of(instruments: pa.Table, kinds: Collection[str]) -> Listed:
+    def of(tables: Mapping[str, pa.Table], kinds: Collection[str]) -> Listed:
         """The instruments of the given kinds."""
+        instruments = tables["instruments"]
         table = instruments.filter(pa.array(np.isin(texts(instruments, "kind").astype(str), list(kinds))))
         has_expiry = "expiry" in table.column_names
         return Listed(
             table,
+            _aligned(tables["marks"], table, ["instrument_id"]),
+            _aligned(tables["forwards"], table, ["underlying", "quote", "expiry"]),
             texts(table, "instrument_id").astype(str),
             texts(table, "underlying").astype(str),
             texts(table, "kind").astype(str),
@@ -44,27 +69,11 @@ class Listed:
         )
 
 
-def _aligned(source: pa.Table, place: np.ndarray) -> pa.Table:
-    """Rows of `source` at their places; all null where there is none, place -1."""
+def _aligned(source: pa.Table, table: pa.Table, key: Collection[str]) -> pa.Table:
+    """The row of `source` with the key of each row of a table; all null where there is none."""
+    have, wanted = key_codes([source, table], key)
+    place = positions_in(pa.array(wanted), pa.array(have))
     return source.take(pa.array(place, mask=place < 0))
-
-
-def _marks(marks: pa.Table, listed: Listed) -> pa.Table:
-    """The mark of each instrument."""
-    have = texts(marks, "instrument_id").astype(str)
-    return _aligned(marks, positions_in(pa.array(listed.ids, pa.string()), pa.array(have, pa.string())))
-
-
-def _keys(underlying: np.ndarray, quote: np.ndarray, expiry: Ints) -> Iterator[tuple[str, str, int]]:
-    return zip(underlying.astype(str).tolist(), quote.astype(str).tolist(), expiry.tolist(), strict=True)
-
-
-def _forwards(forwards: pa.Table, listed: Listed) -> pa.Table:
-    """The forwards row of each instrument's underlying, quote currency and expiry."""
-    have = _keys(texts(forwards, "underlying"), texts(forwards, "quote"), instants(forwards, "expiry", NO_EXPIRY))
-    row = {key: i for i, key in enumerate(have)}
-    wanted = _keys(listed.underlying, texts(listed.table, "quote"), listed.expiry)
-    return _aligned(forwards, np.array([row.get(key, -1) for key in wanted], np.int64))
 
 
 def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
@@ -86,7 +95,7 @@ def listed_contracts(
 
     What has expired is priced at its settlement price, which no shock moves.
     """
-    marks, forwards = _marks(tables["marks"], listed), _forwards(tables["forwards"], listed)
+    marks, forwards = listed.marks, listed.forwards
     has_expired = (listed.expiry != NO_EXPIRY) & (listed.expiry <= as_of)
     settled = np.where(has_expired, floats(marks, "settlement_price"), np.nan)
     is_settled, is_option = ~np.isnan(settled), listed.kind == "option"
@@ -131,10 +140,10 @@ def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounti
     or a price of the quote currency.
     """
     if column in _FEEDS:
-        feed = floats(_forwards(tables["forwards"], listed), column, 1.0)
+        feed = floats(listed.forwards, column, 1.0)
         return np.where(listed.kind == "option", feed, 1.0)
     if column in MARKS.by_name:
-        return floats(_marks(tables["marks"], listed), column)
+        return floats(listed.marks, column)
     if column == QUOTE_TWAP:
         prices = tables["prices"]
         twap = dict(zip(texts(prices, "asset").astype(str), floats(prices, "twap").tolist(), strict=True))
@@ -193,7 +202,7 @@ def unit_market(
     confidence = dict(zip(texts(prices, "asset").astype(str), floats(prices, "confidence", 1.0).tolist(), strict=True))
     perpetual = np.ones(len(units))
     is_perpetual = listed.kind == "perpetual"
-    of_mark = floats(_marks(tables["marks"], listed), "confidence", 1.0)[is_perpetual]
+    of_mark = floats(listed.marks, "confidence", 1.0)[is_perpetual]
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(

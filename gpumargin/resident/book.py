@@ -170,7 +170,7 @@ class ResidentBook:
         ordered = [lane.about["orders"].table["instrument_id"] for lane in self.lanes if "orders" in lane.about]
         market = stand_in(tables, _distinct(held), _distinct([_decoded(column) for column in ordered]))
         models = [lane.model for lane in self.lanes]
-        self._instant = require_market(market, models, as_of)
+        self._instant = require_market(market, models, as_of, self._tables.tables)
         return filled_contracts(market, models, self._instant, fill_on)
 
     def _take_market(self, tables: Tables, contracts: list[ContractSet]) -> bool:

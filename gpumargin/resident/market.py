@@ -16,12 +16,12 @@ from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.device import DeviceChoice
 from gpumargin.filling import Filling, fill_market
 from gpumargin.model_checks import require_usable
-from gpumargin.pack.columns import encoded, positions_in
+from gpumargin.pack.columns import encoded, key_codes, plain
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.prepare import market_contracts
 from gpumargin.resident.schema import MARKET
 from gpumargin.schema import MARKET_TABLES, TABLES
-from gpumargin.tables import Book, Source
+from gpumargin.tables import CUT_TABLES, Book, Source
 from gpumargin.tables.canonical import with_one_dictionary
 from gpumargin.tables.defaults import fill_derived
 
@@ -93,24 +93,6 @@ class Tables:
         return Book({**self.tables, **more}, self.sources)
 
 
-def key_codes(tables: list[pa.Table], key: Collection[str]) -> list[np.ndarray]:
-    """Number of every row's key, the same in all tables where the keys are equal."""
-    found = [np.zeros(table.num_rows, np.int64) for table in tables]
-    for name in key:
-        columns = [_plain(table, name) for table in tables]
-        words = pa.chunked_array([column.unique() for column in columns]).unique()
-        for i, column in enumerate(columns):
-            found[i] = found[i] * (len(words) + 1) + positions_in(column, words) + 1
-    return found
-
-
-def _plain(table: pa.Table, name: str) -> pa.Array:
-    column = table[name].combine_chunks() if name in table.column_names else pa.nulls(table.num_rows, pa.string())
-    if isinstance(column, pa.DictionaryArray):
-        return column.dictionary_decode()
-    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-
-
 def _without(table: pa.Table, new: pa.Table, key: Collection[str]) -> pa.Table:
     have, replaced = key_codes([table, _with_quotes(new, table)], key)
     return table.filter(pa.array(~np.isin(have, replaced)))
@@ -120,14 +102,14 @@ def _with_quotes(new: pa.Table, table: pa.Table) -> pa.Table:
     """New forwards with the quote that the resident rows of their underlying have, where they name none."""
     if "quote" not in table.column_names or ("quote" in new.column_names and not new["quote"].null_count):
         return new
-    quotes = dict(zip(_plain(table, "underlying").to_pylist(), _plain(table, "quote").to_pylist(), strict=True))
-    given = _plain(new, "quote").to_pylist()
+    quotes = dict(zip(plain(table, "underlying").to_pylist(), plain(table, "quote").to_pylist(), strict=True))
+    given = plain(new, "quote").to_pylist()
     found = [
         word if word is not None else quotes.get(name)
-        for name, word in zip(_plain(new, "underlying").to_pylist(), given, strict=True)
+        for name, word in zip(plain(new, "underlying").to_pylist(), given, strict=True)
     ]
     columns = {name: new[name] for name in new.column_names if name != "quote"}
-    return pa.table({**columns, "quote": pa.array(found, _plain(table, "quote").type)})
+    return pa.table({**columns, "quote": pa.array(found, plain(table, "quote").type)})
 
 
 def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
@@ -138,7 +120,7 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
       used: ids of instruments with positions.
       ordered: ids of instruments with orders.
     """
-    instruments = _plain(tables.tables["instruments"], "instrument_id")
+    instruments = plain(tables.tables["instruments"], "instrument_id")
 
     def rows(ids: pa.Array) -> pa.Array:
         known = pc.index_in(ids.cast(instruments.type), value_set=instruments)
@@ -171,8 +153,16 @@ def _words(values: pa.Array) -> pa.Array:
     return values if pa.types.is_integer(values.type) else values.dictionary_encode()
 
 
-def require_market(book: Book, models: list[MarginModel], as_of: datetime | None) -> datetime:
+def require_market(
+    book: Book, models: list[MarginModel], as_of: datetime | None, before: Mapping[str, pa.Table]
+) -> datetime:
     """Checks a market as a run does, and gives its instant.
+
+    Args:
+      book: from `stand_in`.
+      models: all that margin accounts.
+      as_of: instant of valuation; None = the newest timestamp.
+      before: tables of the market before, checked then: what is one of them has passed.
 
     Raises:
       InputError: see `require_valid` and `require_usable`.
@@ -183,6 +173,7 @@ def require_market(book: Book, models: list[MarginModel], as_of: datetime | None
         as_of=as_of,
         vol_limit=max(model.file.vol_limit for model in models),
         tenor_limit_years=max(model.file.tenor_limit_years for model in models),
+        passed=[name for name, table in book.tables.items() if name in CUT_TABLES or table is before.get(name)],
     )
     for model in models:
         require_usable(model, book)
