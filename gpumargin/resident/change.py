@@ -20,8 +20,8 @@ from gpumargin.pack.columns import Ints
 from gpumargin.resident.lane import Lane
 from gpumargin.results import account_columns
 from gpumargin.totals import AccountTotals
-from gpumargin_kernels.account import AccountRows
 from gpumargin_kernels.health import STATUSES
+from gpumargin_kernels.margin import PartResult
 from gpumargin_kernels.resident import MOST_CHANGES, Changes, Picked, Totals, block_margin, picked
 
 _MINOR_LIMIT = 2.0**62
@@ -90,23 +90,23 @@ def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) 
     """
     found = Gathered(totals)
     has_columns = wanted is None or len(wanted) > 0
-    for part, (changes, accounts) in _computed(lane, has_columns=has_columns):
+    for part, (changes, result) in _computed(lane, has_columns=has_columns):
         found.changed += list(_changed(lane, part, changes))
         _add_totals(jax.tree.map(np.asarray, changes.totals), totals)
         lane.store.parts.set_status(part, changes.status)
         if has_columns:
-            assert accounts is not None  # noqa: S101  they were asked for
-            _add_columns(lane, part, accounts, wanted, found)
+            assert result is not None  # noqa: S101  it was asked for
+            _add_columns(lane, part, result, wanted, found)
     return found
 
 
 @cache
-def _margin_of(loop: LegLoop, *, is_whole: bool) -> Callable[..., tuple[Changes, AccountRows | None]]:
+def _margin_of(loop: LegLoop, *, is_whole: bool) -> Callable[..., tuple[Changes, PartResult | None]]:
     """The kernel of a block; one function for the same arguments, so that it is compiled once."""
     return partial(block_margin, chunk=loop.chunk, rows=loop.rows, is_whole=is_whole)
 
 
-def _computed(lane: Lane, *, has_columns: bool) -> Iterator[tuple[int, tuple[Changes, AccountRows | None]]]:
+def _computed(lane: Lane, *, has_columns: bool) -> Iterator[tuple[int, tuple[Changes, PartResult | None]]]:
     """Results of every part; the next is started before one is handed over, so that devices do not wait."""
     engine, parts = lane.engine, len(lane.store.parts.groups)
     # Where XLA sums the legs, what is returned may change how it contracts products: there it is always the same.
@@ -114,9 +114,9 @@ def _computed(lane: Lane, *, has_columns: bool) -> Iterator[tuple[int, tuple[Cha
     program = block_program(function, engine.mesh, shared=6)
     scale = np.float64(10.0**lane.naming.decimals)
 
-    def start(part: int) -> tuple[Changes, AccountRows | None]:
+    def start(part: int) -> tuple[Changes, PartResult | None]:
         book = in_precision(lane.store.parts.book(part), engine.settings.dtype)
-        found: tuple[Changes, AccountRows | None] = program(*engine.shared, scale, book, lane.store.parts.status(part))
+        found: tuple[Changes, PartResult | None] = program(*engine.shared, scale, book, lane.store.parts.status(part))
         return found
 
     running = start(0) if parts else None
@@ -167,7 +167,7 @@ def _add_totals(host: Totals, totals: AccountTotals) -> None:
         totals.minor[f"{name}_minor"] += (sum(minor.high.tolist()) << 32) + sum(minor.low.tolist())
 
 
-def _add_columns(lane: Lane, part: int, result: AccountRows, wanted: Collection[str] | None, found: Gathered) -> None:
+def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[str] | None, found: Gathered) -> None:
     """Brings down columns of every account of a part."""
     for device in range(lane.store.parts.devices):
         at = lane.store.at[part * lane.store.parts.devices + device]
@@ -177,7 +177,7 @@ def _add_columns(lane: Lane, part: int, result: AccountRows, wanted: Collection[
         def of_accounts(leaf: Any, device: int = device, rows: Ints = rows) -> np.ndarray:
             return np.asarray(np.asarray(leaf.addressable_data(device))[0][rows])
 
-        made = account_columns(result, lane.naming, of_accounts)
+        made = account_columns(result.accounts, lane.naming, of_accounts)
         counts = pa.array(lane.num_positions[accounts].astype(np.int64))
         made["num_positions"] = partial(lambda column: column, counts)
         names = made if wanted is None else [name for name in made if name in wanted]

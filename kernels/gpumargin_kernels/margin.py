@@ -46,7 +46,8 @@ class ContractTable(NamedTuple):
 class PartResult(NamedTuple):
     """Everything computed for one part of the book.
 
-    Always returned whole: what is also returned changes how XLA contracts the products around it (see `barrier`).
+    Returned whole wherever XLA sums the legs: what is also returned changes how it contracts the products around it
+    (see `barrier`).
     """
 
     units: UnitRows
