@@ -184,6 +184,11 @@ def test_blocks_compile_nothing_once_there_has_been_one(compiled: list[str]) -> 
         counts.append(len(compiled))
     assert counts[1:] == [counts[1]] * 3
     assert counts[1] - counts[0] == 0, compiled[counts[0] :]
+    for _ in range(2):
+        live.recalculate(**draw.market(), columns="all")
+        counts.append(len(compiled))
+    assert counts[-2] > counts[-3]  # bringing columns down is a program of its own
+    assert counts[-1] == counts[-2], compiled[counts[-2] :]
 
 
 @pytest.fixture(scope="module")

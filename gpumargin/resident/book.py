@@ -214,7 +214,8 @@ class ResidentBook:
           prices: likewise.
           forwards: likewise.
           as_of: instant of valuation; None = that of the resident book, else the newest timestamp.
-          columns: columns of `accounts` to bring down for all accounts, or `all`.
+          columns: columns of `accounts` to bring down for all accounts, or `all`; the first block that asks for any
+            compiles the program that returns them.
 
         Returns:
           `Change`.
