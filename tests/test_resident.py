@@ -261,6 +261,13 @@ def test_a_market_that_lacks_what_is_held_is_refused_and_stays_as_it_was(live: R
     assert after.status_changes.is_empty()
 
 
+def test_the_cells_of_a_block_are_checked_though_rows_that_stayed_are_not_asked_again(live: ResidentBook) -> None:
+    marks = tiny_book()["marks"].filter(instrument_id="BTC-PERP")
+    for price, code in ((float("nan"), "GM103"), (-1.0, "GM109")):
+        with pytest.raises(InputError, match=code):
+            live.recalculate(marks=marks.with_columns(mark_price=pl.lit(price)))
+
+
 def test_a_model_that_reads_the_entry_price_of_options_is_refused() -> None:
     with pytest.raises(UsageError, match="entry price"):
         ResidentBook(Book(**tiny_book()), "bybit-uta-cross")
