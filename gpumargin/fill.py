@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from gpumargin.frames import beside
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -22,7 +24,7 @@ EXPIRY = (*SURFACE, "expiry")
 # The parameters of a raw SVI slice: as many strikes as there are of them make a fit.
 _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
 SVI_COLUMNS = (*_SVI, "svi_forward", "svi_years")
-_OF_INSTRUMENTS = (*EXPIRY, "kind", "strike", "option_type", "payoff", "inverse")
+_OF_INSTRUMENTS = ("instrument_id", *EXPIRY, "strike", "option_type", "payoff", "inverse")
 _PAIR = (*EXPIRY, "inverse", "strike")
 
 
@@ -86,18 +88,13 @@ def price_from() -> pl.Expr:
 
 
 def _options(book: Book, as_of: datetime) -> pl.DataFrame:
-    contracts = book.whole_frame("instruments").select("instrument_id", *_OF_INSTRUMENTS)
-    live = contracts.filter((pl.col("kind") == "option") & (pl.col("expiry") > as_of)).drop("kind")
-    marks = book.whole_frame("marks").select("instrument_id", "mark_iv", "mark_price")
-    forwards = book.whole_frame("forwards").select(*EXPIRY, *SVI_COLUMNS, forward_given="forward")
-    return _joined(_joined(live, marks, "instrument_id"), forwards, *EXPIRY)
-
-
-def _joined(options: pl.DataFrame, other: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """The options with the first row of another table that has their key, null where there is none."""
-    # An empty table may have strings where ids are integers.
-    alike = other.cast({name: options.schema[name] for name in keys}) if other.is_empty() else other
-    return options.join(alike.unique(keys, keep="first"), on=keys, how="left", maintain_order="left")
+    is_live = (pl.col("kind") == "option") & (pl.col("expiry") > as_of)
+    row, marks, forwards = "instruments_row", "marks", "forwards"
+    live = book.whole_frame("instruments").with_row_index(row).filter(is_live).select(row, *_OF_INSTRUMENTS)
+    own, at = live[row].to_numpy(), book.market_rows
+    of_marks = book.whole_frame(marks).select("mark_iv", "mark_price")
+    of_forwards = book.whole_frame(forwards).select(*SVI_COLUMNS, forward_given="forward")
+    return beside(beside(live.drop(row), of_marks, at.marks[own]), of_forwards, at.forwards[own])
 
 
 def _forward_from() -> pl.Expr:

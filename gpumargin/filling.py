@@ -8,6 +8,7 @@ is still without either.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,11 +54,24 @@ class Filling:
 
     Attributes:
       filled: forwards and vols by instrument; None where nothing had to be computed.
-      summary: figures for `summary.json`.
+      options: `live_options` with the sources as they came out and, of those that something was computed of, what.
+      parity: what it found of each expiry.
     """
 
     filled: FilledOptions | None
-    summary: dict[str, Any]
+    options: pl.DataFrame
+    parity: list[dict[str, Any]]
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Figures for `summary.json`: counts by source; own prices that say a vol of 0 or none; the rest; parity."""
+        is_unpriced = (pl.col("forward") == MISSING) | (pl.col("vol") == MISSING)
+        return {
+            **fill_counts(lacking(self.options)),
+            **_odd_prices(self.options),
+            "unpriced": self.options.filter(is_unpriced).height,
+            "parity": _worst(self.parity),
+        }
 
 
 def fill_market(book: Book, as_of: datetime, *, device: DeviceChoice, vol_limit: float) -> Filling:
@@ -80,14 +94,14 @@ def fill_market(book: Book, as_of: datetime, *, device: DeviceChoice, vol_limit:
     """
     options = live_options(book, as_of)
     is_touched = ((pl.col("forward") == "parity") | pl.col("vol").is_in(_COMPUTED)).any().over(SURFACE)
-    touched = options.filter(is_touched).sort(_ORDER)
+    touched = options.filter(is_touched)
     if touched.is_empty():
-        return Filling(None, _summary(options, []))
-    done, parity = _own(_with_years(touched, as_of), device)
+        return Filling(None, options, [])
+    done, parity = _own(_with_years(touched.sort(_ORDER), as_of), device)
     done = _with_sources(_from_others(done, device))
     require_filled(book, done, vol_limit=vol_limit)
     rest = options.filter(~is_touched)
-    return Filling(_values(done), _summary(pl.concat([done, rest], how="diagonal"), parity))
+    return Filling(_values(done), pl.concat([done, rest], how="diagonal"), parity)
 
 
 def _with_years(options: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
@@ -219,17 +233,6 @@ def _values(options: pl.DataFrame) -> FilledOptions:
         forward=where(pl.col("forward") == "parity", "forward_number"),
         vol=where(pl.col("vol").is_in(_COMPUTED), "vol_number"),
     )
-
-
-def _summary(options: pl.DataFrame, parity: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by source; own prices that say a vol of 0 or none, filled or not; what stayed unpriced; parity."""
-    is_unpriced = (pl.col("forward") == MISSING) | (pl.col("vol") == MISSING)
-    return {
-        **fill_counts(lacking(options)),
-        **_odd_prices(options),
-        "unpriced": options.filter(is_unpriced).height,
-        "parity": _worst(parity),
-    }
 
 
 def _odd_prices(options: pl.DataFrame) -> dict[str, Any]:

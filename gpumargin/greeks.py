@@ -82,6 +82,7 @@ def market_greeks(
     instant = resolve_as_of(book, as_of)
     contracts = contract_set(
         book.tables,
+        book.market_rows,
         round(instant.timestamp() * 1_000_000),
         kinds=stated.kinds,
         accounting=stated.money,

@@ -13,7 +13,7 @@ from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
 from gpumargin.pack.accounts import Accounts
-from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, texts
+from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, strings, texts
 from gpumargin.schema import USD
 from gpumargin.tables import Book
 
@@ -71,7 +71,7 @@ def require_margined(model: MarginModel, book: Book, accounts: Accounts, include
     Raises:
       InputError: GM112, one row per contract, category and number that it does not.
     """
-    kind_of = texts(book.tables["instruments"], "kind").astype(str)
+    kind_of = strings(book.tables["instruments"], "kind")
     ids = flat(book.tables["instruments"]["instrument_id"])
     ids = ids.dictionary_decode() if isinstance(ids, pa.DictionaryArray) else ids
     positions = book.tables["positions"]
@@ -88,7 +88,7 @@ def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bool
     """Numbers that accounts set and that the model does not let them set."""
     if not book.num_rows("account_parameters"):
         return []
-    names = texts(book.tables["account_parameters"], "name").astype(str)
+    names = strings(book.tables["account_parameters"], "name")
     is_own = included[accounts.of_parameters]
     is_unknown = ~np.isin(names, sorted(model.file.settable))
     with_subject = sorted({*model.file.leg_inputs(), *model.file.balance_inputs()})
@@ -223,7 +223,7 @@ def _categories(model: MarginModel, book: Book) -> Iterator[Failure]:
         return
     words = encoded(table["emode"])[1].to_pylist()
     for word in sorted(str(word) for word in words if word is not None and str(word) not in known):
-        row = int(np.flatnonzero(texts(table, "emode").astype(str) == word)[0])
+        row = int(np.flatnonzero(strings(table, "emode") == word)[0])
         file, place = book.locate("accounts", row)
         message = f"{model.label} has no category {word!r}; it has {', '.join(known)}"
         remedy = "leave emode empty for accounts without one, or add the category to the model file"
@@ -247,7 +247,7 @@ def _features(book: Book, read: Collection[str] = ()) -> Iterator[Failure]:
 def _odd_payoffs(book: Book) -> Iterator[Failure]:
     """A payoff is a term of options: on anything else it would be ignored."""
     instruments = book.tables["instruments"]
-    odd = (texts(instruments, "payoff").astype(str) != "vanilla") & (texts(instruments, "kind").astype(str) != "option")
+    odd = (strings(instruments, "payoff") != "vanilla") & (strings(instruments, "kind") != "option")
     for row in np.flatnonzero(odd)[:1].tolist():
         yield _feature(book, row, "payoff", instruments["payoff"][row])
 

@@ -29,7 +29,7 @@ from gpumargin.modelfile import ModelFile, account_settings, asset_columns
 from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
-from gpumargin.pack.filled import with_filled
+from gpumargin.pack.filled import FilledOptions, with_filled
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
 from gpumargin.selfcheck import Expected, plain_types
@@ -90,7 +90,6 @@ class Pass(Priced):
     """
 
     legs: LegBook
-    filling: Filling  # the same for every pass
     unknown: Bools | None = None
 
     @cached_property
@@ -125,17 +124,18 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
     return [(model, included) for model, included in chosen.values() if included.any()]
 
 
-def market_contracts(head: Book, file: ModelFile, instant: datetime, filling: Filling) -> ContractSet:
+def market_contracts(head: Book, file: ModelFile, instant: datetime, filled: FilledOptions | None) -> ContractSet:
     """The contracts that a model margins, with the forwards and vols that were filled.
 
     Args:
       head: the market of a book, checked.
       file: the model.
       instant: of valuation, with a zone.
-      filling: what its options lacked.
+      filled: what its options lacked; None = nothing.
     """
     contracts = contract_set(
         head.tables,
+        head.market_rows,
         round(instant.timestamp() * 1_000_000),
         kinds=file.kinds,
         accounting=file.accounting_asset,
@@ -145,7 +145,7 @@ def market_contracts(head: Book, file: ModelFile, instant: datetime, filling: Fi
         asset_columns=asset_columns(file),
         settles=file.pnl_settles,
     )
-    return contracts if filling.filled is None else with_filled(contracts, filling.filled)
+    return contracts if filled is None else with_filled(contracts, filled)
 
 
 def priced(head: Book, model: MarginModel, contracts: ContractSet, settings: Settings) -> Priced:
@@ -234,7 +234,7 @@ class Market:
                         self._unfilled = error
                         break
             self.instant = resolve_as_of(self.head, self.options.as_of)
-        return Filling(None, {})
+        return Filling(None, pl.DataFrame(), [])  # what was found ends the run
 
     def sifted(self, book: Book) -> Sifted:
         """A part of the book checked, its bad rows taken out where the run puts them into quarantine.
@@ -273,11 +273,11 @@ class Market:
         known = self._known(model)
         legs = model_legs(part.book.tables, accounts, known.contracts, model.file, included)
         unknown = None if part.unknown is None else is_among(legs.account_ids, legs.pools, part.unknown)
-        return Pass(model, known.contracts, known.engine, known.naming, legs, self.filling, unknown)
+        return Pass(model, known.contracts, known.engine, known.naming, legs, unknown)
 
     def _known(self, model: MarginModel) -> Priced:
         if model.label not in self.priced:
-            contracts = market_contracts(self.head, model.file, self.instant, self.filling)
+            contracts = market_contracts(self.head, model.file, self.instant, self.filling.filled)
             self.priced[model.label] = priced(self.head, model, contracts, self.options.settings)
         return self.priced[model.label]
 

@@ -70,6 +70,7 @@ LAYERS = {
     "gpumargin.identity": _at(3),
     "gpumargin.checks": _at(3, "numpy", "polars", "pyarrow"),
     "gpumargin.model_checks": _at(4, "numpy", "pyarrow"),
+    "gpumargin.frames": _at(0, "polars"),
     "gpumargin.fill": _at(2, "polars"),
     "gpumargin.totals": _at(3, "numpy", "pyarrow"),
     "gpumargin.selfcheck": _at(3, "numpy", "pyarrow"),

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from gpumargin.checks.findings import Finding
 from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
+from gpumargin.frames import beside
+from gpumargin.pack.joins import FORWARD_KEY, MARK_KEY
 from gpumargin.schema import USD
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ FORWARD_SOURCES = (
     "add the row to forwards, with expiry the same instant and quote the same currency, or give mark_price of a call "
     "and a put of one strike"
 )
-_FORWARD_KEY = ["underlying", "quote", "expiry"]
 _TIME = pl.Datetime("us", "UTC")
 
 
@@ -69,16 +70,16 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
     assets = _known_assets(facts).implode()
     held, ordered = (used_instruments(facts, table).implode() for table in ("positions", "orders"))
     contracts = _whole(facts, "instruments")
-    frame = contracts.lazy().with_columns(
+    frame = contracts.with_columns(
         pl.col("instrument_id").is_in(held).alias("is_held"),
         (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
         (pl.col("expiry") <= pl.lit(limits.as_of, _TIME)).fill_null(value=False).alias("is_expired"),
         *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
     )
-    for table, key, suffix in (("marks", ["instrument_id"], "_of_mark"), ("forwards", _FORWARD_KEY, "_of_forward")):
-        rows = _alike(_whole(facts, table), contracts, key).lazy().unique(key, keep="first")
-        frame = frame.join(rows, on=key, how="left", suffix=suffix)
-    return _with_sources(frame.collect(), facts, limits)
+    at = facts.book.market_rows
+    frame = beside(frame, _whole(facts, "marks"), at.marks, MARK_KEY, "_of_mark")
+    frame = beside(frame, _whole(facts, "forwards"), at.forwards, FORWARD_KEY, "_of_forward")
+    return _with_sources(frame, facts, limits)
 
 
 def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
@@ -227,11 +228,6 @@ def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
 def _whole(facts: Facts, table: str) -> pl.DataFrame:
     """A table with every column of the contract and its row numbers as `<table>_row`."""
     return facts.book.whole_frame(table).with_row_index(f"{table}_row")
-
-
-def _alike(frame: pl.DataFrame, other: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """The frame with its key columns in the other's types: an empty table may have strings where ids are integers."""
-    return frame.cast({name: other.schema[name] for name in columns}) if frame.is_empty() else frame
 
 
 def used_instruments(facts: Facts, table: str) -> pl.Series:

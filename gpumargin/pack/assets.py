@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Floats, Ints, floats, texts
+from gpumargin.pack.columns import Floats, Ints, floats, strings
 from gpumargin.schema import USD
 from gpumargin_kernels import records
 
@@ -16,7 +16,7 @@ _NO_PRICE = ("confidence", "collateral_confidence")  # columns of prices that ar
 
 def asset_prices(prices: pa.Table, column: str) -> dict[str, float]:
     """A price per asset; USD is worth 1 of itself."""
-    return {USD: 1.0} | dict(zip(texts(prices, "asset").astype(str), floats(prices, column).tolist(), strict=True))
+    return {USD: 1.0} | dict(zip(strings(prices, "asset"), floats(prices, column).tolist(), strict=True))
 
 
 def collateral_prices(prices: pa.Table) -> dict[str, float]:
@@ -73,7 +73,7 @@ def _column(
     if column in {"collateral_price", "emode_price"}:
         return _or_price(table, column, collateral)
     usual = 1.0 if column in {"twap", *_NO_PRICE} else np.nan
-    own = dict(zip(texts(table, "asset").astype(str), floats(table, column).tolist(), strict=True))
+    own = dict(zip(strings(table, "asset"), floats(table, column).tolist(), strict=True))
     return {USD: usual} | own
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.accounts import Accounts
-from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, positions_in, texts
+from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, positions_in, strings, texts
 from gpumargin.pack.orders import OpenOrders
 from gpumargin.pack.settings import Settings, values_by_unit
 
@@ -123,7 +123,7 @@ def _spot_orders(
     """Orders in spot instruments by the asset that they buy or sell."""
     if orders is None:
         return None
-    is_spot = texts(instruments, "kind").astype(str) == "spot"
+    is_spot = strings(instruments, "kind") == "spot"
     known = {name: i for i, name in enumerate(assets)}
     asset = np.array([known.get(str(u), -1) for u in texts(instruments, "underlying")], np.int64)
     codes, values = encoded(orders["instrument_id"])

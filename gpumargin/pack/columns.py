@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -69,10 +69,30 @@ def texts(table: pa.Table, name: str) -> np.ndarray:
     """A column of ids or words as numpy objects `[rows]` (small tables only); nulls, and an absent column, are None."""
     if name not in table.column_names:
         return np.full(table.num_rows, None, object)
-    column = flat(table[name])
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return np.asarray(column.to_numpy(zero_copy_only=False), object)
+    codes, distinct = encoded(table[name])
+    return np.asarray(np.array([*distinct.to_numpy(zero_copy_only=False), None], object)[codes])
+
+
+def strings(table: pa.Table, name: str) -> np.ndarray:
+    """`texts` as numpy strings `[rows]`; nulls, and an absent column, are `None` in letters."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, str(None))
+    codes, distinct = encoded(table[name])
+    return np.asarray(np.array([*map(str, distinct.to_numpy(zero_copy_only=False)), str(None)])[codes])
+
+
+def numbers_of(table: pa.Table, name: str, numbers: Mapping[str, float]) -> Floats:
+    """The number of each word of a column `[rows]`, NaN where there is none."""
+    codes, distinct = encoded(table[name])
+    known: Floats = np.array([*(numbers.get(str(word), np.nan) for word in distinct.to_pylist()), np.nan])
+    return np.asarray(known[codes])
+
+
+def is_one_of(table: pa.Table, name: str, chosen: Collection[str]) -> Bools:
+    """Whether a column holds one of some words `[rows]`; null is none."""
+    codes, distinct = encoded(table[name])
+    is_chosen = np.array([*(str(word) in chosen for word in distinct.to_pylist()), False])
+    return np.asarray(is_chosen[codes])
 
 
 def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:

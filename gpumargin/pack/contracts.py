@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.assets import asset_prices, asset_values, collateral_prices, settlement_columns
-from gpumargin.pack.columns import Ints, texts
+from gpumargin.pack.columns import Ints, strings
 from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_contracts, listed_contracts, unit_market
+from gpumargin.pack.joins import MarketRows
 from gpumargin_kernels import records
 
 NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units must not be empty
@@ -118,6 +119,7 @@ def _held(
 
 def contract_set(
     tables: Mapping[str, pa.Table],
+    rows: MarketRows,
     as_of: int,
     *,
     kinds: Collection[str],
@@ -132,6 +134,7 @@ def contract_set(
 
     Args:
       tables: the book's tables in canonical types.
+      rows: where marks and forwards of its instruments stand.
       as_of: microseconds since 1970.
       kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
@@ -148,7 +151,7 @@ def contract_set(
     """
     price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
-    listed = Listed.of(tables, kinds)
+    listed = Listed.of(tables, rows, kinds)
     own_units = set(assets) - {accounting} if base_legs == "every" else set()
     units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
     held = _held(units, own_units or assets, base_legs=base_legs)
@@ -162,7 +165,7 @@ def contract_set(
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
-    paid_in = np.append(texts(listed.table, "settlement").astype(str), np.full(len(held), ""))[order]
+    paid_in = np.append(strings(listed.table, "settlement"), np.full(len(held), ""))[order]
     padded = _joined(grouped, blank_contracts(1, inputs or {}))
     settlement = None
     if settles:

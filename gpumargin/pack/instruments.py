@@ -15,10 +15,11 @@ from gpumargin.pack.columns import (
     flags,
     floats,
     instants,
-    key_codes,
-    positions_in,
-    texts,
+    is_one_of,
+    numbers_of,
+    strings,
 )
+from gpumargin.pack.joins import MarketRows
 from gpumargin.schema import MARKS, USD
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
@@ -53,27 +54,26 @@ class Listed:
     expiry: Ints
 
     @staticmethod
-    def of(tables: Mapping[str, pa.Table], kinds: Collection[str]) -> Listed:
+    def of(tables: Mapping[str, pa.Table], rows: MarketRows, kinds: Collection[str]) -> Listed:
         """The instruments of the given kinds."""
         instruments = tables["instruments"]
-        table = instruments.filter(pa.array(np.isin(texts(instruments, "kind").astype(str), list(kinds))))
+        is_own = is_one_of(instruments, "kind", kinds)
+        table = instruments.filter(pa.array(is_own))
         has_expiry = "expiry" in table.column_names
         return Listed(
             table,
-            _aligned(tables["marks"], table, ["instrument_id"]),
-            _aligned(tables["forwards"], table, ["underlying", "quote", "expiry"]),
-            texts(table, "instrument_id").astype(str),
-            texts(table, "underlying").astype(str),
-            texts(table, "kind").astype(str),
+            _taken(tables["marks"], rows.marks[is_own]),
+            _taken(tables["forwards"], rows.forwards[is_own]),
+            strings(table, "instrument_id"),
+            strings(table, "underlying"),
+            strings(table, "kind"),
             instants(table, "expiry", NO_EXPIRY) if has_expiry else np.full(table.num_rows, NO_EXPIRY),
         )
 
 
-def _aligned(source: pa.Table, table: pa.Table, key: Collection[str]) -> pa.Table:
-    """The row of `source` with the key of each row of a table; all null where there is none."""
-    have, wanted = key_codes([source, table], key)
-    place = positions_in(pa.array(wanted), pa.array(have))
-    return source.take(pa.array(place, mask=place < 0))
+def _taken(source: pa.Table, row: Ints) -> pa.Table:
+    """Rows of a table; all null where there is none, -1."""
+    return source.take(pa.array(row, mask=row < 0))
 
 
 def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
@@ -105,10 +105,10 @@ def listed_contracts(
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
         inputs={name: _input(tables, listed, column, price[accounting]) for name, column in inputs.items()},
-        quote_ratio=_lookup(price, texts(listed.table, "quote")) / price[accounting],
+        quote_ratio=numbers_of(listed.table, "quote", price) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         is_option=is_option,
-        is_call=_is_call(listed.table),
+        is_call=strings(listed.table, "option_type") == "call",
         is_perpetual=listed.kind == "perpetual",
         is_inverse=flags(listed.table, "inverse", default=False),
         size=floats(listed.table, "contract_size", 1.0),
@@ -119,18 +119,11 @@ def listed_contracts(
         years=np.where(listed.expiry == NO_EXPIRY, 0, np.maximum(listed.expiry - as_of, 0) / MICROSECONDS_PER_YEAR),
         vol=np.where(is_option & ~is_settled, floats(marks, "mark_iv"), 0.0),
         mark=np.where(is_settled, final, floats(marks, "mark_price")),
-        settlement_ratio=_lookup(price, texts(listed.table, "settlement")) / price[accounting],
+        settlement_ratio=numbers_of(listed.table, "settlement", price) / price[accounting],
         confidence=np.where(is_option, _least_confidence(forwards), 1.0),
         svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
-        is_digital=is_option & (texts(listed.table, "payoff").astype(str) == "digital"),
+        is_digital=is_option & (strings(listed.table, "payoff") == "digital"),
     )
-
-
-def _is_call(terms: pa.Table) -> np.ndarray:
-    """Which instruments are calls; none in a book that lists no options at all."""
-    if "option_type" not in terms.column_names:
-        return np.zeros(terms.num_rows, bool)
-    return np.array(texts(terms, "option_type").astype(str) == "call")
 
 
 def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounting: float) -> Floats:
@@ -146,8 +139,8 @@ def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounti
         return floats(listed.marks, column)
     if column == QUOTE_TWAP:
         prices = tables["prices"]
-        twap = dict(zip(texts(prices, "asset").astype(str), floats(prices, "twap").tolist(), strict=True))
-        return _lookup({USD: 1.0} | twap, texts(listed.table, "quote")) / accounting
+        twap = dict(zip(strings(prices, "asset"), floats(prices, "twap").tolist(), strict=True))
+        return numbers_of(listed.table, "quote", {USD: 1.0} | twap) / accounting
     return floats(listed.table, column, 0.0)
 
 
@@ -199,7 +192,7 @@ def unit_market(
 ) -> records.UnitMarket:
     """Index price, in accounting units of `dollar` USD, and confidences of every unit, `[U]`."""
     prices = tables["prices"]
-    confidence = dict(zip(texts(prices, "asset").astype(str), floats(prices, "confidence", 1.0).tolist(), strict=True))
+    confidence = dict(zip(strings(prices, "asset"), floats(prices, "confidence", 1.0).tolist(), strict=True))
     perpetual = np.ones(len(units))
     is_perpetual = listed.kind == "perpetual"
     of_mark = floats(listed.marks, "confidence", 1.0)[is_perpetual]

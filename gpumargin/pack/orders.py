@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Floats, Ints, floats, texts
+from gpumargin.pack.columns import Floats, Ints, floats, strings
 
 ORDER_INPUTS = ("buys", "sells", "orders", "buys_value", "sells_value", "order_loss")
 
@@ -41,7 +41,7 @@ class OpenOrders:
         known = np.flatnonzero(place >= 0)
         stride = len(mark) + 1
         key, group = np.unique(account[known] * np.int64(stride) + place[known], return_inverse=True)
-        quantity, is_buy = (floats(orders, "quantity") * size)[known], texts(orders, "side")[known].astype(str) == "buy"
+        quantity, is_buy = (floats(orders, "quantity") * size)[known], strings(orders, "side")[known] == "buy"
         buys, sells, limit = quantity * is_buy, quantity * ~is_buy, floats(orders, "price")[known]
         above = limit - mark[place[known]]
 

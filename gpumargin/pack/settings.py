@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from gpumargin.pack.columns import Floats, Ints, floats, texts
+from gpumargin.pack.columns import Floats, Ints, floats, strings, texts
 
 EVERY_UNIT = -1
 
@@ -47,7 +47,7 @@ class Settings:
         given = texts(parameters, "subject") if "subject" in parameters.column_names else [None] * len(account)
         subject = np.array([EVERY_UNIT if s is None else place.get(str(s), -2) for s in given], np.int64)
         chosen = np.flatnonzero(subject >= EVERY_UNIT)
-        names = texts(parameters, "name").astype(str)
+        names = strings(parameters, "name")
         return Settings(names[chosen], account[chosen], subject[chosen], floats(parameters, "value")[chosen])
 
     def applied(self, name: str, values: Floats, account: Ints, subject: np.ndarray) -> Floats:

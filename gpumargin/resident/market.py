@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from operator import is_
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -14,10 +17,11 @@ import pyarrow.compute as pc
 from gpumargin.catalogue import MarginModel
 from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.device import DeviceChoice
-from gpumargin.filling import Filling, fill_market
+from gpumargin.filling import fill_market
 from gpumargin.model_checks import require_usable
 from gpumargin.pack.columns import encoded, key_codes, plain
 from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.joins import MarketRows, market_rows
 from gpumargin.prepare import market_contracts
 from gpumargin.resident.schema import MARKET
 from gpumargin.schema import MARKET_TABLES, TABLES
@@ -25,44 +29,41 @@ from gpumargin.tables import CUT_TABLES, Book, Source
 from gpumargin.tables.canonical import with_one_dictionary
 from gpumargin.tables.defaults import fill_derived
 
-Frames = dict[str, tuple[pa.Table, pl.DataFrame]]
+T = TypeVar("T")
 RESIDENT = "(resident)"
 _STAND_IN = "-"  # the account that holds one of everything in use where a market is checked
 
 
-class _Market(Book):
-    """A market whose checks ask for the same frames many times: each is made once, if its table stays for all blocks.
+class Kept:
+    """What was made of some objects, as long as it is asked for of the same ones."""
 
-    Args:
-      tables: as of `Book`.
-      sources: as of `Book`.
-      frames: whole frames by table, and the table that each was made of; gets those that are made.
-    """
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[tuple[object, ...], Any]] = {}
 
-    _frames: Frames
-
-    def __init__(
-        self, tables: Mapping[str, pa.Table], sources: Mapping[str, tuple[Source, ...]], frames: Frames
-    ) -> None:
-        super().__init__(tables, sources)
-        object.__setattr__(self, "_frames", frames)
-
-    def whole_frame(self, table: str) -> pl.DataFrame:
-        """As of `Book`."""
-        of, found = self._frames.get(table, (None, None))
-        if found is None or of is not self.tables[table]:
-            found = super().whole_frame(table)
-            self._frames[table] = (self.tables[table], found)
-        return found
+    def get(self, name: str, of: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` makes of these objects; it is called where the last ones under this name were others."""
+        before, found = self._found.get(name, ((), None))
+        if len(before) != len(of) or not all(map(is_, before, of)):
+            found = make()
+            self._found[name] = (of, found)
+        return cast("T", found)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables of a book that are small beside positions, and where their rows came from."""
+    """Tables of a book that are small beside positions, and where their rows came from.
+
+    Attributes:
+      tables: by name.
+      sources: of their rows.
+      keyed: for each table the first one that had its keys, row for row.
+      kept: what is made of tables that as a rule stay as they are from block to block, or of their keys.
+    """
 
     tables: Mapping[str, pa.Table]
     sources: Mapping[str, tuple[Source, ...]]
-    frames: Frames = field(default_factory=dict, repr=False)
+    keyed: Mapping[str, pa.Table]
+    kept: Kept = field(default_factory=Kept, repr=False)
 
     @staticmethod
     def of(book: Book) -> Tables:
@@ -70,10 +71,8 @@ class Tables:
         names = [table.name for table in MARKET_TABLES if table.name in book.tables] + ["funds"] * (
             "funds" in book.tables
         )
-        return Tables(
-            {name: book.tables[name] for name in names},
-            {name: (Source(RESIDENT, book.tables[name].num_rows),) for name in names},
-        )
+        tables = {name: book.tables[name] for name in names}
+        return Tables(tables, {name: (Source(RESIDENT, table.num_rows),) for name, table in tables.items()}, tables)
 
     def with_rows(self, block: Book, names: Collection[str]) -> Tables:
         """With the rows of a block, each in place of the row of its key, as a whole."""
@@ -82,19 +81,30 @@ class Tables:
             return self
         tables, sources = dict(self.tables), dict(self.sources)
         for name in given:
-            kept = _without(self.tables[name], block.tables[name], TABLES[name].key)
-            joined = pa.concat_tables([kept, block.tables[name]], promote_options="default")
+            left = _without(self.tables[name], block.tables[name], TABLES[name].key)
+            joined = pa.concat_tables([left, block.tables[name]], promote_options="default")
             tables[name] = with_one_dictionary(joined.combine_chunks())
-            sources[name] = (Source(RESIDENT, kept.num_rows), *block.sources[name])
-        return Tables(fill_derived(tables), sources, self.frames)
+            sources[name] = (Source(RESIDENT, left.num_rows), *block.sources[name])
+        tables = fill_derived(tables)
+        others = [name for name in given if not _has_keys(tables[name], self.tables[name], TABLES[name].key)]
+        return Tables(tables, sources, {**self.keyed, **{name: tables[name] for name in others}}, self.kept)
 
     def as_book(self, **more: pa.Table) -> Book:
         """These tables and more as a book."""
         return Book({**self.tables, **more}, self.sources)
 
 
+def _has_keys(table: pa.Table, other: pa.Table, key: Collection[str]) -> bool:
+    """Whether the rows of two tables have the same keys, one after the other."""
+    return table.num_rows == other.num_rows and all(plain(table, name).equals(plain(other, name)) for name in key)
+
+
 def _without(table: pa.Table, new: pa.Table, key: Collection[str]) -> pa.Table:
-    have, replaced = key_codes([table, _with_quotes(new, table)], key)
+    """Rows of a table whose keys do not stand in another."""
+    named = _with_quotes(new, table)
+    if _has_keys(named, table, key):
+        return table.slice(0, 0)
+    have, replaced = key_codes([table, named], key)
     return table.filter(pa.array(~np.isin(have, replaced)))
 
 
@@ -110,6 +120,26 @@ def _with_quotes(new: pa.Table, table: pa.Table) -> pa.Table:
     ]
     columns = {name: new[name] for name in new.column_names if name != "quote"}
     return pa.table({**columns, "quote": pa.array(found, plain(table, "quote").type)})
+
+
+class _Market(Book):
+    """A market with rows of accounts that stand in for all: what is asked for again block after block is kept."""
+
+    _of: Tables
+
+    def __init__(self, of: Tables, more: Mapping[str, pa.Table]) -> None:
+        super().__init__({**of.tables, **more}, of.sources)
+        object.__setattr__(self, "_of", of)
+
+    def whole_frame(self, table: str) -> pl.DataFrame:
+        """As of `Book`."""
+        return self._of.kept.get(f"frame of {table}", (self.tables[table],), lambda: Book.whole_frame(self, table))
+
+    @cached_property
+    def market_rows(self) -> MarketRows:
+        """As of `Book`."""
+        of = (self.tables["instruments"], *(self._of.keyed[name] for name in ("marks", "forwards")))
+        return self._of.kept.get("rows of instruments", of, lambda: market_rows(self.tables))
 
 
 def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
@@ -146,7 +176,7 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
         }
         who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
         more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
-    return _Market({**tables.tables, **more}, tables.sources, tables.frames)
+    return _Market(tables, more)
 
 
 def _words(values: pa.Array) -> pa.Array:
@@ -185,9 +215,8 @@ def filled_contracts(
 ) -> list[ContractSet]:
     """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none."""
     vol_limit = max(model.file.vol_limit for model in models)
-    nothing = Filling(None, {})
-    filling = nothing if device is None else fill_market(book, instant, device=device, vol_limit=vol_limit)
-    return [market_contracts(book, model.file, instant, filling) for model in models]
+    filled = None if device is None else fill_market(book, instant, device=device, vol_limit=vol_limit).filled
+    return [market_contracts(book, model.file, instant, filled) for model in models]
 
 
 def new_rows(block: Book) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks.findings import Finding
-from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, positions_in, texts
+from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, positions_in, strings, texts
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.resident.checks import (
     Found,
@@ -174,7 +174,7 @@ def _check_listed(stage: _Stage, instruments: pa.Table) -> None:
     given = [name for name in ("orders", "settlements") if name in stage.block.tables]
     if not given:
         return
-    listed = pa.array(texts(instruments, "instrument_id").astype(str), pa.string())
+    listed = pa.array(strings(instruments, "instrument_id"), pa.string())
     for name in given:
         codes, words = encoded(stage.block.tables[name]["instrument_id"])
         rows = np.flatnonzero(positions_in(words, listed)[codes] < 0)
@@ -320,7 +320,7 @@ def _ids(table: pa.Table) -> pa.Array:
 def changed_listings(block: Book, tables: Mapping[str, pa.Table]) -> Iterator[Finding]:
     """Listings of a block that are there already with other terms."""
     new, old = block.tables["instruments"], tables["instruments"]
-    names = [texts(table, "instrument_id").astype(str) for table in (new, old)]
+    names = [strings(table, "instrument_id") for table in (new, old)]
     place = positions_in(pa.array(names[0], pa.string()), pa.array(names[1], pa.string()))
     for column in TABLES["instruments"].columns:
         if column.name not in new.column_names or column.name not in old.column_names:

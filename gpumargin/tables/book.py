@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from gpumargin.failures import Failure, failure_frame, input_error
+from gpumargin.pack.joins import MarketRows, market_rows
 from gpumargin.schema import MARKET_TABLES, TABLES, Kind, Table
 from gpumargin.tables.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
 from gpumargin.tables.defaults import fill_constants, fill_derived
@@ -99,6 +101,11 @@ class Book:
     def num_rows(self, table: str) -> int:
         """Number of rows of a table, 0 where it was not given."""
         return int(self.tables[table].num_rows) if table in self.tables else 0
+
+    @cached_property
+    def market_rows(self) -> MarketRows:
+        """Where the mark and the forward of each instrument stand; of a book with the tables of a market."""
+        return market_rows(self.tables)
 
     def locate(self, table: str, row: int) -> tuple[str, int]:
         """File of a table's row and the row's number in that file, both counted from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ def fill_derived(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     filled = dict(tables)
     for (name, column), rule in _RULES.items():
         if name in filled:
-            filled[name] = _with_fallback(filled[name], TABLES[name], column, rule(filled))
+            filled[name] = _with_fallback(filled[name], TABLES[name], column, partial(rule, filled))
     return filled
 
 
@@ -55,13 +56,13 @@ def _repeated(column: Column, num_rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(column.default, column.arrow_type), num_rows)
 
 
-def _with_fallback(table: pa.Table, spec: Table, name: str, fallback: pa.ChunkedArray) -> pa.Table:
+def _with_fallback(table: pa.Table, spec: Table, name: str, fallback: Callable[[], pa.ChunkedArray]) -> pa.Table:
     if name not in table.column_names:
-        values = fallback
+        values = fallback()
     elif table.column(name).null_count == 0:
         return table
     else:
-        values = pc.coalesce(_plain(table.column(name)), fallback)
+        values = pc.coalesce(_plain(table.column(name)), fallback())
     columns = {column: table.column(column) for column in table.column_names}
     columns[name] = canonical_column(values, spec.by_name[name])
     return pa.table({column: columns[column] for column in spec.by_name if column in columns})

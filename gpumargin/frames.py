@@ -1,0 +1,31 @@
+"""Frames side by side: rows of one beside those of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+
+
+def beside(
+    frame: pl.DataFrame, other: pl.DataFrame, row: np.ndarray, key: Collection[str] = (), suffix: str = ""
+) -> pl.DataFrame:
+    """A frame with columns of another at the right: what `join` gives on a key whose rows are known.
+
+    Args:
+      frame: `[rows]`.
+      other: any number of rows.
+      row: `[rows]` int64, which of them belongs beside each; -1 = none, which gives null.
+      key: columns of `other` that are left out.
+      suffix: behind the names of columns that both have.
+    """
+    numbers = pl.Series(row, dtype=pl.Int64)
+    taken = other[numbers.set(numbers < 0, None)] if other.height else other.clear(frame.height)
+    return frame.hstack(
+        [c.alias(c.name + suffix) if c.name in frame.columns else c for c in taken.get_columns() if c.name not in key]
+    )

@@ -1,0 +1,41 @@
+"""Where the mark and the forward of each instrument stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpumargin.pack.columns import Ints, key_codes, plain, positions_in
+
+MARK_KEY = ("instrument_id",)
+FORWARD_KEY = ("underlying", "quote", "expiry")
+
+
+class MarketRows(NamedTuple):
+    """For each instrument the first row of `marks` and of `forwards` with its key, `[instruments]`; -1 = none."""
+
+    marks: Ints
+    forwards: Ints
+
+
+def market_rows(tables: Mapping[str, pa.Table]) -> MarketRows:
+    """The rows of the instruments of a book, whose tables are in canonical types."""
+    instruments = tables["instruments"]
+    return MarketRows(
+        first_rows(tables["marks"], instruments, MARK_KEY), first_rows(tables["forwards"], instruments, FORWARD_KEY)
+    )
+
+
+def first_rows(source: pa.Table, table: pa.Table, key: Collection[str]) -> Ints:
+    """First row of `source` with the key of each row of a table; -1 = none, or a part of the key is null."""
+    have, wanted = key_codes([source, table], key)
+    row = positions_in(pa.array(wanted), pa.array(have)).astype(np.int64)
+    for name in key:
+        column = plain(table, name)
+        if column.null_count:
+            row[np.asarray(pc.is_null(column))] = -1
+    return row
