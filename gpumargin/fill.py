@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gpumargin.frames import beside
+from gpumargin.frames import beside, instant
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,7 +88,7 @@ def price_from() -> pl.Expr:
 
 
 def _options(book: Book, as_of: datetime) -> pl.DataFrame:
-    is_live = (pl.col("kind") == "option") & (pl.col("expiry") > as_of)
+    is_live = (pl.col("kind") == "option") & (pl.col("expiry") > instant(as_of))
     row, marks, forwards = "instruments_row", "marks", "forwards"
     live = book.whole_frame("instruments").with_row_index(row).filter(is_live).select(row, *_OF_INSTRUMENTS)
     own, at = live[row].to_numpy(), book.market_rows

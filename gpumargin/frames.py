@@ -1,7 +1,8 @@
-"""Frames side by side: rows of one beside those of another."""
+"""Polars frames: rows of one beside those of another, and instants to compare columns with."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,6 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     import numpy as np
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME = pl.Datetime("us", "UTC")
+
+
+def instant(moment: datetime | None) -> pl.Expr:
+    """A moment with a zone as columns of time have it; polars makes one of a `datetime` by a query of its own."""
+    if moment is None:
+        return pl.lit(None, _TIME)
+    return pl.lit((moment - _EPOCH) // timedelta(microseconds=1), pl.Int64).cast(_TIME)
 
 
 def beside(

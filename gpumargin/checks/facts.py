@@ -80,7 +80,8 @@ class Facts:
     def column(self, table: str, column: str) -> pa.ChunkedArray | None:
         """A column of the book, None where the table or the column was not given."""
         found = self.book.tables.get(table)
-        return found.column(column) if found is not None and column in found.column_names else None
+        at = -1 if found is None else found.schema.get_field_index(column)
+        return None if found is None or at < 0 else found.column(at)
 
     def coded(self, table: str, column: str) -> Coded:
         """Codes of a column; an absent one is all null."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from gpumargin.checks.findings import Finding
 from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
-from gpumargin.frames import beside
+from gpumargin.frames import beside, instant
 from gpumargin.pack.joins import FORWARD_KEY, MARK_KEY
 from gpumargin.schema import USD
 
@@ -36,7 +36,6 @@ FORWARD_SOURCES = (
     "add the row to forwards, with expiry the same instant and quote the same currency, or give mark_price of a call "
     "and a put of one strike"
 )
-_TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
     frame = contracts.with_columns(
         pl.col("instrument_id").is_in(held).alias("is_held"),
         (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
-        (pl.col("expiry") <= pl.lit(limits.as_of, _TIME)).fill_null(value=False).alias("is_expired"),
+        (pl.col("expiry") <= instant(limits.as_of)).fill_null(value=False).alias("is_expired"),
         *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
     )
     at = facts.book.market_rows
@@ -95,7 +94,7 @@ def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataF
 def _form_rules(limits: Limits) -> tuple[Rule, ...]:
     kind = pl.col("kind")
     option, dated = kind == "option", kind.is_in(["option", "future"])
-    time_left = (pl.col("expiry") - pl.lit(limits.as_of, _TIME)).dt.total_seconds()
+    time_left = (pl.col("expiry") - instant(limits.as_of)).dt.total_seconds()
     too_far = time_left > limits.tenor_limit_years * SECONDS_PER_YEAR
     tenor = f"expires {{value}}, more than {limits.tenor_limit_years:g} years after the snapshot"
     rules = [

@@ -9,6 +9,7 @@ import polars as pl
 
 from gpumargin.checks.findings import Oddity
 from gpumargin.checks.market import SECONDS_PER_YEAR, contract_frame
+from gpumargin.frames import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def market_warnings(facts: Facts, limits: Limits) -> Iterator[Oddity]:
 
 
 def _years(limits: Limits) -> pl.Expr:
-    left = pl.col("expiry") - pl.lit(limits.as_of, pl.Datetime("us", "UTC"))
+    left = pl.col("expiry") - instant(limits.as_of)
     return left.dt.total_seconds() / SECONDS_PER_YEAR
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from gpumargin.catalogue import MarginModel
 from gpumargin.engine import Engine
 from gpumargin.pack.accounts import Accounts
-from gpumargin.pack.columns import Bools, Floats, Ints, encoded, positions_in, strings, texts
+from gpumargin.pack.columns import Bools, Floats, Ints, encoded, plain, positions_in, texts
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.pack.legs import LegBook
 from gpumargin.prepare import Pass, model_legs
@@ -260,7 +260,7 @@ def _coded(codes: Ints, words: pa.Array) -> pa.DictionaryArray:
 def contract_terms(contracts: ContractSet, instruments: pa.Table) -> Terms:
     """What the fill rule asks of contracts, `[M]`; assets without a price have place -1."""
     c, count = contracts.contracts, contracts.padding
-    listed = pa.array(strings(instruments, "instrument_id"), pa.string())
+    listed = plain(instruments, "instrument_id").cast(pa.string())
     row = positions_in(contracts.ids, listed)
     known = {name: i for i, name in enumerate(contracts.asset_ids)}
     paid = np.array([known.get(str(asset), -1) for asset in texts(instruments, "settlement")], np.int64)

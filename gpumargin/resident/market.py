@@ -95,8 +95,8 @@ class Tables:
 
 
 def _has_keys(table: pa.Table, other: pa.Table, key: Collection[str]) -> bool:
-    """Whether the rows of two tables have the same keys, one after the other."""
-    return table.num_rows == other.num_rows and all(plain(table, name).equals(plain(other, name)) for name in key)
+    """Whether the rows of two tables have the same keys, one after the other, written in the same way."""
+    return table.num_rows == other.num_rows and all(table[name].equals(other[name]) for name in key)
 
 
 def _without(table: pa.Table, new: pa.Table, key: Collection[str]) -> pa.Table:

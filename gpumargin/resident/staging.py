@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.checks.findings import Finding
-from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, positions_in, strings, texts
+from gpumargin.pack.columns import Bools, Floats, Ints, encoded, floats, plain, positions_in, strings, texts
 from gpumargin.pack.contracts import ContractSet
 from gpumargin.resident.checks import (
     Found,
@@ -174,7 +174,7 @@ def _check_listed(stage: _Stage, instruments: pa.Table) -> None:
     given = [name for name in ("orders", "settlements") if name in stage.block.tables]
     if not given:
         return
-    listed = pa.array(strings(instruments, "instrument_id"), pa.string())
+    listed = plain(instruments, "instrument_id").cast(pa.string())
     for name in given:
         codes, words = encoded(stage.block.tables[name]["instrument_id"])
         rows = np.flatnonzero(positions_in(words, listed)[codes] < 0)

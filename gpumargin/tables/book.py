@@ -15,7 +15,7 @@ import pyarrow.types as pat
 
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.pack.joins import MarketRows, market_rows
-from gpumargin.schema import MARKET_TABLES, TABLES, Kind, Table
+from gpumargin.schema import MARKET_TABLES, TABLES, Table
 from gpumargin.tables.canonical import ColumnMismatchError, canonical_column, with_one_dictionary
 from gpumargin.tables.defaults import fill_constants, fill_derived
 from gpumargin.tables.parts import (
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 ExtraColumns = Literal["error", "ignore"]
 NO_FILE = "(added)"
 """Source of rows that no file holds."""
-_POLARS: Mapping[Kind, pl.DataType | type[pl.DataType]] = {
-    "id": pl.String,
-    "enum": pl.String,
-    "number": pl.Float64,
-    "amount": pl.Float64,
-    "integer": pl.Int64,
-    "flag": pl.Boolean,
-    "time": pl.Datetime("us", "UTC"),
-}
 _FORM_REMEDY = "keep one: NAME.parquet, a folder NAME/ of Parquet files, NAME.arrow, or a frame"
 
 
@@ -118,15 +109,20 @@ class Book:
 
     def frame(self, table: str) -> pl.DataFrame:
         """Polars copy of a table with ids as plain strings; meant for small tables, positions can be large."""
-        found = self.tables[table]
-        plain = [col.cast(pa.string()) if pat.is_dictionary(col.type) else col for col in found.columns]
-        return pl.DataFrame(pl.from_arrow(pa.table(plain, names=found.column_names)))
+        return _frame(self.tables[table])
 
     def whole_frame(self, table: str) -> pl.DataFrame:
         """`frame` with every column of the contract, absent ones null."""
-        frame = self.frame(table)
-        absent = [column for column in TABLES[table].columns if column.name not in frame.columns]
-        return frame.with_columns(pl.lit(None, _POLARS[column.kind]).alias(column.name) for column in absent)
+        found = self.tables[table]
+        for column in TABLES[table].columns:
+            if column.name not in found.column_names:
+                found = found.append_column(column.name, pa.nulls(found.num_rows, column.arrow_type))
+        return _frame(found)
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    plain = [col.cast(pa.string()) if pat.is_dictionary(col.type) else col for col in table.columns]
+    return pl.DataFrame(pl.from_arrow(pa.table(plain, names=table.column_names)))
 
 
 def read_book(
