@@ -187,25 +187,31 @@ def _add_columns(lane: Lane, part: int, result: PartResult, wanted: Collection[s
 
 def status_changes(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame:
     """The changed accounts of all lanes as one frame."""
-    frames = [_changed_frame(lane, changed) for lane, found in lanes for changed in found.changed]
+    frames = [_changed_frame(lane, found.changed) for lane, found in lanes if found.changed]
     words = ("account_id", "pool", "model", "before", "after")
     empty = [*((name, pl.String) for name in words), *((name, pl.Float64) for name in _AMOUNTS)]
     joined = pl.concat(frames) if frames else pl.DataFrame(schema=empty)
     return joined.sort("account_id", "pool")
 
 
-def _changed_frame(lane: Lane, changed: _Changed) -> pl.DataFrame:
-    words = pl.Series(STATUSES)
-    before = [code if code >= 0 else None for code in changed.before.tolist()]
+def _changed_frame(lane: Lane, parts: list[_Changed]) -> pl.DataFrame:
+    account, before, after = (np.concatenate(codes) for codes in zip(*(part[:3] for part in parts), strict=True))
+    amounts = {name: np.concatenate([part.amounts[name] for part in parts]) for name in _AMOUNTS}
     return pl.DataFrame(
         {
-            **_names(lane, changed.account),
-            "model": pl.Series([lane.naming.model] * len(changed.account), dtype=pl.String),
-            "before": words.gather(pl.Series(before, dtype=pl.UInt32)),
-            "after": words.gather(pl.Series(changed.after.tolist(), dtype=pl.UInt32)),
-            **{name: changed.amounts[name].astype(np.float64) for name in _AMOUNTS},
+            **_names(lane, account),
+            "model": pl.repeat(lane.naming.model, len(account), dtype=pl.String, eager=True),
+            "before": _statuses(before),
+            "after": _statuses(after),
+            **{name: values.astype(np.float64) for name, values in amounts.items()},
         }
     )
+
+
+def _statuses(codes: np.ndarray) -> pl.Series:
+    """Words of statuses; a negative code, that of an account that had none, is null."""
+    words = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=codes < 0), pa.array(STATUSES))
+    return pl.Series(pl.from_arrow(words.dictionary_decode()))
 
 
 def _names(lane: Lane, accounts: Ints) -> dict[str, pl.Series]:

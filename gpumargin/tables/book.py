@@ -307,8 +307,8 @@ def typed_table(spec: Table, part: Part, raw: Raw, failures: list[Failure]) -> p
 
 
 def _type_conflicts(spec: Table, parts: list[Part], pieces: list[pa.Table]) -> list[Failure]:
-    failures = []
-    for name in spec.by_name:
+    failures: list[Failure] = []
+    for name in spec.by_name if len(parts) > 1 else ():
         typed = [
             (part, piece.schema.field(name).type)
             for part, piece in zip(parts, pieces, strict=True)
