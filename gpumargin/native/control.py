@@ -37,8 +37,8 @@ def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[tuple[ir.Value, 
     builder.position_at_end(end)
 
 
-def fetch(builder: ir.IRBuilder, address: ir.Value) -> None:
-    """Asks the memory for what is soon read, one line of the cache; nothing waits for it."""
+def fetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool = False) -> None:
+    """Asks the memory for what is soon read or written, one line of the cache; nothing waits for it."""
     name, kind = "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [POINTER, INT, INT, INT])
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(function, [address, *(ir.Constant(INT, n) for n in (0, 3, 1))])  # to read, keep, data
+    builder.call(function, [address, *(ir.Constant(INT, n) for n in (int(to_write), 3, 1))])  # keep, data
