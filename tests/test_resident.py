@@ -268,6 +268,14 @@ def test_the_cells_of_a_block_are_checked_though_rows_that_stayed_are_not_asked_
             live.recalculate(marks=marks.with_columns(mark_price=pl.lit(price)))
 
 
+def test_rows_of_a_market_may_come_in_any_order_and_be_named_in_any_way(live: ResidentBook) -> None:
+    tables = {name: tiny_book()[name] for name in ("marks", "prices", "forwards")}
+    turned = {name: frame.reverse() for name, frame in tables.items()}
+    coded = {name: frame.cast({pl.String: pl.Categorical}) for name, frame in tables.items()}
+    for market in (tables, tables, turned, coded, {name: frame[1:] for name, frame in turned.items()}):
+        require_same(live, live.recalculate(**market, columns="all"), "derive-pm1")
+
+
 def test_a_model_that_reads_the_entry_price_of_options_is_refused() -> None:
     with pytest.raises(UsageError, match="entry price"):
         ResidentBook(Book(**tiny_book()), "bybit-uta-cross")
