@@ -37,7 +37,6 @@ def beside(
       suffix: behind the names of columns that both have.
     """
     numbers = pl.Series(row, dtype=pl.Int64)
-    taken = other[numbers.set(numbers < 0, None)] if other.height else other.clear(frame.height)
-    return frame.hstack(
-        [c.alias(c.name + suffix) if c.name in frame.columns else c for c in taken.get_columns() if c.name not in key]
-    )
+    numbers = numbers.set(numbers < 0, None)
+    taken = [column.gather(numbers) for column in other.get_columns() if column.name not in key]
+    return frame.hstack([c.alias(c.name + suffix) if c.name in frame.columns else c for c in taken])

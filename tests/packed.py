@@ -124,9 +124,11 @@ class Packed:
 def pack(tables: Mapping[str, pl.DataFrame], model: MarginModel | str, included: np.ndarray | None = None) -> Packed:
     """Packs a book the way a run does, without its checks."""
     file = (load_model(model) if isinstance(model, str) else model).file
-    book = Book(**tables).tables
+    given = Book(**tables)
+    book = given.tables
     contracts = contract_set(
         book,
+        given.market_rows,
         AS_OF_MICROSECONDS,
         kinds=file.kinds,
         accounting=file.accounting_asset,

@@ -53,10 +53,11 @@ def test_frames_beside_one_another_are_those_that_a_join_of_their_keys_gives() -
     found = beside(frame, other, row, FORWARD_KEY, "_of_other")
     assert found.equals(joined)
     assert 0 < found["row_of_other"].null_count() < found.height
-    nothing = beside(frame, other.clear(), np.full(50, -1), FORWARD_KEY, "_of_other")
-    assert nothing["row"].equals(frame["row"])
-    assert nothing.schema == joined.schema
-    assert nothing["row_of_other"].null_count() == 50
+    for unused in (other, other.clear()):
+        nothing = beside(frame, unused, np.full(50, -1), FORWARD_KEY, "_of_other")
+        assert nothing["row"].equals(frame["row"])
+        assert nothing.schema == joined.schema
+        assert nothing["row_of_other"].null_count() == 50
 
 
 def test_instruments_of_a_book_get_their_marks_and_forwards() -> None:
