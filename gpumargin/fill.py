@@ -89,12 +89,11 @@ def price_from() -> pl.Expr:
 
 def _options(book: Book, as_of: datetime) -> pl.DataFrame:
     is_live = (pl.col("kind") == "option") & (pl.col("expiry") > instant(as_of))
-    row, marks, forwards = "instruments_row", "marks", "forwards"
-    live = book.whole_frame("instruments").with_row_index(row).filter(is_live).select(row, *_OF_INSTRUMENTS)
-    own, at = live[row].to_numpy(), book.market_rows
-    of_marks = book.whole_frame(marks).select("mark_iv", "mark_price")
-    of_forwards = book.whole_frame(forwards).select(*SVI_COLUMNS, forward_given="forward")
-    return beside(beside(live.drop(row), of_marks, at.marks[own]), of_forwards, at.forwards[own])
+    rows = book.whole_frame("instruments").with_row_index("row").filter(is_live)
+    own, at = rows["row"].to_numpy(), book.market_rows
+    marks = book.whole_frame("marks").select("mark_iv", "mark_price")
+    forwards = book.whole_frame("forwards").select(*SVI_COLUMNS, forward_given="forward")
+    return beside(beside(rows.select(_OF_INSTRUMENTS), marks, at.marks[own]), forwards, at.forwards[own])
 
 
 def _forward_from() -> pl.Expr:

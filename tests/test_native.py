@@ -189,7 +189,7 @@ def test_looking_ahead_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(plan, "second_level_cache", lambda size=size: size)
         made, _ = plan_of(RowPlan((tally,), contracts(), only_sums, ()), np.dtype("float64"))
         assert made.looks_ahead is looks_ahead
-        for rows in (1, 64):  # fewer legs than are looked ahead, and more
+        for rows in (1, 13, 64):  # fewer legs than are looked ahead, lines of results that stay unfilled, and more
             _assert_same((tally,), legs(rng, rows))
 
 
