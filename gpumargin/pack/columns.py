@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,34 +66,33 @@ def encoded(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
     return np.asarray(codes), array.dictionary
 
 
+def _by_word(table: pa.Table, name: str, say: Callable[[Any], object], null: object, dtype: Any) -> np.ndarray:
+    """What each distinct value of a column says, `[rows]`; `null` for nulls, and where the column is absent."""
+    if name not in table.column_names:
+        return np.repeat(np.array([null], dtype), table.num_rows)
+    codes, distinct = encoded(table[name])
+    said = [*map(say, distinct.to_numpy(zero_copy_only=False).tolist()), null]  # code -1 takes the last
+    return np.asarray(np.array(said, dtype)[codes])
+
+
 def texts(table: pa.Table, name: str) -> np.ndarray:
     """A column of ids or words as numpy objects `[rows]` (small tables only); nulls, and an absent column, are None."""
-    if name not in table.column_names:
-        return np.full(table.num_rows, None, object)
-    codes, distinct = encoded(table[name])
-    return np.asarray(np.array([*distinct.to_numpy(zero_copy_only=False), None], object)[codes])
+    return _by_word(table, name, lambda word: word, None, object)
 
 
 def strings(table: pa.Table, name: str) -> np.ndarray:
     """`texts` as numpy strings `[rows]`; nulls, and an absent column, are `None` in letters."""
-    if name not in table.column_names:
-        return np.full(table.num_rows, str(None))
-    codes, distinct = encoded(table[name])
-    return np.asarray(np.array([*map(str, distinct.to_numpy(zero_copy_only=False)), str(None)])[codes])
+    return _by_word(table, name, str, str(None), np.str_)
 
 
 def numbers_of(table: pa.Table, name: str, numbers: Mapping[str, float]) -> Floats:
     """The number of each word of a column `[rows]`, NaN where there is none."""
-    codes, distinct = encoded(table[name])
-    known: Floats = np.array([*(numbers.get(str(word), np.nan) for word in distinct.to_pylist()), np.nan])
-    return np.asarray(known[codes])
+    return _by_word(table, name, lambda word: numbers.get(str(word), np.nan), np.nan, np.float64)
 
 
 def is_one_of(table: pa.Table, name: str, chosen: Collection[str]) -> Bools:
     """Whether a column holds one of some words `[rows]`; null is none."""
-    codes, distinct = encoded(table[name])
-    is_chosen = np.array([*(str(word) in chosen for word in distinct.to_pylist()), False])
-    return np.asarray(is_chosen[codes])
+    return _by_word(table, name, lambda word: str(word) in chosen, False, np.bool_)
 
 
 def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:
