@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from gpumargin.frames import beside, instant
-from gpumargin.pack.joins import FORWARD_KEY, MARK_KEY, first_rows
+from gpumargin.pack.joins import first_rows
+from gpumargin.schema import FORWARDS, MARKS
 from gpumargin.tables import Book
 from tests.books import AS_OF, tiny_book
 
@@ -31,30 +32,30 @@ def test_each_row_gets_the_first_with_its_key_and_none_where_a_part_is_null(rows
     keys = [tuple(row.values()) for row in source.to_pylist()]
     first = {key: i for i, key in reversed(list(enumerate(keys))) if None not in key}
     wanted = [first.get(tuple(row.values()), -1) for row in table.to_pylist()]
-    assert first_rows(source, table, FORWARD_KEY).tolist() == wanted
+    assert first_rows(source, table, FORWARDS.key).tolist() == wanted
     assert rows < 40 or len(set(wanted)) > 5
 
 
 def test_an_empty_table_with_words_where_ids_are_integers_has_no_row_for_any() -> None:
     nothing = pa.table({"instrument_id": pa.array([], pa.string())})
-    assert first_rows(nothing, pa.table({"instrument_id": [7, 8]}), MARK_KEY).tolist() == [-1, -1]
+    assert first_rows(nothing, pa.table({"instrument_id": [7, 8]}), MARKS.key).tolist() == [-1, -1]
 
 
 def test_frames_beside_one_another_are_those_that_a_join_of_their_keys_gives() -> None:
     frame, other = (pl.DataFrame(pl.from_arrow(drawn(seed, 50))).with_row_index("row") for seed in (3, 4))
-    row = first_rows(drawn(4, 50), drawn(3, 50), FORWARD_KEY)
+    row = first_rows(drawn(4, 50), drawn(3, 50), FORWARDS.key)
     joined = frame.join(
-        other.unique(FORWARD_KEY, keep="first", maintain_order=True),
-        on=FORWARD_KEY,
+        other.unique(FORWARDS.key, keep="first", maintain_order=True),
+        on=FORWARDS.key,
         how="left",
         suffix="_of_other",
         maintain_order="left",
     )
-    found = beside(frame, other, row, FORWARD_KEY, "_of_other")
+    found = beside(frame, other, row, FORWARDS.key, "_of_other")
     assert found.equals(joined)
     assert 0 < found["row_of_other"].null_count() < found.height
     for unused in (other, other.clear()):
-        nothing = beside(frame, unused, np.full(50, -1), FORWARD_KEY, "_of_other")
+        nothing = beside(frame, unused, np.full(50, -1), FORWARDS.key, "_of_other")
         assert nothing["row"].equals(frame["row"])
         assert nothing.schema == joined.schema
         assert nothing["row_of_other"].null_count() == 50
@@ -67,7 +68,7 @@ def test_instruments_of_a_book_get_their_marks_and_forwards() -> None:
         own = instruments.row(i, named=True)
         assert marks["instrument_id"][int(of_mark)] == own["instrument_id"]
         if of_forward >= 0:
-            assert forwards.select(FORWARD_KEY).row(int(of_forward)) == tuple(own[name] for name in FORWARD_KEY)
+            assert forwards.select(FORWARDS.key).row(int(of_forward)) == tuple(own[name] for name in FORWARDS.key)
         else:
             assert own["kind"] != "option"
 

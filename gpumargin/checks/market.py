@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 from gpumargin.checks.findings import Finding
 from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
 from gpumargin.frames import beside, instant
-from gpumargin.pack.joins import FORWARD_KEY, MARK_KEY
-from gpumargin.schema import USD
+from gpumargin.schema import FORWARDS, MARKS, USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +75,8 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
         *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
     )
     at = facts.book.market_rows
-    frame = beside(frame, _whole(facts, "marks"), at.marks, MARK_KEY, "_of_mark")
-    frame = beside(frame, _whole(facts, "forwards"), at.forwards, FORWARD_KEY, "_of_forward")
+    frame = beside(frame, _whole(facts, "marks"), at.marks, MARKS.key, "_of_mark")
+    frame = beside(frame, _whole(facts, "forwards"), at.forwards, FORWARDS.key, "_of_forward")
     return _with_sources(frame, facts, limits)
 
 

@@ -24,6 +24,7 @@ from gpumargin.difference.marks import (
     without_option_marks,
 )
 from gpumargin.difference.side import Side
+from gpumargin.frames import instant
 from gpumargin.schema import TABLES
 from gpumargin.tables.canonical import canonical_column
 
@@ -216,7 +217,7 @@ def _known(instruments: pl.DataFrame, before: Frames, first: Side) -> pl.Series:
 def _expired_for_good(instruments: pl.DataFrame, known: pl.Series, first: Side, second: Side) -> pl.DataFrame:
     """What was listed and expired between the runs has a settlement price and nothing else: expired on all the way."""
     came_and_went = ~known & (pl.col("expiry") <= second.as_of).fill_null(value=False)
-    earliest = pl.min_horizontal("expiry", pl.lit(first.as_of).cast(pl.Datetime("us", "UTC")))
+    earliest = pl.min_horizontal("expiry", instant(first.as_of))
     return instruments.with_columns(expiry=pl.when(came_and_went).then(earliest).otherwise("expiry"))
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from gpumargin.explain.settings import setting
 from gpumargin.explain.sources import AccountSources
+from gpumargin.frames import instant
 from gpumargin.modelfile.names import MARK_COLUMNS, TERM_NAMES
 from gpumargin.schema import USD
 
@@ -163,7 +164,7 @@ def _with_marks(sources: AccountSources, legs: pl.DataFrame) -> pl.DataFrame:
         how="left",
         maintain_order="left",
     )
-    has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= pl.lit(as_of).cast(pl.Datetime("us", "UTC")))
+    has_expired = pl.col("expiry").is_not_null() & (pl.col("expiry") <= instant(as_of))
     settled = pl.when(has_expired).then(pl.col("settlement_price"))
     is_option = pl.col("kind") == "option"
     premium = pl.when(settled.is_null()).then(pl.col("mark_price")).fill_null(0.0)

@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.pack.columns import Ints, key_codes, plain, positions_in
-
-MARK_KEY = ("instrument_id",)
-FORWARD_KEY = ("underlying", "quote", "expiry")
+from gpumargin.schema import FORWARDS, MARKS
 
 
 class MarketRows(NamedTuple):
@@ -26,7 +24,7 @@ def market_rows(tables: Mapping[str, pa.Table]) -> MarketRows:
     """The rows of the instruments of a book, whose tables are in canonical types."""
     instruments = tables["instruments"]
     return MarketRows(
-        first_rows(tables["marks"], instruments, MARK_KEY), first_rows(tables["forwards"], instruments, FORWARD_KEY)
+        first_rows(tables["marks"], instruments, MARKS.key), first_rows(tables["forwards"], instruments, FORWARDS.key)
     )
 
 
