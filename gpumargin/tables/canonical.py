@@ -15,7 +15,7 @@ import pyarrow.types as pat
 from gpumargin.schema import ACCEPTED, ID, TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gpumargin.schema import Column, Kind
 
@@ -79,11 +79,35 @@ def _clean_dictionary(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words)
 
 
+def _by_dictionary(values: pa.ChunkedArray) -> Iterator[pa.DictionaryArray]:
+    """The rows in chunks of one dictionary each: readers cut a row group into many, whose words are all the same."""
+    own = list[pa.DictionaryArray]()
+    for chunk in values.chunks:
+        if own and not chunk.dictionary.equals(own[0].dictionary):
+            yield _one_chunk(own)
+            own = []
+        own.append(chunk)
+    if own:
+        yield _one_chunk(own)
+
+
+def _one_chunk(chunks: list[pa.DictionaryArray]) -> pa.DictionaryArray:
+    if len(chunks) == 1:
+        return chunks[0]
+    return pa.DictionaryArray.from_arrays(pa.concat_arrays([chunk.indices for chunk in chunks]), chunks[0].dictionary)
+
+
 def _distinct(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
     """Two codes for one word, and a code for null, are legal Arrow; here there are none."""
-    words = chunk.dictionary
-    is_sound = not words.null_count and len(words.unique()) == len(words)
-    return chunk if is_sound else chunk.cast(pa.string()).dictionary_encode()
+    return chunk if _are_distinct(chunk.dictionary) else chunk.cast(pa.string()).dictionary_encode()
+
+
+def _are_distinct(words: pa.StringArray) -> bool:
+    """Whether no word stands twice, and none is null; words that ascend, as in sorted tables, need no hashing."""
+    if words.null_count:
+        return False
+    ascend = pc.all(pc.less(words[:-1], words[1:]), min_count=0).as_py()
+    return ascend or len(words.unique()) == len(words)
 
 
 def _valid_text(words: pa.StringArray) -> pa.StringArray:
@@ -108,7 +132,7 @@ def _words(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if not _is_text(values.type.value_type if is_coded else values.type):
         return None
     if is_coded:
-        return pa.chunked_array([_distinct(_clean_dictionary(chunk)) for chunk in values.chunks], type=ID)
+        return pa.chunked_array([_distinct(_clean_dictionary(chunk)) for chunk in _by_dictionary(values)], type=ID)
     # 64-bit offsets: the words of one chunk may take more than 2 GiB, its distinct words rarely do
     codes = values.cast(pa.large_string()).dictionary_encode()
     return pa.chunked_array([_clean_dictionary(chunk) for chunk in codes.chunks], type=ID)
