@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -21,6 +21,13 @@ def ahead(items: Iterable[T]) -> Generator[T]:
             coming = thread.submit(next, iterator, _END)
             yield item  # type: ignore[misc]
             del item
+
+
+def together(works: Sequence[Callable[[], object]]) -> None:
+    """Does pieces of work side by side, a thread each; raises what the first of them that failed raised."""
+    with ThreadPoolExecutor(max(len(works), 1)) as threads:
+        for done in [threads.submit(work) for work in works]:
+            done.result()
 
 
 class Lane:

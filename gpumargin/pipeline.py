@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from gpumargin.engine import EngineResult
-from gpumargin.lanes import Lane, ahead, lane
+from gpumargin.lanes import Lane, ahead, lane, together
 from gpumargin.prepare import Market, Pass
 from gpumargin.progress import Progress, Read
 from gpumargin.rejects import Fate, fate_of
@@ -91,14 +91,15 @@ def margin_parts(
 ) -> None:
     """Margins a book part by part; while one is computed, the next is packed and the results before it are kept.
 
-    Beside that, one thread hashes and counts what was read and packed, one hashes the results and one keeps them.
+    Beside that, one thread hashes and counts what was read and packed, one hashes the results and one has them kept,
+    the tables of a part side by side.
 
     Args:
       source: the book.
       market: made of the book's head.
       progress: gathers totals and hashes.
       scratch: folder for rows that wait for their part.
-      keep: takes every result table of every part, in order.
+      keep: takes every result table of every part; those of one name in order, others beside them in other threads.
       finished: called when all of a part was kept, with what is needed to go on behind it.
       start: the part to begin with; those before are in `market` and `progress` already.
 
@@ -117,8 +118,7 @@ def margin_parts(
             hashing.do(progress.add, name, work.model.label, table)
         with progress.clock.stage("totals"):
             _add(work, part, tables["accounts"], progress, scratch)
-        for name, table in tables.items():
-            keeping.do(write, keep, name, table)
+        keeping.do(write, together, [partial(keep, *table) for table in tables.items()])
 
     def write(do: Callable[..., None], *what: object) -> None:
         with progress.clock.stage("write"):

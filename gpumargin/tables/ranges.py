@@ -133,8 +133,12 @@ def _compact_chunk(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
     if len(words) <= max(_SMALL_DICTIONARY, len(chunk) // 4):
         return chunk
     codes = np.asarray(chunk.indices.fill_null(-1))
+    has_word = codes >= 0
+    first, last = codes.min(initial=len(words), where=has_word), codes.max(initial=-1)
+    words = words.slice(first, max(last + 1 - first, 0))  # of sorted tables not many more than are used
+    codes = np.where(has_word, codes - first, len(words))
     is_used = np.zeros(len(words) + 1, bool)
     is_used[codes] = True
-    new = np.cumsum(is_used[:-1], dtype=np.int32) - 1
-    indices = pa.array(np.append(new, 0)[codes].astype(np.int32), mask=codes < 0)
+    new = np.cumsum(is_used, dtype=np.int32) - 1
+    indices = pa.array(new[codes], mask=~has_word)
     return pa.DictionaryArray.from_arrays(indices, words.filter(pa.array(is_used[:-1])))
