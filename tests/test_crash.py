@@ -84,7 +84,7 @@ class Killings:
         if seed % 3 == 0:
             self._kill(out, rng, resumes=True)
             self.count["kills in a resumed run"] += 1
-        recorded = len(list(out.glob(".staging-*/parts/?????.json")))
+        recorded = len(list(out.glob(".staging-*/parts/?????.record")))
         is_open = any(out.glob(".staging-*/run"))  # if not, it was published before
         begun = {name for path in out.glob(".staging-*/run/accounts/*.parquet") if (name := path.name)}
         files = len(begun) * self._parts / max(1, self._files())

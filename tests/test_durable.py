@@ -312,9 +312,9 @@ DAMAGES = {
         lambda place: shutil.copy(place / "run/units/part-00000.parquet", place / "run/units/part-00003.parquet"),
         1,
     ),
-    "a bit of a record": (lambda place: flip(place / "parts/00001.json"), 1),
+    "a bit of a record": (lambda place: flip(place / "parts/00001.record"), 1),
     "a record in the place of another": (
-        lambda place: shutil.copy(place / "parts/00000.json", place / "parts/00001.json"),
+        lambda place: shutil.copy(place / "parts/00000.record", place / "parts/00001.record"),
         1,
     ),
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from gpumargin.publish.files import Written, put_bytes
 
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(frozen=True)
@@ -24,35 +24,35 @@ class Record:
     Attributes:
       files: every file of results that it wrote, by its path within the run.
       state: what was gathered up to and with it, as JSON has it.
-      packed: likewise, tables by name as texts; `table` unpacks one.
+      packed: likewise, tables by name as bytes; `table` unpacks one.
     """
 
     files: Mapping[str, Written]
     state: Mapping[str, Any]
-    packed: Mapping[str, str]
+    packed: Mapping[str, bytes]
 
     def table(self, name: str) -> pa.Table:
         """One of its tables."""
-        with pa.ipc.open_stream(base64.b64decode(self.packed[name])) as reader:
+        with pa.ipc.open_stream(self.packed[name]) as reader:
             return reader.read_all()
 
 
-def packed(table: pa.Table) -> str:
-    """A table as text."""
+def packed(table: pa.Table) -> bytes:
+    """A table as bytes."""
     sink = pa.BufferOutputStream()
     plain = table.unify_dictionaries().combine_chunks()
     with pa.ipc.new_stream(sink, plain.schema, options=_COMPRESSED) as writer:
         writer.write_table(plain)
-    return base64.b64encode(sink.getvalue()).decode()
+    return bytes(sink.getvalue())
 
 
 def record_path(folder: Path, number: int) -> Path:
     """Where the record of a part is."""
-    return folder / f"{number:05d}.json"
+    return folder / f"{number:05d}.record"
 
 
 def write_record(folder: Path, number: int, record: Record) -> None:
-    """Writes the record of a part, whole or not at all; the first line is the hash of the rest.
+    """Writes the record of a part, whole or not at all: the hash of the rest, a line of JSON, the packed tables.
 
     Raises:
       OSError: it cannot be written.
@@ -61,25 +61,28 @@ def write_record(folder: Path, number: int, record: Record) -> None:
         "part": number,
         "files": {name: written._asdict() for name, written in record.files.items()},
         "state": record.state,
-        "packed": record.packed,
+        "packed": {name: len(table) for name, table in record.packed.items()},
     }
-    text = json.dumps(content).encode()
-    put_bytes(record_path(folder, number), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    rest = b"".join([json.dumps(content).encode(), b"\n", *record.packed.values()])
+    put_bytes(record_path(folder, number), hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
 
 
 def read_record(folder: Path, number: int) -> Record | None:
     """The record of a part; None where there is none that is whole."""
     try:
-        said, _, text = record_path(folder, number).read_bytes().partition(b"\n")
+        said, _, rest = record_path(folder, number).read_bytes().partition(b"\n")
     except OSError:
         return None
-    if said != hashlib.sha256(text).hexdigest().encode():
+    if said != hashlib.sha256(rest).hexdigest().encode():
         return None
+    text, _, tables = rest.partition(b"\n")
     content = json.loads(text)
     if content["part"] != number:
         return None
     files = {name: Written(**written) for name, written in content["files"].items()}
-    return Record(files, content["state"], content["packed"])
+    places = pairwise(accumulate(content["packed"].values(), initial=0))
+    packed = {name: tables[start:stop] for name, (start, stop) in zip(content["packed"], places, strict=True)}
+    return Record(files, content["state"], packed)
 
 
 def _is_whole(path: Path, written: Written) -> bool:
@@ -108,4 +111,4 @@ def whole_parts(folder: Path, results: Path) -> list[Mapping[str, Written]]:
 
 def count_records(folder: Path) -> int:
     """How many records there are, whole or not."""
-    return len(list(folder.glob("?????.json")))
+    return len(list(folder.glob("?????.record")))
