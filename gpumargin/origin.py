@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +24,7 @@ from gpumargin.tables import Parts
 _SPARE = 1.2
 # Bytes of compressed results for a row of the book, measured on generated books: of positions come rows of units and,
 # where wanted, of positions; of balances, of which an account has one or two, come rows of accounts and of owners.
-_BYTES = {"units": {"positions": 18}, "positions": {"positions": 90}, "accounts": {"balances": 120}}
+_BYTES = {"units": {"positions": 20}, "positions": {"positions": 100}, "accounts": {"balances": 140}}
 
 
 Stamp = tuple[int, ...]
@@ -47,11 +49,13 @@ class HashedBook:
         Raises:
           RefusedError: one cannot be read.
         """
-        found = {}
-        for name in self.stamps:
+
+        def digest(name: str) -> str:
             with named(self.folder / name):
-                found[name] = file_digest(self.folder / name)
-        return found
+                return file_digest(self.folder / name)
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return dict(zip(self.stamps, threads.map(digest, self.stamps), strict=True))
 
     def require_unchanged(self) -> None:
         """Checks that no file has been touched since the first look: what was read is what was hashed.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -178,8 +180,13 @@ def _joined(like: pa.Table, tables: list[pa.Table]) -> pa.Table:
 def _used_words(groups: list[RowGroup], column: str) -> pa.Array:
     """Distinct values of a column over all its rows."""
     spec = TABLES[groups[0].part.table].by_name[column]
-    columns = (read_column(group, column) for group in groups)
-    found = [_words_of(values) for values in columns if values is not None]
+
+    def words(group: RowGroup) -> pa.Array | None:
+        values = read_column(group, column)
+        return None if values is None else _words_of(values)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = [own for own in threads.map(words, groups) if own is not None]
     chunks = pa.chunked_array(found) if found else pa.chunked_array([pa.nulls(0, pa.string())])
     return canonical_column(pa.chunked_array([chunks.unique().drop_null()]), spec)
 
