@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gpumargin import disk
 
@@ -33,7 +34,7 @@ class _Run:
             batches = [reader.get_batch(i) for i in range(self._next, stop)]
         self._next = max(self._next, stop)
         rows = pa.concat_tables([self._rest, pa.Table.from_batches(batches, self._rest.schema)])
-        count = len(rows) if bound is None else bisect_right(rows.column(0).to_pylist(), bound)
+        count = len(rows) if bound is None else pc.sum(pc.less_equal(rows.column(0), bound), min_count=0).as_py()
         self._rest = rows.slice(count)
         return rows.slice(0, count)
 
