@@ -29,9 +29,9 @@ class Names:
         """The names in the columns `account_id` and `pool`."""
         return Names(*encoded(table["account_id"]), *encoded(table["pool"]))
 
-    def hashes(self) -> np.ndarray:
-        """`[rows]` uint64, equal where the names are."""
-        return np.asarray(_hashes(self.accounts)[self.account] * _FACTOR + _hashes(self.pools)[self.pool])
+    def hashes(self, pool: Ints) -> np.ndarray:
+        """`[rows]` uint64, equal where the names are, whose pools have these numbers."""
+        return np.asarray((_hashes(self.accounts)[self.account] + pool.astype(np.uint64)) * _FACTOR)
 
     def take(self, rows: Ints) -> Names:
         """Some of the rows."""
@@ -61,7 +61,7 @@ class Ids:
     def __init__(self, account_ids: pa.Array, pools: pa.Array) -> None:
         self.account_ids = account_ids
         self.pools = pools if isinstance(pools, pa.DictionaryArray) else pools.dictionary_encode()
-        hashes = self.names().hashes()
+        hashes = self.names().hashes(np.asarray(self.pools.indices))
         self._order = np.argsort(hashes, kind="stable").astype(np.int32)
         self._hashes = hashes[self._order]
         bits = len(self).bit_length()
@@ -85,7 +85,8 @@ class Ids:
 
     def find(self, names: Names) -> Ints:
         """Number of each account, -1 where there is none, `[rows]`."""
-        wanted = names.hashes()
+        pool = positions_in(names.pools, self.pools.dictionary)[names.pool]
+        wanted = names.hashes(pool)
         place = self._places(wanted)
         found = np.full(len(wanted), -1, np.int64)
         rest = np.arange(len(wanted))
@@ -93,7 +94,7 @@ class Ids:
             rest = rest[place[rest] < len(self._hashes)]
             rest = rest[self._hashes[place[rest]] == wanted[rest]]
             number = self._order[place[rest]].astype(np.int64)
-            same = self._is_same(number, names.take(rest))
+            same = self._is_same(number, names.take(rest), pool[rest])
             found[rest[same]] = number[same]
             rest = rest[~same]
             place[rest] += 1
@@ -110,8 +111,7 @@ class Ids:
         place[rest] = np.searchsorted(self._hashes, wanted[rest])  # hashes that are not evenly spread
         return place
 
-    def _is_same(self, number: Ints, names: Names) -> Bools:
-        pool = positions_in(names.pools, self.pools.dictionary)[names.pool]
+    def _is_same(self, number: Ints, names: Names, pool: Ints) -> Bools:
         is_pool: Bools = np.asarray(self.pools.indices)[number] == pool
         return is_pool & _equal(self.account_ids.take(pa.array(number)), names.account_ids())
 
