@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpumargin.lanes import ahead, lane
+from gpumargin.lanes import ahead, lane, together
 
 
 def test_pieces_are_done_in_order_in_another_thread_and_give_their_results() -> None:
@@ -78,3 +78,18 @@ def test_the_next_item_is_made_while_one_is_used() -> None:
             assert made.wait(60)
         found.append(item)
     assert found == [1, 2]
+
+
+def test_pieces_of_work_are_done_side_by_side_and_the_first_failure_is_raised() -> None:
+    meeting, done = threading.Barrier(3, timeout=60), list[int]()
+
+    def work(number: int) -> None:
+        meeting.wait()
+        if number:
+            raise KeyError(number)
+        done.append(number)
+
+    with pytest.raises(KeyError, match="1"):
+        together([lambda number=number: work(number) for number in range(3)])  # type: ignore[misc]
+    assert done == [0]
+    together([])

@@ -12,6 +12,7 @@ import pytest
 from gpumargin.errors import InputError
 from gpumargin.schema import ID, TABLES, TIME
 from gpumargin.tables import Book, Source, read_book
+from gpumargin.tables.canonical import canonical_column
 from tests.books import NEAR, tiny_book, write_book
 from tests.ways import WAYS, unreadable
 
@@ -131,6 +132,27 @@ def test_a_dictionary_with_the_same_word_twice_gets_one_code_per_word() -> None:
     found = Book(**{**tiny_book(), "balances": table.set_column(2, "asset", twice)}).tables["balances"].column("asset")
     assert found.chunk(0).dictionary.to_pylist() == ["USDC", "BTC", "ETH"]
     assert found.to_pylist() == twice.to_pylist()
+
+
+def test_chunks_of_one_dictionary_become_one_and_those_of_another_stay_apart() -> None:
+    words = [pa.array(["USDC", "BTC", "USDC"]), pa.array(["BTC", "ETH"])]
+    codes = [([0, None, 2], 0), ([1], 0), ([], 0), ([1, 0], 1), ([None, 1], 1), ([2], 0)]
+    chunks = [pa.DictionaryArray.from_arrays(pa.array(own, pa.int8()), words[which]) for own, which in codes]
+    values = pa.chunked_array(chunks)
+    found = canonical_column(values, TABLES["balances"].by_name["asset"])
+    assert found.to_pylist() == values.to_pylist()
+    assert [len(chunk) for chunk in found.chunks] == [4, 4, 1]
+    assert [chunk.dictionary.to_pylist() for chunk in found.chunks] == [["USDC", "BTC"], ["BTC", "ETH"], ["USDC"]]
+
+
+@pytest.mark.parametrize("words", [["a", "b", "b"], ["b", "a", "b"], ["a", None, "b"]], ids=str)
+def test_words_of_a_dictionary_become_distinct_in_whatever_order_they_stand(words: list[str | None]) -> None:
+    values = pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([2, 1, 0, 2]), pa.array(words))])
+    found = canonical_column(values, TABLES["balances"].by_name["asset"])
+    kept = found.chunk(0).dictionary.to_pylist()
+    assert found.to_pylist() == values.to_pylist()
+    assert len(set(kept)) == len(kept)
+    assert None not in kept
 
 
 def test_integer_ids_stay_integers() -> None:
