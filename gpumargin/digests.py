@@ -77,44 +77,6 @@ class ColumnDigest:
         return DigestState(bytes(self._blocks), self._joined() if self._tail else None)
 
 
-class StreamDigest:
-    """Hash of a table that arrives in parts, to hold what was written against what is read.
-
-    It does not depend on the parts, needs none of their rows again and costs a third of a `ColumnDigest`, which can be
-    laid aside.
-    """
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._columns: dict[str, tuple[hashlib._Hash, ...]] = {}
-
-    def add(self, table: pa.Table) -> None:
-        """Takes the next rows of the table."""
-        for name in table.column_names:
-            own = self._columns.setdefault(name, tuple(hashlib.sha256() for _ in range(3)))
-            rows = self.rows
-            for chunk in _hashable(_plain(table.select([name]))[name]).chunks:
-                for sha256, content in zip(own, _contents(chunk, rows), strict=True):
-                    sha256.update(content)
-                rows += len(chunk)
-        self.rows += table.num_rows
-
-    def hexdigest(self) -> str:
-        """Hash over all columns, by name."""
-        named = ((hashlib.sha256(name.encode()), *own) for name, own in sorted(self._columns.items()))
-        return hashlib.sha256(b"".join(each.digest() for column in named for each in column)).hexdigest()
-
-
-def _contents(column: pa.Array, first: int) -> tuple[Buffer, Buffer, Buffer]:
-    """Values or characters, lengths of texts, and row numbers of nulls, the first row being number `first`."""
-    if not _is_text(column.type):
-        values, nulls = _numbers(column)
-        return values, memoryview(b""), np.asarray(nulls) + first
-    nulls = np.flatnonzero(np.asarray(column.is_null())) if column.null_count else np.zeros(0, np.int64)
-    column = column.fill_null("") if column.null_count else column
-    return _characters(column), np.asarray(pc.binary_length(column)), nulls + first
-
-
 def _copied(piece: pa.Table) -> pa.Table:
     """A slice without the memory of the whole table, nor the words of dictionaries that it does not use."""
     return _plain(piece.take(np.arange(piece.num_rows)))

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpumargin import digests, disk
-from gpumargin.digests import ColumnDigest, StreamDigest, table_digest
+from gpumargin.digests import ColumnDigest, table_digest
 from gpumargin.errors import ResourceError
 from gpumargin.publish import RunFolder, resolve_run
 from gpumargin.publish.files import Written, put_tables, write_table
@@ -32,8 +32,6 @@ from tests.books import tiny_book
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    Digest = Callable[[pa.Table], str]
 
 SMALL = pa.table({"x": [1.5, None, -0.0], "name": pa.array(["a", None, "ccc"]).dictionary_encode()})
 NAMES = ("summary", "manifest")
@@ -186,25 +184,12 @@ def wide_table(rows: int) -> pa.Table:
 WIDE = wide_table(23)
 
 
-def stream_digest(table: pa.Table) -> str:
-    digest = StreamDigest()
-    digest.add(table)
-    return digest.hexdigest()
-
-
-DIGESTS = pytest.mark.parametrize("digest_of", [table_digest, stream_digest])
-
-
-@pytest.mark.parametrize(("kind", "digest_of"), [(ColumnDigest, table_digest), (StreamDigest, stream_digest)])
-@given(cuts=st.lists(st.integers(0, 23), max_size=6))
-def test_the_hash_is_equal_for_any_cut_into_parts(
-    kind: type[ColumnDigest | StreamDigest], digest_of: Digest, cuts: list[int]
-) -> None:
-    digest = kind()
+@given(st.lists(st.integers(0, 23), max_size=6))
+def test_the_hash_is_equal_for_any_cut_into_parts(cuts: list[int]) -> None:
+    digest = ColumnDigest()
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 23], strict=True):
         digest.add(WIDE.slice(start, stop - start))
-    assert digest.rows == 23
-    assert digest.hexdigest() == digest_of(WIDE)
+    assert digest.hexdigest() == table_digest(WIDE)
 
 
 @given(st.lists(st.integers(0, 23), max_size=6), st.integers(1, 25), st.integers(0, 6))
@@ -222,8 +207,7 @@ def test_the_hash_is_equal_for_any_cut_and_however_often_it_was_laid_aside(
         assert digest.hexdigest() == table_digest(WIDE)
 
 
-@DIGESTS
-def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null(digest_of: Digest) -> None:
+def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null() -> None:
     chunks = pa.concat_tables([WIDE.slice(0, 9), WIDE.slice(9)])
     plain = WIDE.set_column(2, "code", WIDE["code"].cast(pa.string()))
     number = WIDE["number"].combine_chunks()
@@ -234,10 +218,9 @@ def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null(d
     )
     masked = WIDE.set_column(0, "number", under)
     assert masked["number"].null_count == WIDE["number"].null_count
-    assert digest_of(chunks) == digest_of(plain) == digest_of(masked) == digest_of(WIDE)
+    assert table_digest(chunks) == table_digest(plain) == table_digest(masked) == table_digest(WIDE)
 
 
-@DIGESTS
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -247,29 +230,27 @@ def test_the_hash_does_not_see_chunks_dictionaries_or_what_stands_under_a_null(d
     ],
     ids=str,
 )
-def test_plain_large_and_coded_texts_have_one_hash(dtype: pa.DataType, digest_of: Digest) -> None:
+def test_plain_large_and_coded_texts_have_one_hash(dtype: pa.DataType) -> None:
     texts = pa.array(["a", "a", None, "\u00e9", "", "b"])
     other = texts.dictionary_encode().cast(dtype) if pa.types.is_dictionary(dtype) else texts.cast(dtype)
-    assert digest_of(pa.table({"x": other})) == digest_of(pa.table({"x": texts}))
+    assert table_digest(pa.table({"x": other})) == table_digest(pa.table({"x": texts}))
 
 
-@DIGESTS
 @pytest.mark.parametrize("name", WIDE.column_names)
-def test_the_hash_sees_every_single_value(name: str, digest_of: Digest) -> None:
+def test_the_hash_sees_every_single_value(name: str) -> None:
     values = WIDE[name].to_pylist()
     for changed in ([*values[:-1], values[5]], [*values[:4], None, *values[5:]], values[::-1]):
         if changed != values and not (name == "list" and None in changed):
             other = WIDE.set_column(
                 WIDE.column_names.index(name), name, pa.array(changed, WIDE.schema.field(name).type)
             )
-            assert digest_of(other) != digest_of(WIDE)
+            assert table_digest(other) != table_digest(WIDE)
 
 
-@DIGESTS
-def test_the_hash_tells_texts_apart_that_read_the_same_end_to_end(digest_of: Digest) -> None:
-    assert digest_of(pa.table({"x": ["ab", "c"]})) != digest_of(pa.table({"x": ["a", "bc"]}))
-    assert digest_of(pa.table({"x": [""]})) != digest_of(pa.table({"x": pa.array([None], pa.string())}))
-    assert digest_of(pa.table({"x": [0.0]})) != digest_of(pa.table({"x": [-0.0]}))
+def test_the_hash_tells_texts_apart_that_read_the_same_end_to_end() -> None:
+    assert table_digest(pa.table({"x": ["ab", "c"]})) != table_digest(pa.table({"x": ["a", "bc"]}))
+    assert table_digest(pa.table({"x": [""]})) != table_digest(pa.table({"x": pa.array([None], pa.string())}))
+    assert table_digest(pa.table({"x": [0.0]})) != table_digest(pa.table({"x": [-0.0]}))
 
 
 def test_a_table_without_rows_has_a_hash() -> None:

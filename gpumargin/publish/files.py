@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpumargin import disk
-from gpumargin.digests import StreamDigest, files_digest, table_digest
+from gpumargin.digests import ColumnDigest, files_digest, table_digest
 from gpumargin.errors import ResourceError
 from gpumargin.lanes import ahead, lane
 
@@ -160,7 +160,7 @@ def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
     first = next(tables, None)
     if first is None:
         return None
-    digest = StreamDigest()
+    digest = ColumnDigest()
 
     def write(file: disk.OutFile) -> None:
         with (
@@ -173,7 +173,7 @@ def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
                 writer.write_table(table)
 
     def check(staged: Path) -> None:
-        found = StreamDigest()
+        found = ColumnDigest()
         with _reading(staged) as file, closing(ahead(file.iter_batches())) as batches:
             for batch in batches:
                 found.add(pa.Table.from_batches([batch]))
