@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 _END = object()
 
@@ -23,11 +24,10 @@ def ahead(items: Iterable[T]) -> Generator[T]:
             del item
 
 
-def together(works: Sequence[Callable[[], object]]) -> None:
-    """Does pieces of work side by side, a thread each; raises what the first of them that failed raised."""
-    with ThreadPoolExecutor(max(len(works), 1)) as threads:
-        for done in [threads.submit(work) for work in works]:
-            done.result()
+def side_by_side(work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """What a piece of work gives for every item, in threads; raises what the first of them that failed raised."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(work, items))
 
 
 class Lane:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +15,7 @@ from gpumargin.errors import ResourceError
 from gpumargin.failures import Failure, failure_frame, input_error
 from gpumargin.files import named
 from gpumargin.identity import versions
+from gpumargin.lanes import side_by_side
 from gpumargin.prepare import Market, Options
 from gpumargin.publish import file_digest
 from gpumargin.tables import Parts
@@ -54,8 +53,7 @@ class HashedBook:
             with named(self.folder / name):
                 return file_digest(self.folder / name)
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return dict(zip(self.stamps, threads.map(digest, self.stamps), strict=True))
+        return dict(zip(self.stamps, side_by_side(digest, self.stamps), strict=True))
 
     def require_unchanged(self) -> None:
         """Checks that no file has been touched since the first look: what was read is what was hashed.

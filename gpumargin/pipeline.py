@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from gpumargin.engine import EngineResult
-from gpumargin.lanes import Lane, ahead, lane, together
+from gpumargin.lanes import Lane, ahead, lane, side_by_side
 from gpumargin.prepare import Market, Pass
 from gpumargin.progress import Progress, Read
 from gpumargin.rejects import Fate, fate_of
@@ -118,7 +118,7 @@ def margin_parts(
             hashing.do(progress.add, name, work.model.label, table)
         with progress.clock.stage("totals"):
             _add(work, part, tables["accounts"], progress, scratch)
-        keeping.do(write, together, [partial(keep, *table) for table in tables.items()])
+        keeping.do(write, side_by_side, lambda named: keep(*named), tables.items())
 
     def write(do: Callable[..., None], *what: object) -> None:
         with progress.clock.stage("write"):

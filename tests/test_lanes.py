@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpumargin.lanes import ahead, lane, together
+from gpumargin.lanes import ahead, lane, side_by_side
 
 
 def test_pieces_are_done_in_order_in_another_thread_and_give_their_results() -> None:
@@ -90,6 +90,7 @@ def test_pieces_of_work_are_done_side_by_side_and_the_first_failure_is_raised() 
         done.append(number)
 
     with pytest.raises(KeyError, match="1"):
-        together([lambda number=number: work(number) for number in range(3)])  # type: ignore[misc]
+        side_by_side(work, range(3))
     assert done == [0]
-    together([])
+    assert side_by_side(str, range(9)) == [*"012345678"]
+    assert side_by_side(str, []) == []

@@ -127,7 +127,10 @@ class RunFolder:
         return "nothing was published"
 
     def add_part(self, name: str, table: pa.Table) -> None:
-        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ..."""
+        """Writes the next part of a table that arrives in parts: `NAME/part-00000.parquet`, ...
+
+        Tables of different names may be added at once.
+        """
         index = self._parts[name]
         self._parts[name] += 1
         file = f"{name}/part-{index:05d}.parquet"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from gpumargin.pack.columns import flat
 from gpumargin.schema import ACCEPTED, ID, TIME
 
 if TYPE_CHECKING:
@@ -84,17 +85,11 @@ def _by_dictionary(values: pa.ChunkedArray) -> Iterator[pa.DictionaryArray]:
     own = list[pa.DictionaryArray]()
     for chunk in values.chunks:
         if own and not chunk.dictionary.equals(own[0].dictionary):
-            yield _one_chunk(own)
+            yield flat(pa.chunked_array(own))
             own = []
         own.append(chunk)
     if own:
-        yield _one_chunk(own)
-
-
-def _one_chunk(chunks: list[pa.DictionaryArray]) -> pa.DictionaryArray:
-    if len(chunks) == 1:
-        return chunks[0]
-    return pa.DictionaryArray.from_arrays(pa.concat_arrays([chunk.indices for chunk in chunks]), chunks[0].dictionary)
+        yield flat(pa.chunked_array(own))
 
 
 def _distinct(chunk: pa.DictionaryArray) -> pa.DictionaryArray:

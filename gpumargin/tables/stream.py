@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -14,6 +12,7 @@ import pyarrow.types as pat
 
 from gpumargin.errors import RefusedError
 from gpumargin.files import is_inside
+from gpumargin.lanes import side_by_side
 from gpumargin.schema import TABLES
 from gpumargin.tables.book import Book, Source, read_book, read_forms, table_forms
 from gpumargin.tables.canonical import canonical_column, with_one_dictionary
@@ -185,8 +184,7 @@ def _used_words(groups: list[RowGroup], column: str) -> pa.Array:
         values = read_column(group, column)
         return None if values is None else _words_of(values)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = [own for own in threads.map(words, groups) if own is not None]
+    found = [own for own in side_by_side(words, groups) if own is not None]
     chunks = pa.chunked_array(found) if found else pa.chunked_array([pa.nulls(0, pa.string())])
     return canonical_column(pa.chunked_array([chunks.unique().drop_null()]), spec)
 
