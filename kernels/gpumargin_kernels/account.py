@@ -137,21 +137,24 @@ def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: A
     rows = units.rows
     source = UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted)
 
-    def add_slot(slot: Array, sums: UnitSums) -> UnitSums:
+    def add_slot(slot: Array, state: tuple[UnitSums, Array]) -> tuple[UnitSums, Array]:
+        sums, confidence = state
         row, is_held = slots.row[:, slot], slots.is_held[:, slot]
 
         def held(x: Array) -> Array:
             return jnp.where(is_held.reshape(-1, *[1] * (x.ndim - 1)), x[row], 0)
 
-        return cast("UnitSums", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
+        own = jnp.where(is_held, market.spot_confidence[rows.unit[row]], 1)
+        more = cast("UnitSums", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
+        return more, jnp.minimum(confidence, own)
 
-    start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (slots.row.shape[0], *x.shape[1:])), source)
-    sums = repeat(slots.row.shape[1], add_slot, start)
+    count = slots.row.shape[:1]
+    start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (*count, *x.shape[1:])), source)
+    sums, confidence = repeat(slots.row.shape[1], add_slot, (start, jnp.broadcast_to(zero + 1, count)))
     is_single = jnp.sum(slots.is_held, axis=1) == 1
     worst = jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
     margin = account_margins_of(model, rows, slots, sums.margin, zero)
-    confidence = jnp.where(slots.is_held, market.spot_confidence[rows.unit[slots.row]], 1)
-    return AccountUnits(sums, margin, worst, jnp.min(confidence, axis=1))
+    return AccountUnits(sums, margin, worst, confidence)
 
 
 def balance_side(model: AccountModel, units: AccountUnits) -> AccountSide:
