@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpumargin.cli.options import AsOfOption, BookArgument, Device, DType, parse_overrides
-from gpumargin.cli.process import keep_memory, prepare_process
+from gpumargin.cli.process import keep_memory, keep_objects, prepare_process
 from gpumargin.cli.render import say
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def follow(
     for finished in blocks_of(work, watch=watch):
         _report(finished, form)
         count += 1
+        if count == 1:
+            keep_objects()
     say(f"{count:,} blocks done; results in {out}" if count else f"no block to do; results in {out}")
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpumargin import native
 from gpumargin.pack.columns import Bools, Ints, encoded, positions_in
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
@@ -102,6 +103,10 @@ class Ids:
 
     def _places(self, wanted: np.ndarray) -> Ints:
         """Where hashes stand, or would: as a rule a step or two from where the first with their first bits stands."""
+        if native.is_available() and len(self):
+            from gpumargin.native.names import lower_bound  # what it is compiled with is optional
+
+            return lower_bound(self._first, self._hashes, int(self._shift), wanted)
         place = self._first[(wanted >> self._shift).astype(np.int64)].astype(np.int64)
         rest = np.arange(len(wanted))
         for _ in range(_STEPS):
@@ -113,7 +118,7 @@ class Ids:
 
     def _is_same(self, number: Ints, names: Names, pool: Ints) -> Bools:
         is_pool: Bools = np.asarray(self.pools.indices)[number] == pool
-        return is_pool & _equal(self.account_ids.take(pa.array(number)), names.account_ids())
+        return is_pool & _same(self.account_ids, number, names)
 
     def with_more(self, names: Names) -> Ids:
         """These accounts and, numbered on from them, others that are new."""
@@ -128,6 +133,26 @@ class Ids:
         return np.asarray(found).astype(np.int64)
 
 
-def _equal(one: pa.Array, other: pa.Array) -> Bools:
-    same = pc.equal(one, other.cast(one.type)) if one.type != other.type else pc.equal(one, other)
+def _same(ids: pa.Array, number: Ints, names: Names) -> Bools:
+    """Whether the account of each number has the account id of each name."""
+    are_texts = _lie_as_texts(ids) and _lie_as_texts(names.accounts) and names.account.min(initial=0) >= 0
+    if native.is_available() and are_texts and len(number):
+        from gpumargin.native.names import Texts, same_text  # see `Ids._places`
+
+        words, others = (Texts(*_laid(array)) for array in (ids, names.accounts))
+        return same_text(words, number, others, names.account)
+    one, other = ids.take(pa.array(number)), names.account_ids()
+    same = pc.equal(one, other.cast(one.type))
     return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), bool)
+
+
+def _lie_as_texts(array: pa.Array) -> bool:
+    """Whether these are strings with 32-bit offsets, none of them null."""
+    return bool(array.type == pa.string()) and not array.null_count
+
+
+def _laid(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Where the strings of an array begin, one more for the end, and their bytes."""
+    _, starts, content = array.buffers()
+    begin = np.frombuffer(starts, np.int32)[array.offset : array.offset + len(array) + 1]
+    return begin, np.frombuffer(b"" if content is None else content, np.uint8)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpumargin.native.lookup import find_first, find_member, read
+from gpumargin.native.lookup import Rows
 from gpumargin.pack.columns import Bools, Ints
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
@@ -14,41 +14,31 @@ from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlace
 
 
 class _Slots(NamedTuple):
-    """Rows of one level and a slot of each, `[E]`."""
+    """Rows of one level, and a slot of each."""
 
     parts: Parts
     level: str
-    array: Ints  # which of the level's arrays, shard by shard and bucket by bucket, each row lies in
-    first: Ints  # where it begins there
-    width: Ints
+    rows: Rows  # [E]
 
     @staticmethod
     def of(parts: Parts, level: str, where: Where) -> _Slots:
         """The first slot of rows."""
         own = parts.layout.levels[level]
-        bucket = own.bucket_of(where.row)
-        width = own.widths[bucket]
-        first = (where.row - (own.ends - own.rows)[bucket]) * width
-        return _Slots(parts, level, where.shard * len(own.rows) + bucket, first, width)
+        return _Slots(parts, level, Rows.of(*where, own.ends, own.widths))
 
     @staticmethod
     def flat(parts: Parts, group: str, where: Where) -> _Slots:
         """Unit rows or accounts, of which one number is kept each."""
-        return _Slots(parts, group, where.shard, where.row, np.ones(1, np.int64))
-
-    def addresses(self, name: str) -> tuple[Ints, np.dtype]:
-        """Where the slot stands in one column, and of what type it is."""
-        base, dtype = self.parts.addresses(self.level, name)
-        return base[self.array] + self.first * dtype.itemsize, dtype
+        return _Slots(parts, group, Rows(*where, np.ones(1, np.int64)))
 
     def values(self, name: str) -> np.ndarray:
-        """What stands there."""
-        return read(*self.addresses(name))
+        """What stands there in one column."""
+        return self.rows.read(*self.parts.addresses(self.level, name))
 
     def search(self, name: str, key: Ints) -> tuple[_Slots, Ints, Bools]:
-        """First slot whose value is not below a key, or the last; its number, and whether it holds the key."""
-        slot, is_there = find_first(self.addresses(name)[0], self.width, key)
-        return self._replace(first=self.first + np.minimum(slot, self.width - 1)), slot, is_there
+        """First slot whose value is not below a key, or one of the row; its number, and whether it holds the key."""
+        at, slot, is_there = self.rows.find_first(self.parts.addresses(self.level, name)[0], key)
+        return self._replace(rows=at), slot, is_there
 
 
 def find_in_memory(
@@ -62,7 +52,7 @@ def lengths_in_memory(parts: Parts, rows: Where, level: str) -> tuple[Ints, Ints
     """Slots in use and slots of rows of legs or cash legs, `[E]` each."""
     own = _Slots.of(parts, level, rows)
     _, used, _ = own.search("contract", np.full(len(rows.row), parts.pad))
-    return used, own.width
+    return used, own.rows.width
 
 
 def _legs(parts: Parts, accounts: Where, unit: Ints, contract: Ints) -> LegPlaces:
@@ -103,7 +93,7 @@ def _balances(parts: Parts, accounts: Where, asset: Ints) -> BalancePlaces:
 
 def _unit_rows(parts: Parts, accounts: Where, unit: Ints) -> Ints:
     """Unit row of each account and unit, `NOWHERE` if it has none."""
-    slots = _Slots.of(parts, "unit_slots", accounts)
-    units = _Slots.flat(parts, "rows", accounts._replace(row=np.zeros(1, np.int64)))
-    numbers, used, table = slots.addresses("row")[0], slots.addresses("is_held")[0], units.addresses("unit")[0]
-    return find_member(numbers, used, table, slots.width, unit, NOWHERE)
+    rows = _Slots.of(parts, "unit_slots", accounts).rows
+    numbers, used = (parts.addresses("unit_slots", name)[0] for name in ("row", "is_held"))
+    tables = np.repeat(parts.addresses("rows", "unit")[0], parts.layout.buckets("unit_slots"))
+    return rows.find_member(numbers, used, tables, unit, NOWHERE)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import os
 import sys
+import weakref
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 
 from gpumargin.cli.options import Device, parse_overrides, parse_size, parse_time
-from gpumargin.cli.process import compile_cache, prepare_process, usable_cores
+from gpumargin.cli.process import compile_cache, keep_objects, prepare_process, usable_cores
 from gpumargin.cli.render import clean, csv_text
 from gpumargin.cli.tables import print_table
 from gpumargin.errors import UsageError
@@ -159,3 +161,23 @@ def test_the_cache_forgets_what_was_used_longest_ago(fresh: Path, monkeypatch: p
         os.utime(folder / name, (1_000_000 - age, 1_000_000))
     prepare_process()
     assert {path.name for path in folder.iterdir()} == {"new", "middle"}
+
+
+class _Knot:
+    """Refers to itself: only the garbage collector can take it."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_objects_that_stay_are_passed_over_and_garbage_goes_before() -> None:
+    early, late = weakref.ref(_Knot()), None
+    try:
+        keep_objects()
+        assert early() is None
+        assert gc.get_freeze_count() > 10_000
+        late = weakref.ref(_Knot())
+        gc.collect()
+        assert late() is None
+    finally:
+        gc.unfreeze()
