@@ -24,6 +24,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 )
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "kernels")]
 
+from gpumargin.cli.process import keep_memory, keep_objects
+
+keep_memory()  # as `gpumargin follow` does: before there are threads
+
 import jax
 import numpy as np
 import polars as pl
@@ -35,7 +39,6 @@ from benchmarks.block_deribit import BLOCKS
 from benchmarks.harness import REPEATS, alternating, machine, save
 from benchmarks.opponents import worst_pnl_numba
 from benchmarks.workload import STANDARD, Legs, make_legs
-from gpumargin.cli.process import keep_memory, keep_objects
 from gpumargin.clock import Clock
 from gpumargin.prepare import Options, prepare
 from gpumargin.synth import generate_book
@@ -126,7 +129,7 @@ def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
         blocks = blocks_of(book, name, legs)
         for run in (*blocks.work.values(), blocks.apply):
             run()  # compiled
-        keep_objects()
+        keep_objects()  # likewise
         seconds: dict[str, Any] = dict(alternating(blocks.work, repeats))
     applied = []
     for _ in range(repeats):
@@ -175,7 +178,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--save", help="name under benchmarks/results")
     options = parser.parse_args()
-    keep_memory()  # as `gpumargin follow` does, like `keep_objects`
     book = book_at(options.book, options.accounts)
     legs = make_legs(**STANDARD | {"accounts": options.accounts})
     report: dict[str, Any] = {"machine": machine(), "repeats": options.repeats, "dtype": "float64", "models": {}}

@@ -60,8 +60,9 @@ def keep_memory() -> None:
     """Lets freed memory stay with the process, which a program that runs over and over gets back at once.
 
     Otherwise the C library returns large blocks to the system, which clears every page of them anew for the next run: a
-    sixth of a block's time (measured). Only where the C library is that of GNU, and only for commands that compute the
-    same again and again: what is kept counts as memory of the process.
+    sixth to a third of a block's time (measured). Only where the C library is that of GNU, and only for commands that
+    compute the same again and again: what is kept counts as memory of the process. To be called before any library has
+    started a thread, for threads keep an arena that they have.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
