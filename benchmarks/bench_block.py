@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from gpumargin.cli.process import keep_memory, keep_objects
 
-keep_memory()  # as `gpumargin follow` does: before there are threads
+keep_memory()  # as `gpumargin follow` does: before there are threads; and like it `keep_objects` once all is compiled
 
 import jax
 import numpy as np
@@ -127,10 +127,8 @@ def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
     """Figures of one model."""
     with jax.enable_x64(True):
         blocks = blocks_of(book, name, legs)
-        for run in (*blocks.work.values(), blocks.apply):
-            run()  # compiled
-        keep_objects()  # likewise
-        seconds: dict[str, Any] = dict(alternating(blocks.work, repeats))
+        blocks.apply()  # compiled
+        seconds: dict[str, Any] = dict(alternating(blocks.work, repeats, ready=keep_objects))
     applied = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -17,11 +17,18 @@ import numpy as np
 REPEATS = 15
 
 
-def alternating(work: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, dict[str, float]]:
-    """Seconds of each piece of work: all in turn, again and again, so that a drift of the machine meets all alike."""
+def alternating(
+    work: Mapping[str, Callable[[], object]], repeats: int = REPEATS, *, ready: Callable[[], object] | None = None
+) -> dict[str, dict[str, float]]:
+    """Seconds of each piece of work: all in turn, again and again, so that a drift of the machine meets all alike.
+
+    Each runs once before, untimed; `ready` is called then.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for run in work.values():
         run()
+    if ready is not None:
+        ready()
     for _ in range(repeats):
         for name, run in work.items():
             start = time.perf_counter()

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpumargin.pack.columns import laid_texts
+
 BLOCK_ROWS = 1 << 14
 """Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one and
 for 16 bits to number its texts."""
@@ -142,9 +144,8 @@ def _in_order(column: pa.DictionaryArray) -> tuple[pa.Array, pa.StringArray]:
 
 def _characters(array: pa.StringArray) -> Buffer:
     """The characters of a string array, one value after the other."""
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
-    return memoryview(b"") if data is None or not len(array) else memoryview(data)[int(ends[0]) : int(ends[-1])]
+    starts, content = laid_texts(array)
+    return content[int(starts[0]) : int(starts[-1])] if len(array) else memoryview(b"")
 
 
 def _hashable(column: pa.ChunkedArray) -> pa.ChunkedArray:

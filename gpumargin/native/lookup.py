@@ -6,7 +6,6 @@ arrays alive and sees to it that every row is inside one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from gpumargin.native.control import INT, LONG, POINTER, counted, fetch
-from gpumargin.native.requests import BYTE, LINE, SOON, Functions, Requests
+from gpumargin.native.requests import BYTE, LINE, SOON, Functions, Requests, Writer
 
 _NUMBERS = LINE // 4  # int32 of a line of the cache
 _SIZES = (1, 4, 8)
@@ -133,7 +132,7 @@ def _find_first(own: Requests) -> None:
         own.put(at, request, builder.add(start, inside))
 
 
-def _reader(size: int) -> Callable[[Requests], None]:
+def _reader(size: int) -> Writer:
     """Numbers of arrays, `size` bytes each."""
 
     def write(own: Requests) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 
 from gpumargin.native.control import INT, LONG, counted, fetch
-from gpumargin.native.requests import BYTE, SOON, Functions, Requests
+from gpumargin.native.requests import AHEAD, BYTE, SOON, Functions, Requests
 
 
 def _lower_bound(own: Requests) -> None:
@@ -33,13 +33,10 @@ def _lower_bound(own: Requests) -> None:
         with counted(builder, builder.sub(count, start)) as (step, end):
             here = builder.add(start, step)
             builder.store(here, place)
-            below, after = (builder.function.append_basic_block(name) for name in ("below", "after"))
-            is_below = builder.icmp_unsigned("<", own.at(hashes, here, LONG), key)
-            builder.cbranch(is_below, below, end)
+            below = builder.function.append_basic_block("below")
+            builder.cbranch(builder.icmp_unsigned("<", own.at(hashes, here, LONG), key), below, end)
             builder.position_at_end(below)
             builder.store(builder.add(here, one), place)
-            builder.branch(after)
-            builder.position_at_end(after)
         own.put(found, request, builder.load(place, typ=LONG))
 
 
@@ -53,7 +50,7 @@ def _same_text(own: Requests) -> None:
         return begin, builder.sub(end, begin)
 
     with counted(builder, own.count) as (request, _):
-        later, soon = (own.at(number, own.ahead(request, *by), LONG) for by in ((), (SOON,)))
+        later, soon = (own.at(number, own.ahead(request, by), LONG) for by in (AHEAD, SOON))
         fetch(builder, builder.gep(starts, [later], source_etype=INT))
         fetch(builder, builder.gep(texts, [span(starts, soon)[0]], source_etype=BYTE))
         mine, length = span(starts, own.at(number, request, LONG))

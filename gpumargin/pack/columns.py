@@ -95,6 +95,13 @@ def is_one_of(table: pa.Table, name: str, chosen: Collection[str]) -> Bools:
     return _by_word(table, name, lambda word: str(word) in chosen, False, np.bool_)
 
 
+def laid_texts(array: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the strings of an array begin, one number more for the end, int32, and their bytes as they lie."""
+    _, starts, content = array.buffers()
+    begin = np.frombuffer(starts, np.int32)[array.offset : array.offset + len(array) + 1]
+    return begin, np.frombuffer(b"" if content is None else content, np.uint8)
+
+
 def positions_in(values: pa.Array, known: pa.Array) -> np.ndarray:
     """Index of each value in `known`, -1 where it is not there; compared as text unless both are integers."""
     if values.type != known.type:

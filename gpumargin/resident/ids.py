@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin import native
-from gpumargin.pack.columns import Bools, Ints, encoded, positions_in
+from gpumargin.pack.columns import Bools, Ints, encoded, laid_texts, positions_in
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 _STEPS = 4
@@ -139,7 +139,7 @@ def _same(ids: pa.Array, number: Ints, names: Names) -> Bools:
     if native.is_available() and are_texts and len(number):
         from gpumargin.native.names import Texts, same_text  # see `Ids._places`
 
-        words, others = (Texts(*_laid(array)) for array in (ids, names.accounts))
+        words, others = (Texts(*laid_texts(array)) for array in (ids, names.accounts))
         return same_text(words, number, others, names.account)
     one, other = ids.take(pa.array(number)), names.account_ids()
     same = pc.equal(one, other.cast(one.type))
@@ -149,10 +149,3 @@ def _same(ids: pa.Array, number: Ints, names: Names) -> Bools:
 def _lie_as_texts(array: pa.Array) -> bool:
     """Whether these are strings with 32-bit offsets, none of them null."""
     return bool(array.type == pa.string()) and not array.null_count
-
-
-def _laid(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Where the strings of an array begin, one more for the end, and their bytes."""
-    _, starts, content = array.buffers()
-    begin = np.frombuffer(starts, np.int32)[array.offset : array.offset + len(array) + 1]
-    return begin, np.frombuffer(b"" if content is None else content, np.uint8)

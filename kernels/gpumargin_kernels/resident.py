@@ -24,7 +24,7 @@ NEW_ACCOUNT = -1  # status of an account that no block has margined yet
 MOST_CHANGES = 4096  # changed accounts that one download holds
 _SHARE, _LEAST = 64, 64
 _HALF_BITS = 32
-MOST_ACCOUNTS = 1 << 21  # of one shard
+MOST_ACCOUNTS = 1 << 21  # of one shard; sums would be exact up to 2^31
 
 Groups = tuple[Any, ...]
 
