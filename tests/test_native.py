@@ -15,9 +15,10 @@ from gpumargin import engine, native
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
-from gpumargin.native import blocks, compiler, machine, plan, stage
+from gpumargin.native import blocks, machine, plan, stage
 from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.choice import leg_loop
+from gpumargin.native.leg_loop import leg_loop_name
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import _places, plan_of
 from gpumargin.native.stage import native_row_stage
@@ -77,11 +78,11 @@ def test_of_a_model_as_much_goes_natively_as_is_listed(
 
     def registered(*made: Any) -> str:
         tried.append(False)
-        found = compiler.registered(*made)
+        found = leg_loop_name(*made)
         tried[-1] = True
         return found
 
-    monkeypatch.setattr(stage, "registered", registered)
+    monkeypatch.setattr(stage, "leg_loop_name", registered)
     model = load_model(name)
     engine._part_program.cache_clear()  # or a program of an earlier test would not be traced again
     (work,) = prepare(read_book(**accepted(book, model.file)), model, Options(), Clock())
@@ -219,7 +220,7 @@ def only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> 
 
 def _compiled(tallies: tuple[records.Tally, ...]) -> str:
     made, _ = plan_of(RowPlan(tallies, contracts(), only_sums, ()), np.dtype("float64"))
-    return compiler.registered(made, 1)
+    return leg_loop_name(made, 1)
 
 
 def _assert_same(
@@ -276,7 +277,7 @@ def test_the_least_and_the_largest_keep_nan_and_the_sign_of_zero(width: int, dty
     own = records.Legs(unit, np.full((len(rows), 2), CONTRACTS, np.int32), np.zeros((len(rows), 2), dtype), {})
     nothing = np.zeros((CONTRACTS + 1, 1), dtype)
     plan = RowPlan((records.Tally(columns={"net": nothing}, terms=nothing[:, :0]),), contracts(), _extremes, (rows,))
-    compiler.registered(plan_of(plan, np.dtype(dtype))[0], 1)
+    leg_loop_name(plan_of(plan, np.dtype(dtype))[0], 1)
 
     def program(plan: RowPlan, zero: Any, legs: Any) -> Any:
         return native_row_stage(plan._replace(finish=_extremes), (legs,), zero, None)

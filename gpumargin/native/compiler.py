@@ -12,10 +12,6 @@ from typing import Any
 import jax
 from llvmlite import binding, ir
 
-from gpumargin.native.handler import add_handler
-from gpumargin.native.loop import Loop
-from gpumargin.native.plan import Plan
-
 # Machine code lives as long as the process: XLA holds its address.
 _engines: dict[str, Any] = {}
 _lock = Lock()
@@ -28,14 +24,6 @@ def _machine() -> Any:
     target = binding.Target.from_default_triple()
     features = binding.get_host_cpu_features().flatten()
     return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
-
-
-def _text(plan: Plan, buckets: int) -> str:
-    """The module with the loop and its handler, `loop` and `handler`."""
-    module = ir.Module("leg_loop")
-    module.triple = binding.get_default_triple()
-    add_handler(module, Loop(module, plan, "loop"), "handler", buckets=buckets)
-    return _with_wide_registers(str(module))
 
 
 def _with_wide_registers(text: str) -> str:
@@ -65,16 +53,14 @@ def _capsule(address: int) -> Any:
     return new(address, None, None)
 
 
-def registered(plan: Plan, buckets: int) -> str:
-    """Compiles a plan's loop for a number of buckets and registers it with XLA under the name that is returned.
+def registered(kind: str, module: ir.Module) -> str:
+    """Compiles a module and registers its `handler` with XLA under the name that is returned.
 
-    The name is made of the loop's text, so that a program from JAX's compile cache finds the loop it was made with.
-
-    Raises:
-      UnsupportedError: something in the plan has no translation.
+    The name is made of the module's text, so that a program from JAX's compile cache finds what it was made with.
     """
-    text = _text(plan, buckets)
-    name = f"gpumargin_leg_loop_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    module.triple = binding.get_default_triple()
+    text = _with_wide_registers(str(module))
+    name = f"gpumargin_{kind}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     with _lock:
         if name in _engines:
             return name

@@ -1,22 +1,19 @@
-"""Search and reading in memory, request by request.
+"""Search and reading in memory: what functions over requests are made of.
 
-Rows lie in many arrays, one for each shard and bucket, and callers say where each begins. Whoever calls keeps the
-arrays alive and sees to it that every row is inside one of them.
+Rows lie in many arrays, one for each shard and bucket; bases say where each begins. Each piece is a loop over all
+requests, so that memory is asked for what later ones look at, and takes its arrays in the order that it names.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, NamedTuple
-
-import numpy as np
 from llvmlite import ir
 
 from gpumargin.native.control import INT, LONG, POINTER, counted, fetch
-from gpumargin.native.requests import BYTE, LINE, SOON, Functions, Requests, Writer
+from gpumargin.native.requests import BYTE, LINE, SOON, Requests
 
+DOUBLE = ir.DoubleType()
 _NUMBERS = LINE // 4  # int32 of a line of the cache
-_SIZES = (1, 4, 8)
+_ZERO = ir.Constant(LONG, 0)
 
 
 def _there(own: Requests, base: ir.Value, array: ir.Value, first: ir.Value, kind: ir.Type) -> ir.Value:
@@ -50,7 +47,7 @@ def _is_below(own: Requests, row: ir.Value, slot: ir.Value, key: ir.Value) -> ir
     return own.builder.and_(own.builder.icmp_signed("<", value, key), is_used)
 
 
-def _place(own: Requests) -> None:
+def place(own: Requests) -> None:
     """In which array a row lies, at which number of it the row begins, and how many belong to it."""
     builder, (shard, row, buckets, ends, widths, array, first, width) = own.builder, own.arrays
     zero, one = ir.Constant(LONG, 0), ir.Constant(LONG, 1)
@@ -58,7 +55,7 @@ def _place(own: Requests) -> None:
         bucket = builder.alloca(LONG)
     number = own.at(buckets, zero, LONG)
     with counted(builder, own.count) as (request, _):
-        asked = own.at(row, request, LONG)
+        asked = builder.sext(own.at(row, request, INT), LONG)
         builder.store(zero, bucket)
         with counted(builder, builder.sub(number, one)) as (other, _):
             is_behind = builder.icmp_signed(">=", asked, own.at(ends, other, LONG))
@@ -73,9 +70,9 @@ def _place(own: Requests) -> None:
         own.put(width, request, slots)
 
 
-def _find_member(own: Requests) -> None:
-    """Of a row of numbers `[width]` of which some are in use, the one at which a table holds the key."""
-    builder, (numbers, used, tables, array, first, width, key, found) = own.builder, own.arrays
+def find_member(own: Requests, none: int) -> None:
+    """Of a row of numbers `[width]` of which some are in use, the one at which a table holds the key, else `none`."""
+    builder, (numbers, used, tables, table, array, first, width, key, found) = own.builder, own.arrays
     zero = ir.Constant(LONG, 0)
     with counted(builder, own.count) as (request, _):
         at, start, later = own.at(array, request, LONG), own.at(first, request, LONG), own.ahead(request)
@@ -83,9 +80,11 @@ def _find_member(own: Requests) -> None:
             fetch(builder, _there(own, base, own.at(array, later, LONG), own.at(first, later, LONG), kind))
         soon = own.ahead(request, SOON)
         number = own.at(_there(own, numbers, own.at(array, soon, LONG), own.at(first, soon, LONG), INT), zero, INT)
-        fetch(builder, _there(own, tables, own.at(array, soon, LONG), builder.sext(number, LONG), INT))
+        fetch(builder, _there(own, tables, own.at(table, soon, LONG), builder.sext(number, LONG), INT))
         row, is_used = _there(own, numbers, at, start, INT), _there(own, used, at, start, BYTE)
-        values, wanted = _there(own, tables, at, zero, INT), own.at(key, request, INT)
+        values = _there(own, tables, own.at(table, request, LONG), zero, INT)
+        wanted = own.at(key, request, INT)
+        own.put(found, request, ir.Constant(INT, none))
         with counted(builder, own.at(width, request, LONG)) as (slot, _), builder.if_then(_is_set(own, is_used, slot)):
             number = own.at(row, slot, INT)
             held = own.at(values, builder.sext(number, LONG), INT)
@@ -93,7 +92,7 @@ def _find_member(own: Requests) -> None:
                 own.put(found, request, number)
 
 
-def _find_first(own: Requests) -> None:
+def find_first(own: Requests) -> None:
     """First slot of a row `[width]` that is not below the key, and whether the key stands there.
 
     The row ascends; zeros behind its first slot are padding, above all keys. How often a row is halved depends on its
@@ -128,88 +127,31 @@ def _find_first(own: Requests) -> None:
         value, is_used = _ascending(own, row, inside)
         is_there = builder.and_(builder.icmp_signed("==", value, wanted), is_used)
         own.put(slots, request, builder.trunc(slot, INT))
-        own.put(found, request, builder.zext(is_there, BYTE))
+        own.put(found, request, builder.zext(is_there, INT))
         own.put(at, request, builder.add(start, inside))
 
 
-def _reader(size: int) -> Writer:
-    """Numbers of arrays, `size` bytes each."""
-
-    def write(own: Requests) -> None:
-        kind = ir.IntType(8 * size)
-        base, array, at, found = own.arrays
-        with counted(own.builder, own.count) as (request, _):
-            place = _there(own, base, own.at(array, request, LONG), own.at(at, request, LONG), kind)
-            own.put(found, request, own.builder.load(place, typ=kind))
-
-    return write
+def read(own: Requests, kind: ir.Type = INT, index: ir.Type = LONG) -> None:
+    """Numbers of arrays, as int32 those that are narrower; `index` says how places in them are given."""
+    builder, (base, array, at, found) = own.builder, own.arrays
+    with counted(builder, own.count) as (request, _):
+        here = builder.sext(own.at(at, request, index), LONG) if index != LONG else own.at(at, request, LONG)
+        number = own.at(_there(own, base, own.at(array, request, LONG), here, kind), _ZERO, kind)
+        own.put(found, request, builder.zext(number, INT) if kind == BYTE else number)
 
 
-@cache
-def _functions() -> Functions:
-    searches = {"place": (8, _place), "find_member": (8, _find_member), "find_first": (8, _find_first)}
-    return Functions(searches | {f"read_{size}": (4, _reader(size)) for size in _SIZES})
+def replace(own: Requests, key: int, other: int) -> None:
+    """Values int32, `other` in place of those whose key is `key`."""
+    builder, (keys, values, found) = own.builder, own.arrays
+    with counted(builder, own.count) as (request, _):
+        is_key = builder.icmp_signed("==", own.at(keys, request, INT), ir.Constant(INT, key))
+        own.put(found, request, builder.select(is_key, ir.Constant(INT, other), own.at(values, request, INT)))
 
 
-class Rows(NamedTuple):
-    """Rows of arrays that one or more columns have, `[E]` int64 each."""
-
-    array: np.ndarray  # which of the arrays
-    first: np.ndarray  # number of it at which the row begins
-    width: np.ndarray  # numbers that belong to it
-
-    @staticmethod
-    def of(shard: np.ndarray, row: np.ndarray, ends: np.ndarray, widths: np.ndarray) -> Rows:
-        """Rows counted within each shard over its buckets, which are arrays one after the other.
-
-        Args:
-          shard: `[E]`.
-          row: `[E]`, below the last of `ends`.
-          ends: `[B]` rows of a shard up to the end of each bucket.
-          widths: `[B]`.
-        """
-        found = Rows(*(np.empty(len(row), np.int64) for _ in Rows._fields))
-        asked = [shard, row, [len(ends)], ends, widths]
-        _functions().call("place", len(row), [(values, np.int64) for values in asked], *found)
-        return found
-
-    def read(self, base: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-        """The first number of each row; `base` says where arrays of `dtype` begin."""
-        found = np.empty(len(self.first), dtype)
-        asked = (base, self.array, self.first)
-        _functions().call(f"read_{dtype.itemsize}", len(found), [(values, np.int64) for values in asked], found)
-        return found
-
-    def find_first(self, base: np.ndarray, key: np.ndarray) -> tuple[Rows, np.ndarray, np.ndarray]:
-        """First slot of each row that is not below a key.
-
-        Args:
-          base: where arrays of int32 begin; a row ascends, and behind its first a 0 is padding, above all keys.
-          key: `[E]`, int32 can hold it.
-
-        Returns:
-          The slot, or where all are below the key one of the row; its number in the row, `width` where all are,
-          `[E]` int32; and whether it holds the key, `[E]` bool.
-        """
-        count = len(key)
-        slot, is_there, at = np.empty(count, np.int32), np.zeros(count, bool), np.empty(count, np.int64)
-        asked = [*((values, np.int64) for values in (base, *self)), (key, np.int32)]
-        _functions().call("find_first", count, asked, slot, is_there, at)
-        return self._replace(first=at), slot, is_there
-
-    def find_member(
-        self, numbers: np.ndarray, used: np.ndarray, tables: np.ndarray, key: np.ndarray, none: int
-    ) -> np.ndarray:
-        """Of each row of numbers, the one in use at which a table holds the key, `[E]` int32.
-
-        Args:
-          numbers: where arrays of int32 begin.
-          used: where arrays of as many bytes begin, 0 = the number is not in use.
-          tables: where for each of these arrays the table begins, int32, as many as the largest number in use says.
-          key: `[E]`, int32 can hold it.
-          none: what is found where the table holds no such key.
-        """
-        found = np.full(len(key), none, np.int32)
-        asked = [*((values, np.int64) for values in (numbers, used, tables, *self)), (key, np.int32)]
-        _functions().call("find_member", len(key), asked, found)
-        return found
+def read_fractions(own: Requests, default: float) -> None:
+    """Numbers of arrays of float64 where a flag is set, else `default`."""
+    builder, (base, array, at, flag, found) = own.builder, own.arrays
+    with counted(builder, own.count) as (request, _):
+        there = _there(own, base, own.at(array, request, LONG), own.at(at, request, LONG), DOUBLE)
+        is_there = builder.icmp_unsigned("!=", own.at(flag, request, INT), ir.Constant(INT, 0))
+        own.put(found, request, builder.select(is_there, own.at(there, _ZERO, DOUBLE), ir.Constant(DOUBLE, default)))

@@ -6,6 +6,7 @@ of the memory some requests before.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ BYTE = ir.IntType(8)
 AHEAD, SOON = 32, 16
 LINE = 64  # bytes of a line of the cache
 Writer = Callable[["Requests"], None]
+Steps = Sequence[tuple[Writer, str]]  # pieces of a function, and the names of the arrays that each works with
 
 
 class Requests:
@@ -38,6 +40,12 @@ class Requests:
         self.builder = builder_of(function)
         self.count, *self.arrays = function.args
 
+    def over(self, *arrays: ir.Value) -> Requests:
+        """The same function, about to write what is done with some of its arrays."""
+        other = copy.copy(self)
+        other.arrays = list(arrays)
+        return other
+
     def at(self, array: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
         """A number of an array."""
         return self.builder.load(self.builder.gep(array, [index], source_etype=kind), typ=kind)
@@ -52,6 +60,27 @@ class Requests:
         last = builder.sub(self.count, ir.Constant(LONG, 1))
         later = builder.add(request, ir.Constant(LONG, by))
         return builder.select(builder.icmp_unsigned("<", later, last), later, last)
+
+
+def arrays_of(steps: Steps) -> tuple[str, ...]:
+    """The arrays of a function that does these steps, by name."""
+    return tuple(dict.fromkeys(name for _, names in steps for name in names.split()))
+
+
+def joined(steps: Steps) -> tuple[int, Writer]:
+    """A function that does steps one after the other, each for all requests.
+
+    Returns:
+      How many arrays it takes, and what writes its instructions.
+    """
+    every = arrays_of(steps)
+
+    def write(own: Requests) -> None:
+        by_name = dict(zip(every, own.arrays, strict=True))
+        for piece, names in steps:
+            piece(own.over(*(by_name[name] for name in names.split())))
+
+    return len(every), write
 
 
 class Functions:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin.native.compiler import registered
+from gpumargin.native.leg_loop import leg_loop_name
 from gpumargin.native.loop import COLUMN_GAP
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import Output, array_of, plan_of, table_of
@@ -43,7 +43,7 @@ def _only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) ->
 def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
     """One call for all buckets."""
     made, shapes = plan_of(plan, zero.dtype)
-    name = registered(made, len(buckets))
+    name = leg_loop_name(made, len(buckets))
     rows = sum(legs.contract.shape[0] for legs in buckets)
     results = [_memory_of(output, rows, zero.dtype) for output in made.written]
     groups = (jnp.asarray(plan.contracts.expiry_group), jnp.asarray(plan.contracts.strike_group))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpumargin.pack.columns import Bools, Floats, Ints
-from gpumargin.resident.fills import Fills, Holdings, Transfers, with_fills, with_transfers
+from gpumargin.resident.fills import Fills, Legs, Transfers, paid_into, traded
 from gpumargin.resident.keys import distinct, is_among
 from gpumargin.resident.lane import Lane
 from gpumargin.resident.layout import Where
@@ -25,6 +25,8 @@ _WIDTHS = (1, 2, 1)  # columns of legs, cash legs and balances
 class _Touched(NamedTuple):
     """Legs and balances that change; `owner` counts the accounts concerned. Base legs stand behind the positions."""
 
+    leg: Ints  # [fills] which each trades
+    balance: Ints  # [fills + transfers] which each pays into
     leg_owner: Ints  # [E]
     contract: Ints  # [E]
     positions: int  # how many of them are positions
@@ -71,16 +73,19 @@ def carry_out_in_place(lane: Lane, fills: Fills, transfers: Transfers) -> Ints:
 def _touched(lane: Lane, fills: Fills, transfers: Transfers) -> _Touched:
     """Legs that are traded, balances that are paid into, and the base legs that some of these are."""
     contracts, assets = len(lane.terms.size), len(lane.contracts.asset_ids)
-    traded = distinct(fills.owner * contracts + fills.contract)
+    trades = fills.owner * contracts + fills.contract
     paid = fills.owner * assets + lane.terms.settlement[fills.contract]
-    balances = distinct(np.concatenate([paid, transfers.owner * assets + transfers.asset]))
+    payments = np.concatenate([paid, transfers.owner * assets + transfers.asset])
+    legs, balances = distinct(trades), distinct(payments)
     owner, asset = balances // assets, balances % assets
     own = lane.contracts.base_contract[asset].astype(np.int64)
     base = np.flatnonzero(own >= 0)
     return _Touched(
-        leg_owner=np.concatenate([traded // contracts, owner[base]]),
-        contract=np.concatenate([traded % contracts, own[base]]),
-        positions=len(traded),
+        leg=np.searchsorted(legs, trades),
+        balance=np.searchsorted(balances, payments),
+        leg_owner=np.concatenate([legs // contracts, owner[base]]),
+        contract=np.concatenate([legs % contracts, own[base]]),
+        positions=len(legs),
         balance_owner=owner,
         asset=asset,
         base=base,
@@ -99,25 +104,8 @@ def _wanted(
 ) -> _Wanted:
     """What the fill rule makes of what is there."""
     count, (fills, transfers) = touched.positions, block
-    own = np.flatnonzero((legs.quantity[:count] != 0) | (legs.unsettled[:count] != 0))
-    has = np.flatnonzero(balances.is_there)
-    held = Holdings(
-        owner=touched.leg_owner[own],
-        contract=touched.contract[own],
-        quantity=legs.quantity[own],
-        entry=legs.entry[own],
-        unsettled=legs.unsettled[own],
-        balance_owner=touched.balance_owner[has],
-        asset=touched.asset[has],
-        amount=balances.amount[has],
-        is_collateral=balances.is_collateral[has] != 0,
-    )
-    now = with_transfers(with_fills(held, fills, lane.terms) if count else held, transfers)
-    assets = len(lane.contracts.asset_ids)
-    keys = touched.balance_owner * assets + touched.asset
-    place = np.searchsorted(now.balance_owner * assets + now.asset, keys[has])
-    amount = np.zeros(len(keys))
-    amount[has] = now.amount[place]
+    now, paid = traded(Legs(legs.quantity[:count], legs.entry[:count]), touched.leg, fills, lane.terms)
+    amount = paid_into(balances.amount, touched.balance, np.concatenate([paid, transfers.amount]))
     counts = (balances.is_collateral != 0) | (amount < 0)
     base = np.where(counts, amount, 0.0)[touched.base]
     return _Wanted(

@@ -64,8 +64,8 @@ class Transfers(NamedTuple):
         return Transfers(self.owner[chosen], self.asset[chosen], self.amount[chosen])
 
 
-class _Legs(NamedTuple):
-    """State of the legs that are traded, `[L]` each."""
+class Legs(NamedTuple):
+    """State of positions that are traded, `[L]` each; quantity 0 and entry NaN where there is none yet."""
 
     quantity: Floats
     entry: Floats
@@ -90,7 +90,7 @@ def mean_entry(held: Floats, entry: Floats, traded: Floats, price: Floats, is_in
         return np.asarray(np.where(is_inverse, harmonic, (held * entry + traded * price) / total))
 
 
-def filled(legs: _Legs, traded: Floats, price: Floats, own: Terms) -> tuple[_Legs, Floats]:
+def filled(legs: Legs, traded: Floats, price: Floats, own: Terms) -> tuple[Legs, Floats]:
     """One fill of each leg: the leg after it, and what it pays into the balance before fees, `[L]`.
 
     An upfront option pays its premium and realises nothing. Else what is closed realises P&L from its entry; a leg
@@ -109,7 +109,7 @@ def filled(legs: _Legs, traded: Floats, price: Floats, own: Terms) -> tuple[_Leg
     paid = np.where(own.is_upfront, -traded * price, realised) * own.size
     more = mean_entry(np.abs(held), legs.entry, np.abs(traded), price, own.is_inverse)
     entry = np.where(has_crossed, price, np.where(closes | is_settled, legs.entry, more))
-    return _Legs(after, np.where((after == 0) | own.is_upfront, np.nan, entry)), paid
+    return Legs(after, np.where((after == 0) | own.is_upfront, np.nan, entry)), paid
 
 
 def _terms_of(terms: Terms, contract: Ints) -> Terms:
@@ -149,6 +149,25 @@ def _with_legs(held: Holdings, keys: Ints, width: int) -> tuple[Holdings, Ints]:
     return held, place
 
 
+def traded(legs: Legs, leg: Ints, fills: Fills, terms: Terms) -> tuple[Legs, Floats]:
+    """Legs after trades of them, `leg` [F], those of one leg in their order; and what each pays, its fee off, `[F]`."""
+    quantity, entry = legs.quantity.copy(), legs.entry.copy()
+    paid = np.zeros(len(leg))
+    for chosen in turns(leg):
+        at = leg[chosen]
+        own = _terms_of(terms, fills.contract[chosen])
+        after, paid[chosen] = filled(Legs(quantity[at], entry[at]), fills.quantity[chosen], fills.price[chosen], own)
+        quantity[at], entry[at] = after
+    return Legs(quantity, entry), paid - fills.fee
+
+
+def paid_into(amount: Floats, balance: Ints, paid: Floats) -> Floats:
+    """Balances after payments in their order, `balance` says into which each is."""
+    moved, now = paid != 0, amount.copy()
+    np.add.at(now, balance[moved], paid[moved])
+    return now
+
+
 def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
     """Holdings after payments in their order; a balance that is not there begins at 0 and is collateral."""
     moved = amount != 0
@@ -165,9 +184,7 @@ def _paid(held: Holdings, owner: Ints, asset: Ints, amount: Floats) -> Holdings:
             amount=np.insert(held.amount, at, 0.0),
             is_collateral=np.insert(held.is_collateral, at, True),
         )
-    amount_now = held.amount.copy()
-    np.add.at(amount_now, place, amount)
-    return replace(held, amount=amount_now)
+    return replace(held, amount=paid_into(held.amount, place, amount))
 
 
 def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
@@ -177,17 +194,10 @@ def with_fills(held: Holdings, fills: Fills, terms: Terms) -> Holdings:
     Through zero: reduced, then opened at the fill price. Upfront premium and fees move that balance.
     """
     width = len(terms.size)
-    keys = fills.owner * width + fills.contract
-    held, leg = _with_legs(held, keys, width)
-    quantity, entry = held.quantity.copy(), held.entry.copy()
-    paid = np.zeros(len(keys))
-    for chosen in turns(leg):
-        at, contract = leg[chosen], fills.contract[chosen]
-        own = _terms_of(terms, contract)
-        after, paid[chosen] = filled(_Legs(quantity[at], entry[at]), fills.quantity[chosen], fills.price[chosen], own)
-        quantity[at], entry[at] = after
-    held = replace(held, quantity=quantity, entry=entry)
-    return _paid(held, fills.owner, terms.settlement[fills.contract], paid - fills.fee)
+    held, leg = _with_legs(held, fills.owner * width + fills.contract, width)
+    now, paid = traded(Legs(held.quantity, held.entry), leg, fills, terms)
+    held = replace(held, quantity=now.quantity, entry=now.entry)
+    return _paid(held, fills.owner, terms.settlement[fills.contract], paid)
 
 
 def with_transfers(held: Holdings, transfers: Transfers) -> Holdings:

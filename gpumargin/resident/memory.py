@@ -1,99 +1,69 @@
-"""Places of legs and balances where the devices' memory is the host's own: read as it lies, by address."""
+"""Places of legs and balances where the devices' memory is the host's own: read by address, and written as they lie."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from gpumargin.native.lookup import Rows
-from gpumargin.pack.columns import Bools, Ints
+from gpumargin.device import block_program
+from gpumargin.native.places import Level, balance_places, leg_places, row_lengths
+from gpumargin.native.writing import written
+from gpumargin.pack.columns import Floats, Ints
+from gpumargin.resident.batches import batches, laid
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
-from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlaces
+from gpumargin_kernels.edits import NOWHERE, BalancePlaces, LegPlaces
+
+_LEGS = {
+    "unit_slots": ("row", "is_held"),
+    "rows": ("unit", "cash"),
+    "legs": ("contract", "quantity"),
+    "cash_legs": ("contract", "entry", "unsettled"),
+}
+_BALANCES = {"accounts": ("balances",), "balances": ("asset", "is_collateral", "amount")}
+_ONE = np.ones(1, np.int64)
 
 
-class _Slots(NamedTuple):
-    """Rows of one level, and a slot of each."""
-
-    parts: Parts
-    level: str
-    rows: Rows  # [E]
-
-    @staticmethod
-    def of(parts: Parts, level: str, where: Where) -> _Slots:
-        """The first slot of rows."""
-        own = parts.layout.levels[level]
-        return _Slots(parts, level, Rows.of(*where, own.ends, own.widths))
-
-    @staticmethod
-    def flat(parts: Parts, group: str, where: Where) -> _Slots:
-        """Unit rows or accounts, of which one number is kept each."""
-        return _Slots(parts, group, Rows(*where, np.ones(1, np.int64)))
-
-    def values(self, name: str) -> np.ndarray:
-        """What stands there in one column."""
-        return self.rows.read(*self.parts.addresses(self.level, name))
-
-    def search(self, name: str, key: Ints) -> tuple[_Slots, Ints, Bools]:
-        """First slot whose value is not below a key, or one of the row; its number, and whether it holds the key."""
-        at, slot, is_there = self.rows.find_first(self.parts.addresses(self.level, name)[0], key)
-        return self._replace(rows=at), slot, is_there
+def _level(parts: Parts, name: str, columns: tuple[str, ...]) -> Level:
+    own = parts.layout.levels.get(name)
+    ends, widths = (own.ends, own.widths) if own else (_ONE, _ONE)  # of unit rows and accounts one number is kept each
+    return Level(ends, widths, {column: parts.addresses(name, column) for column in columns})
 
 
 def find_in_memory(
     parts: Parts, of_legs: Where, leg: tuple[Ints, Ints], of_balances: Where, asset: Ints
 ) -> tuple[LegPlaces, BalancePlaces]:
     """What `find` says, of CPU devices; arguments as there."""
-    return _legs(parts, of_legs, *leg), _balances(parts, of_balances, asset)
+    levels = {name: _level(parts, name, columns) for name, columns in {**_LEGS, **_BALANCES}.items()}
+    return leg_places(levels, *of_legs, *leg), balance_places(levels, *of_balances, asset)
 
 
 def lengths_in_memory(parts: Parts, rows: Where, level: str) -> tuple[Ints, Ints]:
     """Slots in use and slots of rows of legs or cash legs, `[E]` each."""
-    own = _Slots.of(parts, level, rows)
-    _, used, _ = own.search("contract", np.full(len(rows.row), parts.pad))
-    return used, own.rows.width
+    return row_lengths(_level(parts, level, ("contract",)), *rows, parts.pad)
 
 
-def _legs(parts: Parts, accounts: Where, unit: Ints, contract: Ints) -> LegPlaces:
-    row = _unit_rows(parts, accounts, unit)
-    has_row = row != NOWHERE
-    where = Where(accounts.shard, np.where(has_row, row, 0))
-    cash_row = np.where(has_row, _Slots.flat(parts, "rows", where).values("cash"), SHARED_ROW)
-    place, slot, is_there = _Slots.of(parts, "legs", where).search("contract", contract)
-    cash, cash_slot, has_cash = _Slots.of(parts, "cash_legs", Where(accounts.shard, cash_row)).search(
-        "contract", contract
-    )
-    is_there, has_cash = is_there & has_row, has_cash & has_row
-    return LegPlaces(
-        row=row,
-        slot=slot,
-        is_there=is_there.astype(np.int32),
-        cash_row=cash_row,
-        cash_slot=cash_slot,
-        has_cash=has_cash.astype(np.int32),
-        quantity=np.where(is_there, place.values("quantity"), 0),
-        entry=np.where(has_cash, cash.values("entry"), np.nan),
-        unsettled=np.where(has_cash, cash.values("unsettled"), 0),
-    )
+def write_in_memory(
+    parts: Parts, columns: tuple[tuple[str, str], ...], writes: Sequence[tuple[Where, Ints, Floats]], room: int
+) -> None:
+    """Writes values, all parts in one call.
 
-
-def _balances(parts: Parts, accounts: Where, asset: Ints) -> BalancePlaces:
-    row = _Slots.flat(parts, "accounts", accounts).values("balances")
-    place, slot, is_there = _Slots.of(parts, "balances", Where(accounts.shard, row)).search("asset", asset)
-    is_there &= row != SHARED_ROW
-    return BalancePlaces(
-        row=row,
-        slot=slot,
-        is_there=is_there.astype(np.int32),
-        is_collateral=place.values("is_collateral").astype(np.int32),
-        amount=np.where(is_there, place.values("amount"), 0),
-    )
-
-
-def _unit_rows(parts: Parts, accounts: Where, unit: Ints) -> Ints:
-    """Unit row of each account and unit, `NOWHERE` if it has none."""
-    rows = _Slots.of(parts, "unit_slots", accounts).rows
-    numbers, used = (parts.addresses("unit_slots", name)[0] for name in ("row", "is_held"))
-    tables = np.repeat(parts.addresses("rows", "unit")[0], parts.layout.buckets("unit_slots"))
-    return rows.find_member(numbers, used, tables, unit, NOWHERE)
+    Args:
+      parts: what is resident.
+      columns: level and name of each.
+      writes: of each column the rows, their slots and what is written there.
+      room: places that a call has room for on every device.
+    """
+    own = [(part, *column) for part in range(len(parts.groups)) for column in columns]
+    shard, row = (np.concatenate([where[axis] for where, _, _ in writes]) for axis in range(2))
+    number = np.repeat(np.arange(len(columns)), [len(slot) for _, slot, _ in writes])
+    place = (shard // parts.devices * len(columns) + number, row, np.concatenate([slot for _, slot, _ in writes]))
+    values = np.concatenate([values for *_, values in writes])
+    program = block_program(written, parts.mesh, donate=True)
+    for _, chosen in batches(shard % parts.devices, parts.devices, room):
+        asked = laid(place, chosen, room, np.int32(NOWHERE))
+        given = laid((values,), chosen, room, np.float64(0))[:, 0]
+        found = program(tuple(parts.column(*each) for each in own), asked, given)
+        for each, buckets in zip(own, found, strict=True):
+            parts.set_column(*each, buckets)

@@ -43,7 +43,7 @@ class Parts:
     pad: int
     layout: Layout
     groups: list[tuple[Any, ...]]
-    _addresses: dict[tuple[str, str], tuple[list[jax.Array], Ints, np.dtype[Any]]] = field(default_factory=dict)
+    _addresses: dict[tuple[str, str], tuple[list[jax.Array], Ints]] = field(default_factory=dict)
 
     @property
     def devices(self) -> int:
@@ -85,21 +85,21 @@ class Parts:
         """Whether the devices' memory is the host's own."""
         return all(device.platform == "cpu" for device in self.mesh.devices.flat)
 
-    def addresses(self, level: str, name: str) -> tuple[Ints, np.dtype[Any]]:
+    def addresses(self, level: str, name: str) -> Ints:
         """Where the arrays of a column begin in the host's memory, by shard and bucket, until it is written.
 
         Only addresses are kept: whoever held the arrays as numpy's would keep the devices from writing in place.
         """
         groups = range(self.layout.group(level), self.layout.group(level) + self.layout.buckets(level))
         arrays = [_column(groups_of[at], name) for groups_of in self.groups for at in groups]
-        known, base, dtype = self._addresses.get((level, name), ([], _NONE, np.dtype(bool)))
+        known, base = self._addresses.get((level, name), ([], _NONE))
         if len(known) == len(arrays) and all(map(is_, known, arrays)):
-            return base, dtype
+            return base
         found = np.array([addresses_of(x) for x in arrays], np.int64)
         found = found.reshape(len(self.groups), len(groups), self.devices)
-        base, dtype = found.swapaxes(1, 2).reshape(-1), np.dtype(arrays[0].dtype)
-        self._addresses[level, name] = (arrays, base, dtype)
-        return base, dtype
+        base = found.swapaxes(1, 2).reshape(-1)
+        self._addresses[level, name] = (arrays, base)
+        return base
 
     def picked(self, level: str, where: Where, names: tuple[str, ...]) -> Picked:
         """Rows of one level as they lie, by piece."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from gpumargin import native
 from gpumargin.device import block_program
 from gpumargin.pack.columns import Bools, Floats, Ints
+from gpumargin.resident.batches import batches, laid, side_by_side
 from gpumargin.resident.keys import turns
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
@@ -28,7 +29,6 @@ from gpumargin_kernels.edits import (
 )
 
 _MOST, _LEAST, _SHARE = 4096, 64, 16  # places that one call finds or writes: a share of the accounts of a shard
-_NONE = np.zeros(0, np.int64)
 _FEWER = 16  # of them that one call moves: one in so many, for whole rows move
 _MOVED = (("legs", ("contract", "quantity")), ("cash_legs", ("contract", "quantity", "entry", "unsettled")))
 
@@ -66,35 +66,6 @@ def _room(parts: Parts, fewer: int = 1) -> int:
     return max(min(most, _MOST) // fewer, _LEAST)
 
 
-def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, list[Ints]]]:
-    """Requests that one call takes: the part, and for each device which of them, at most `room`."""
-    for part in range(int(shard.max(initial=-1)) // devices + 1):
-        own = [np.flatnonzero(shard == part * devices + device) for device in range(devices)]
-        for first in range(0, max(map(len, own)), room):
-            yield part, [requests[first : first + room] for requests in own]
-
-
-def _side_by_side(parts: Parts, shards: list[Ints], room: int) -> Iterator[tuple[int, list[list[Ints]]]]:
-    """Batches of several lists of requests together; a list that has none left has empty ones."""
-    made: list[dict[int, list[list[Ints]]]] = [{} for _ in shards]
-    for own, shard in zip(made, shards, strict=True):
-        for part, requests in batches(shard, parts.devices, room):
-            own.setdefault(part, []).append(requests)
-    for part in range(len(parts.groups)):
-        of_part = [own.get(part, []) for own in made]
-        for turn in range(max(map(len, of_part))):
-            yield part, [own[turn] if turn < len(own) else [_NONE] * parts.devices for own in of_part]
-
-
-def _laid(columns: Sequence[np.ndarray], requests: Sequence[Ints], room: int, blank: np.generic) -> np.ndarray:
-    """Columns of the requests of each device, `[devices, columns, room]`, behind them as `blank` `[]`."""
-    found = np.full((len(requests), len(columns), room), blank, blank.dtype)
-    for device, own in enumerate(requests):
-        for row, column in zip(found[device], columns, strict=True):
-            row[: len(own)] = column[own]
-    return found
-
-
 class _Search(NamedTuple):
     """What a program looks up."""
 
@@ -109,8 +80,8 @@ def _found(
 ) -> list[list[np.ndarray]]:
     """Columns `[E]` of the answers of each search: whole numbers, then fractions. Every batch is started at once."""
     room, started = _room(parts), []
-    for part, requests in _side_by_side(parts, [each.shard for each in searches], room):
-        asked = [_laid(s.asked, own, room, np.int32(0)) for s, own in zip(searches, requests, strict=True)]
+    for part, requests in side_by_side(parts, [each.shard for each in searches], room):
+        asked = [laid(s.asked, own, room, np.int32(0)) for s, own in zip(searches, requests, strict=True)]
         started.append((run(part, np.concatenate(asked, axis=1)), requests))
     found = [[np.zeros(len(s.shard), np.int32) for _ in range(s.ints)] for s in searches]
     fractions = [[np.zeros(len(s.shard)) for _ in range(s.floats)] for s in searches]
@@ -178,7 +149,13 @@ def write(parts: Parts, columns: tuple[tuple[str, str], ...], writes: tuple[Writ
       columns: level and name of every column of all writes, in their order.
       writes: of each level.
     """
-    for part, requests in _side_by_side(parts, [each.where.shard for each in writes], _room(parts)):
+    if _is_read_in_memory(parts):
+        from gpumargin.resident.memory import write_in_memory  # see `find`
+
+        flat = [(own.where, own.slot, values) for own in writes for values in own.values]
+        write_in_memory(parts, columns, flat, _room(parts) * len(columns))
+        return
+    for part, requests in side_by_side(parts, [each.where.shard for each in writes], _room(parts)):
         _write_batch(parts, part, columns, writes, requests)
 
 
@@ -191,9 +168,9 @@ def _write_batch(
 ) -> None:
     room, at, values = _room(parts), [], []
     for own, chosen in zip(writes, requests, strict=True):
-        place = _laid((own.where.row, own.slot), chosen, room, np.int32(NOWHERE))[:, None]
+        place = laid((own.where.row, own.slot), chosen, room, np.int32(NOWHERE))[:, None]
         at += [place] * len(own.values)
-        values.append(_laid(own.values, chosen, room, np.float64(0)))
+        values.append(laid(own.values, chosen, room, np.float64(0)))
     held = tuple(parts.column(part, *each) for each in columns)
     program = block_program(with_values, parts.mesh, donate=True)
     found = program(held, np.concatenate(at, axis=1), np.concatenate(values, axis=1))
@@ -212,8 +189,8 @@ def move(parts: Parts, moves: Moves) -> None:
 def _move_batch(parts: Parts, part: int, moves: Moves, requests: Sequence[Ints]) -> None:
     room = _room(parts, _FEWER)
     asked = (moves.where.row, moves.cash, moves.contract, moves.is_in)
-    shifts = _laid(asked, requests, room, np.int32(NOWHERE))
-    values = _laid((moves.quantity, moves.entry), requests, room, np.float64(0))
+    shifts = laid(asked, requests, room, np.int32(NOWHERE))
+    values = laid((moves.quantity, moves.entry), requests, room, np.float64(0))
     held = Levels(*(tuple(parts.column(part, level, name) for name in names) for level, names in _MOVED))
     program = block_program(shifted, parts.mesh, shared=1, donate=True)
     found = program(np.int32(parts.pad), held, shifts, values)
@@ -230,10 +207,9 @@ def compile_all(parts: Parts, columns: tuple[tuple[str, str], ...], widths: tupl
       columns: as `write` gets them.
       widths: how many of them each of its writes has.
     """
-    nothing, one = np.zeros(0), Where(np.zeros(1, np.int64), np.zeros(1, np.int64))
-    nowhere, requests = Where(_NONE, _NONE), [_NONE] * parts.devices
-    find(parts, one, (one.row, one.row), one, one.row)
-    row_lengths(parts, one, one.row)
-    writes = tuple(Writes(nowhere, _NONE, (nothing,) * width) for width in widths)
-    _write_batch(parts, 0, columns, writes, [requests] * len(widths))
-    _move_batch(parts, 0, Moves(nowhere, _NONE, _NONE, np.zeros(0, bool), nothing, nothing), requests)
+    zero, none, nothing = np.zeros(1, np.int64), np.full(1, NOWHERE), np.zeros(1)
+    one, nowhere = Where(zero, zero), Where(zero, none)
+    find(parts, one, (zero, zero), one, zero)
+    row_lengths(parts, one, zero)
+    write(parts, columns, tuple(Writes(nowhere, zero, (nothing,) * width) for width in widths))
+    move(parts, Moves(nowhere, none, zero, np.zeros(1, bool), nothing, nothing))
