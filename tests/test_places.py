@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from gpumargin import native
-from gpumargin.native.lookup import Rows
+from gpumargin.device import account_mesh, block_program
+from gpumargin.native.control import INT, LONG
+from gpumargin.native.lookup import find_first, find_member, place, read, read_fractions, replace
 from gpumargin.native.names import lower_bound
+from gpumargin.native.requests import BYTE, Functions, Writer, joined
+from gpumargin.native.writing import written
 from gpumargin.resident import ResidentBook, ids, places
 from gpumargin.resident.ids import Ids, Names
 from gpumargin.resident.lane import Lane
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
 from gpumargin.tables import Book
+from gpumargin_kernels.edits import NOWHERE, with_values
 from tests.blocks import Draw
 from tests.books import tiny_book
 
@@ -29,9 +36,21 @@ def addresses(rows: list[np.ndarray]) -> np.ndarray:
     return np.array([row.ctypes.data for row in rows], np.int64)
 
 
-def whole(widths: np.ndarray) -> Rows:
+def found(piece: Writer, asked: dict[str, tuple[Any, type]], answers: dict[str, type]) -> dict[str, np.ndarray]:
+    """What one piece answers, asked by name in its order."""
+    empty = {name: np.zeros(REQUESTS, kind) for name, kind in answers.items()}
+    function = Functions({"piece": joined([(piece, " ".join([*asked, *answers]))])})
+    function.call("piece", REQUESTS, list(asked.values()), *empty.values())
+    return empty
+
+
+def whole(widths: np.ndarray) -> dict[str, tuple[Any, type]]:
     """Rows that have an array each."""
-    return Rows(np.arange(len(widths)), np.zeros(len(widths), np.int64), widths)
+    return {
+        "array": (np.arange(len(widths)), np.int64),
+        "first": (np.zeros(len(widths)), np.int64),
+        "width": (widths, np.int64),
+    }
 
 
 def padded_row(width: int, used: int, padding: int) -> np.ndarray:
@@ -46,13 +65,14 @@ def test_the_first_slot_not_below_a_key_is_that_of_a_plain_search(padding: int) 
     used = np.array([RNG.integers(1, width + 1) for width in widths])
     rows = [padded_row(width, count, padding) for width, count in zip(widths, used, strict=True)]
     keys = np.array([RNG.choice([RNG.choice(r[:n]), RNG.integers(0, 300)]) for r, n in zip(rows, used, strict=True)])
-    at, slot, is_there = whole(widths).find_first(addresses(rows), keys)
+    asked = {"base": (addresses(rows), np.int64), **whole(widths), "key": (keys, np.int32)}
+    slot, is_there, at = found(find_first, asked, {"slot": np.int32, "is_there": np.int32, "at": np.int64}).values()
     expected = [np.searchsorted(row[:count], key) for row, count, key in zip(rows, used, keys, strict=True)]
     assert slot.tolist() == expected
     assert is_there.tolist() == [key in row[:count] for row, count, key in zip(rows, used, keys, strict=True)]
     assert 0 < is_there.sum() < REQUESTS
-    assert at.first[is_there].tolist() == slot[is_there].tolist()
-    assert np.all(at.first < widths)
+    assert at[is_there == 1].tolist() == slot[is_there == 1].tolist()
+    assert np.all(at < widths)
 
 
 def test_a_member_is_found_among_those_in_use_alone() -> None:
@@ -61,9 +81,11 @@ def test_a_member_is_found_among_those_in_use_alone() -> None:
     rows = [RNG.choice(100, width, replace=False).astype(np.int32) for width in widths]
     used = [RNG.random(width) < 0.5 for width in widths]
     keys = RNG.integers(0, 5, REQUESTS)
-    tables = addresses([table] * REQUESTS)
-    found = whole(widths).find_member(addresses(rows), addresses(used), tables, keys, -1)
-    for row, is_used, key, number in zip(rows, used, keys, found.tolist(), strict=True):
+    bases = {"numbers": addresses(rows), "used": addresses(used), "tables": addresses([table])}
+    asked: dict[str, tuple[Any, type]] = {name: (base, np.int64) for name, base in bases.items()}
+    asked |= {"table": (np.zeros(REQUESTS), np.int64), **whole(widths), "key": (keys, np.int32)}
+    members = found(partial(find_member, none=-1), asked, {"found": np.int32})["found"]
+    for row, is_used, key, number in zip(rows, used, keys, members.tolist(), strict=True):
         fitting = row[is_used & (table[row] == key)]
         assert number in (fitting.tolist() or [-1])
 
@@ -71,9 +93,25 @@ def test_a_member_is_found_among_those_in_use_alone() -> None:
 @pytest.mark.parametrize("dtype", [np.bool_, np.int32, np.float64])
 def test_what_stands_in_arrays_is_read(dtype: type) -> None:
     arrays = [RNG.integers(0, 2, 50).astype(dtype) for _ in range(3)]
-    array, at = RNG.integers(0, 3, 20), RNG.integers(0, 50, 20)
-    found = Rows(array, at, np.ones(1, np.int64)).read(addresses(arrays), np.dtype(dtype))
-    assert found.tolist() == [arrays[a][i] for a, i in zip(array, at, strict=True)]
+    array, at = RNG.integers(0, 3, REQUESTS), RNG.integers(0, 50, REQUESTS)
+    expected = [arrays[a][i] for a, i in zip(array, at, strict=True)]
+    asked: dict[str, tuple[Any, type]] = {"base": (addresses(arrays), np.int64), "array": (array, np.int64)}
+    if dtype is np.float64:
+        flag = RNG.integers(0, 2, REQUESTS)
+        asked |= {"at": (at, np.int64), "flag": (flag, np.int32)}
+        read_there = found(partial(read_fractions, default=-7.5), asked, {"found": np.float64})["found"]
+        assert read_there.tolist() == np.where(flag == 1, expected, -7.5).tolist()
+        return
+    for index, kind in ((INT, np.int32), (LONG, np.int64)):
+        piece = partial(read, kind=BYTE if dtype is np.bool_ else INT, index=index)
+        assert found(piece, asked | {"at": (at, kind)}, {"found": np.int32})["found"].tolist() == expected
+
+
+def test_one_key_has_another_value() -> None:
+    keys, values = RNG.integers(0, 3, REQUESTS), RNG.integers(0, 99, REQUESTS)
+    asked = {"keys": (keys, np.int32), "values": (values, np.int32)}
+    replaced = found(partial(replace, key=2, other=-1), asked, {"found": np.int32})["found"]
+    assert replaced.tolist() == np.where(keys == 2, -1, values).tolist()
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 7])
@@ -81,11 +119,49 @@ def test_rows_of_a_shard_lie_in_its_buckets_one_after_the_other(buckets: int) ->
     count, widths = RNG.integers(0, 9, buckets), RNG.integers(1, 30, buckets)
     count[-1] += 1
     shard, row = RNG.integers(0, 5, REQUESTS), RNG.integers(0, count.sum(), REQUESTS)
-    found = Rows.of(shard, row, np.cumsum(count), widths)
+    level = {"buckets": ([buckets], np.int64), "ends": (np.cumsum(count), np.int64), "widths": (widths, np.int64)}
+    asked = {"shard": (shard, np.int64), "row": (row, np.int32), **level}
+    array, first, width = found(place, asked, dict.fromkeys(("array", "first", "width"), np.int64)).values()
     bucket = np.repeat(np.arange(buckets), count)[row]
-    assert found.array.tolist() == (shard * buckets + bucket).tolist()
-    assert found.first.tolist() == ((row - (np.cumsum(count) - count)[bucket]) * widths[bucket]).tolist()
-    assert found.width.tolist() == widths[bucket].tolist()
+    assert array.tolist() == (shard * buckets + bucket).tolist()
+    assert first.tolist() == ((row - (np.cumsum(count) - count)[bucket]) * widths[bucket]).tolist()
+    assert width.tolist() == widths[bucket].tolist()
+
+
+def on_device(columns: Any) -> Any:
+    """The rows of the only device."""
+    return jax.tree.map(lambda own: own[0], columns)
+
+
+Shapes = list[list[tuple[int, int]]]
+
+
+@pytest.mark.parametrize("shapes", [[[(5, 3)]], [[(4, 2), (1, 7), (3, 1)], [(9, 2)], [(2, 2), (2, 5)]]], ids=str)
+def test_values_are_written_where_the_kernel_writes_them_and_in_place(shapes: Shapes) -> None:
+    columns = [[RNG.standard_normal(shape) for shape in column] for column in shapes]
+    every = [
+        (number, row + sum(rows for rows, _ in column[:bucket]), slot)
+        for number, column in enumerate(shapes)
+        for bucket, (rows, width) in enumerate(column)
+        for row in range(rows)
+        for slot in range(width)
+    ]
+    own = RNG.permutation(len(every))[: len(every) // 2]
+    at = np.full((3, len(own) + 3), NOWHERE, np.int32)
+    at[:, : len(own)] = np.array(every)[own].T
+    values = RNG.standard_normal(len(own) + 3)
+    by_column = np.where(at[0] == np.arange(len(shapes))[:, None], at[1], NOWHERE)
+    places_by_column = np.stack([by_column, np.broadcast_to(at[2], by_column.shape)], axis=1)
+    with jax.enable_x64(True):
+        before = jax.device_put(tuple(tuple(np.array([own]) for own in column) for column in columns))
+        expected = with_values(on_device(before), places_by_column, np.broadcast_to(values, by_column.shape))
+        program = block_program(written, account_mesh([jax.devices("cpu")[0]]), donate=True)
+        once = program(before, at[None], values[None])
+        lie = [each.unsafe_buffer_pointer() for each in jax.tree.leaves(once)]
+        again = program(once, at[None], values[None])
+    for mine, theirs in zip(jax.tree.leaves(on_device(again)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert [each.unsafe_buffer_pointer() for each in jax.tree.leaves(again)] == lie
 
 
 def requests_of(lane: Lane) -> tuple[Any, ...]:

@@ -12,8 +12,7 @@ from typing import Any
 import jax
 from llvmlite import binding, ir
 
-# Machine code lives as long as the process: XLA holds its address.
-_engines: dict[str, Any] = {}
+_registered: set[str] = set()
 _lock = Lock()
 
 
@@ -35,8 +34,12 @@ def _with_wide_registers(text: str) -> str:
     return re.sub(r"^(define .*\))$", r"\1 #0", text, flags=re.MULTILINE) + f"\n{wide}\n"
 
 
+@cache
 def compiled(text: str) -> Any:
-    """A module's text as machine code; whoever holds an address in it keeps the engine."""
+    """A module's text as machine code, which lives as long as the process.
+
+    XLA holds addresses in it; and with the first engine that is dropped goes the machine that all are compiled for.
+    """
     module = binding.parse_assembly(text)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=3)
@@ -62,9 +65,8 @@ def registered(kind: str, module: ir.Module) -> str:
     text = _with_wide_registers(str(module))
     name = f"gpumargin_{kind}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     with _lock:
-        if name in _engines:
-            return name
-        engine = compiled(text)
-        jax.ffi.register_ffi_target(name, _capsule(engine.get_function_address("handler")), platform="cpu")
-        _engines[name] = engine
+        if name not in _registered:
+            handler = compiled(text).get_function_address("handler")
+            jax.ffi.register_ffi_target(name, _capsule(handler), platform="cpu")
+            _registered.add(name)
     return name

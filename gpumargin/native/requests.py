@@ -84,7 +84,7 @@ def joined(steps: Steps) -> tuple[int, Writer]:
 
 
 class Functions:
-    """Compiled functions by name; their code lives as long as this record.
+    """Compiled functions by name.
 
     Args:
       writers: of each function the number of its arrays and what writes its instructions.
@@ -96,10 +96,10 @@ class Functions:
             own = Requests(module, name, arrays)
             write(own)
             own.builder.ret_void()
-        self._engine, self._calls = compiled(str(module)), {}
+        engine, self._calls = compiled(str(module)), {}
         for name, (arrays, _) in writers.items():
             kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * arrays)
-            self._calls[name] = kind(self._engine.get_function_address(name))
+            self._calls[name] = kind(engine.get_function_address(name))
 
     def call(self, name: str, count: int, asked: Sequence[tuple[Any, type]], *answers: np.ndarray) -> None:
         """Runs a function: over so many requests, what is asked as arrays of these types, and arrays to answer in."""
