@@ -201,6 +201,21 @@ def test_memory_says_after_every_block_what_the_devices_say(monkeypatch: pytest.
             np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
+def test_memory_and_the_devices_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = (ResidentBook(Book(**tiny_book()), "derive-pm1", accounts_per_shard=4) for _ in range(2))
+    draw = Draw(np.random.default_rng(4), mine.book)
+    for _ in range(3):
+        block = {name: own for name, own in draw.block(listings=False, size=8).items() if name != "marks"}
+        mine.apply(**block)
+        with monkeypatch.context() as patch:
+            patch.setattr(Parts, "are_in_memory", False)
+            theirs.apply(**block)
+        draw.book = mine.book
+        for name, table in mine.book.tables.items():
+            assert table.equals(theirs.book.tables[name]), name
+
+
 def names_of(accounts: list[str]) -> Names:
     column = pa.array(accounts, pa.string()).dictionary_encode()
     return Names.of(pa.table({"account_id": column, "pool": pa.array(["cross"] * len(accounts)).dictionary_encode()}))
