@@ -15,7 +15,7 @@ from gpumargin.device import account_mesh, block_program
 from gpumargin.native.control import INT, LONG
 from gpumargin.native.lookup import find_first, find_member, place, read, read_fractions, replace
 from gpumargin.native.names import lower_bound
-from gpumargin.native.requests import BYTE, Functions, Writer, joined
+from gpumargin.native.requests import BYTE, Function, Writer, typed
 from gpumargin.native.writing import written
 from gpumargin.resident import ResidentBook, ids, places
 from gpumargin.resident.ids import Ids, Names
@@ -36,11 +36,12 @@ def addresses(rows: list[np.ndarray]) -> np.ndarray:
     return np.array([row.ctypes.data for row in rows], np.int64)
 
 
-def found(piece: Writer, asked: dict[str, tuple[Any, type]], answers: dict[str, type]) -> dict[str, np.ndarray]:
+def found(
+    piece: Writer, asked: dict[str, tuple[Any, type]], answers: dict[str, type], count: int = REQUESTS
+) -> dict[str, np.ndarray]:
     """What one piece answers, asked by name in its order."""
-    empty = {name: np.zeros(REQUESTS, kind) for name, kind in answers.items()}
-    function = Functions({"piece": joined([(piece, " ".join([*asked, *answers]))])})
-    function.call("piece", REQUESTS, list(asked.values()), *empty.values())
+    empty = {name: np.zeros(count, kind) for name, kind in answers.items()}
+    Function([(piece, " ".join([*asked, *answers]))]).run(count, typed(asked) | empty)
     return empty
 
 
@@ -243,20 +244,29 @@ def test_hashes_stand_where_a_plain_search_puts_them() -> None:
     hashes = np.sort(RNG.integers(0, 2**64 - 1, 1000, np.uint64))
     first = np.searchsorted(hashes, np.arange(1 << 10, dtype=np.uint64) << np.uint64(54)).astype(np.int32)
     wanted = np.concatenate([hashes, hashes + np.uint64(1), RNG.integers(0, 2**64 - 1, 1000, np.uint64)])
-    assert lower_bound(first, hashes, 54, wanted).tolist() == np.searchsorted(hashes, wanted).tolist()
+    asked: dict[str, tuple[Any, type]] = {"first": (first, np.int32), "hashes": (hashes, np.uint64)}
+    asked |= {"size": ([1000], np.int64), "shift": ([54], np.int64), "wanted": (wanted, np.uint64)}
+    place = found(lower_bound, asked, {"place": np.int64}, len(wanted))["place"]
+    assert place.tolist() == np.searchsorted(hashes, wanted).tolist()
 
 
 @pytest.mark.parametrize("is_native", [False, True])
-def test_names_are_the_same_if_every_byte_of_the_account_id_is(
-    is_native: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_hash_shared", [False, True])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.int64()], ids=str)
+def test_a_name_is_found_if_every_byte_of_the_account_id_is_the_same_and_so_is_the_pool(
+    kind: pa.DataType, is_hash_shared: bool, is_native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "is_available", lambda: is_native)
+    if is_hash_shared:
+        monkeypatch.setattr(ids, "_FACTOR", np.uint64(0))  # so that names alone can tell
     words = ["", "a", "ab", "abc", "b", "\u00e4", "\u00e4b", "a" * 1000, "a" * 999 + "b"]
-    one, other = (pa.array(["skipped", *order, "skipped"]).slice(1, len(words)) for order in (words, words[::-1]))
-    number, place = (own.ravel() for own in np.meshgrid(range(len(words)), range(len(words))))
-    for kind in (pa.string(), pa.large_string()):
-        found = ids._same(one.cast(kind), number, Names(place, other, place, other))
-        assert found.tolist() == [words[a] == words[::-1][b] for a, b in zip(number, place, strict=True)]
-        assert found.sum() == len(words)
-    numbers = pa.array(range(len(words)))
-    assert ids._same(numbers, number, Names(place, numbers, place, numbers)).tolist() == (number == place).tolist()
+    known = range(len(words)) if kind == pa.int64() else words
+    one, other = (pa.array([known[0], *order, known[0]], kind).slice(1, len(known)) for order in (known, known[::-1]))
+    everyone = pa.concat_arrays([one, one])
+    own = Ids(everyone, pa.array(["left"] * len(one) + ["right"] * len(one)))
+    pools = pa.array(["nowhere", "right", "left"])
+    name, pool = (each.ravel() for each in np.meshgrid(range(len(words)), range(len(pools))))
+    numbers = own.find(Names(name, other, pool, pools)).tolist()
+    place = len(words) - 1 - name
+    assert numbers == np.where(pool == 0, -1, np.where(pool == 1, len(words) + place, place)).tolist()
+    assert own.find(Names(name[:1], pa.array(["aa"]).cast(pa.string()), pool[:1], pools)).tolist() == [-1]

@@ -1,4 +1,4 @@
-"""Names among many, request by request: the place of a hash among sorted ones, and texts compared where they lie."""
+"""Names among many, request by request: found by sorted hashes, and compared where they lie."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from llvmlite import ir
 
 from gpumargin.native.control import INT, LONG, counted, fetch
-from gpumargin.native.requests import AHEAD, BYTE, SOON, Functions, Requests
+from gpumargin.native.requests import AHEAD, BYTE, SOON, Function, Requests, typed
 
 
-def _lower_bound(own: Requests) -> None:
+def lower_bound(own: Requests) -> None:
     """First place whose hash is not below the one asked for, from where the first with its first bits stands."""
     builder, (first, hashes, size, shift, wanted, found) = own.builder, own.arrays
     zero, one = ir.Constant(LONG, 0), ir.Constant(LONG, 1)
@@ -40,7 +40,31 @@ def _lower_bound(own: Requests) -> None:
         own.put(found, request, builder.load(place, typ=LONG))
 
 
-def _same_text(own: Requests) -> None:
+def candidate(own: Requests) -> None:
+    """The number that stands at the place of a hash, and whether it has the hash and the pool that are asked for."""
+    builder, (hashes, order, pools, size, wanted, pool, place, number, has_hash, has_pool) = own.builder, own.arrays
+    last = builder.sub(own.at(size, ir.Constant(LONG, 0), LONG), ir.Constant(LONG, 1))
+
+    def inside(request: ir.Value) -> ir.Value:
+        here = own.at(place, request, LONG)
+        return builder.select(builder.icmp_signed("<", here, last), here, last)
+
+    def number_at(request: ir.Value) -> ir.Value:
+        return builder.sext(own.at(order, inside(request), INT), LONG)
+
+    with counted(builder, own.count) as (request, _):
+        fetch(builder, builder.gep(order, [inside(own.ahead(request))], source_etype=INT))
+        fetch(builder, builder.gep(pools, [number_at(own.ahead(request, SOON))], source_etype=INT))
+        here, found = inside(request), number_at(request)
+        is_hash = builder.icmp_unsigned("==", own.at(hashes, here, LONG), own.at(wanted, request, LONG))
+        is_hash = builder.and_(is_hash, builder.icmp_signed("==", here, own.at(place, request, LONG)))
+        is_pool = builder.icmp_signed("==", own.at(pools, found, INT), own.at(pool, request, INT))
+        own.put(number, request, found)
+        own.put(has_hash, request, builder.zext(is_hash, BYTE))
+        own.put(has_pool, request, builder.zext(builder.and_(is_hash, is_pool), BYTE))
+
+
+def same_text(own: Requests) -> None:
     """Whether two texts, each one of many laid end to end, are the same byte for byte."""
     builder, (starts, texts, number, other_starts, others, other, found) = own.builder, own.arrays
     zero, one = ir.Constant(LONG, 0), ir.Constant(LONG, 1)
@@ -66,23 +90,14 @@ def _same_text(own: Requests) -> None:
 
 
 @cache
-def _functions() -> Functions:
-    return Functions({"lower_bound": (6, _lower_bound), "same_text": (7, _same_text)})
-
-
-def lower_bound(first: np.ndarray, hashes: np.ndarray, shift: int, wanted: np.ndarray) -> np.ndarray:
-    """First place of each hash among sorted ones that is not below it, `[E]` int64.
-
-    Args:
-      first: `[2^b]` int32, where the first hash with each b first bits stands or would.
-      hashes: `[A]` uint64, ascending.
-      shift: 64 - b; b at least 1.
-      wanted: `[E]` uint64.
-    """
-    found = np.empty(len(wanted), np.int64)
-    asked = [(first, np.int32), (hashes, np.uint64), ([len(hashes)], np.int64), ([shift], np.int64)]
-    _functions().call("lower_bound", len(wanted), [*asked, (wanted, np.uint64)], found)
-    return found
+def _function() -> Function:
+    return Function(
+        (
+            (lower_bound, "first hashes size shift wanted place"),
+            (candidate, "hashes order pools size wanted pool place number has_hash has_pool"),
+            (same_text, "starts texts number other_starts others other is_same"),
+        )
+    )
 
 
 class Texts(NamedTuple):
@@ -92,17 +107,53 @@ class Texts(NamedTuple):
     content: np.ndarray  # uint8
 
 
-def same_text(words: Texts, number: np.ndarray, others: Texts, other: np.ndarray) -> np.ndarray:
-    """Whether the text of each number is that of another of others, `[E]` bool.
+class Index(NamedTuple):
+    """Names by number, sorted by hash."""
+
+    first: np.ndarray  # [2^b] int32, where the first hash with each b first bits stands or would, b at least 1
+    hashes: np.ndarray  # [A] uint64, ascending
+    shift: int  # 64 - b
+    order: np.ndarray  # [A] int32, number of each hash's name
+    pools: np.ndarray  # [A] int32, by number
+    words: Texts  # by number
+
+
+class Found(NamedTuple):
+    """What stands at the first place of each hash, `[E]` each."""
+
+    place: np.ndarray  # int64
+    number: np.ndarray  # int64, of any name where none has the hash
+    has_hash: np.ndarray  # bool
+    has_pool: np.ndarray  # bool, false without the hash
+    is_same: np.ndarray  # bool, the text, whatever the hash
+
+
+def find(index: Index, wanted: np.ndarray, pool: np.ndarray, others: Texts, other: np.ndarray) -> Found:
+    """First name of each hash, and whether it is the one asked for; more names of one hash stand behind it.
 
     Args:
-      words: A of them.
-      number: `[E]`, 0 to A - 1.
-      others: W of them.
-      other: `[E]`, 0 to W - 1.
+      index: at least one name.
+      wanted: `[E]` uint64.
+      pool: `[E]`.
+      others: W texts.
+      other: `[E]`, 0 to W - 1: the text asked for.
     """
-    found = np.empty(len(number), bool)
-    asked = [(words.starts, np.int32), (words.content, np.uint8), (number, np.int64)]
-    asked += [(others.starts, np.int32), (others.content, np.uint8), (other, np.int64)]
-    _functions().call("same_text", len(number), asked, found)
+    count = len(wanted)
+    found = Found(*(np.empty(count, kind) for kind in (np.int64, np.int64, bool, bool, bool)))
+    given = {
+        "first": (index.first, np.int32),
+        "hashes": (index.hashes, np.uint64),
+        "size": ([len(index.hashes)], np.int64),
+        "shift": ([index.shift], np.int64),
+        "order": (index.order, np.int32),
+        "pools": (index.pools, np.int32),
+        "starts": (index.words.starts, np.int32),
+        "texts": (index.words.content, np.uint8),
+        "wanted": (wanted, np.uint64),
+        "pool": (pool, np.int32),
+        "other_starts": (others.starts, np.int32),
+        "others": (others.content, np.uint8),
+        "other": (other, np.int64),
+    }
+    _function().run(count, {**typed(given), **found._asdict()})
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpumargin.native.control import INT
 from gpumargin.native.lookup import find_first, find_member, place, read, read_fractions, replace
-from gpumargin.native.requests import BYTE, Functions, arrays_of, joined
+from gpumargin.native.requests import BYTE, Function, typed
 from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlaces
 
 _IN_LEVEL = "{0}.buckets {0}.ends {0}.widths array first width"
@@ -69,23 +69,19 @@ Levels = Mapping[str, Level]
 
 
 @cache
-def _functions() -> Functions:
-    return Functions({name: joined(steps) for name, steps in _STEPS.items()})
+def _function(name: str) -> Function:
+    return Function(_STEPS[name])
 
 
 def _run(name: str, levels: Levels, **asked: np.ndarray) -> dict[str, np.ndarray]:
     """All that the steps of a function find, and what they hand on, `[E]` by name."""
     addresses = {key: values for level, own in levels.items() for key, values in own.arrays(level).items()}
-    count = len(asked["shard"])
-    found = {}
-    for key in arrays_of(_STEPS[name]):
-        if key in addresses:
-            found[key] = np.ascontiguousarray(addresses[key], np.int64)
-        elif key in asked:
-            found[key] = np.ascontiguousarray(asked[key], _TYPES.get(key, np.int32))
-        else:
-            found[key] = np.empty(count, _TYPES.get(key, np.int32))
-    _functions().call(name, count, [], *found.values())
+    given = {key: (values, np.int64) for key, values in addresses.items()}
+    arrays = typed(given | {key: (values, _TYPES.get(key, np.int32)) for key, values in asked.items()})
+    function, count = _function(name), len(asked["shard"])
+    rest = (key for key in function.names if key not in arrays)
+    found: dict[str, np.ndarray] = {key: np.empty(count, _TYPES.get(key, np.int32)) for key in rest}
+    function.run(count, arrays | found)
     return found
 
 

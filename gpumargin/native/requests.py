@@ -62,46 +62,32 @@ class Requests:
         return builder.select(builder.icmp_unsigned("<", later, last), later, last)
 
 
-def arrays_of(steps: Steps) -> tuple[str, ...]:
-    """The arrays of a function that does these steps, by name."""
-    return tuple(dict.fromkeys(name for _, names in steps for name in names.split()))
-
-
-def joined(steps: Steps) -> tuple[int, Writer]:
-    """A function that does steps one after the other, each for all requests.
-
-    Returns:
-      How many arrays it takes, and what writes its instructions.
-    """
-    every = arrays_of(steps)
-
-    def write(own: Requests) -> None:
-        by_name = dict(zip(every, own.arrays, strict=True))
-        for piece, names in steps:
-            piece(own.over(*(by_name[name] for name in names.split())))
-
-    return len(every), write
-
-
-class Functions:
-    """Compiled functions by name.
+class Function:
+    """Steps compiled as one function, each done for all requests before the next.
 
     Args:
-      writers: of each function the number of its arrays and what writes its instructions.
+      steps: what it does.
+
+    Attributes:
+      names: of the arrays that it works with.
     """
 
-    def __init__(self, writers: Mapping[str, tuple[int, Writer]]) -> None:
+    def __init__(self, steps: Steps) -> None:
+        self.names = tuple(dict.fromkeys(name for _, names in steps for name in names.split()))
         module = ir.Module("requests")
-        for name, (arrays, write) in writers.items():
-            own = Requests(module, name, arrays)
-            write(own)
-            own.builder.ret_void()
-        engine, self._calls = compiled(str(module)), {}
-        for name, (arrays, _) in writers.items():
-            kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * arrays)
-            self._calls[name] = kind(engine.get_function_address(name))
+        own = Requests(module, "function", len(self.names))
+        by_name = dict(zip(self.names, own.arrays, strict=True))
+        for write, names in steps:
+            write(own.over(*(by_name[name] for name in names.split())))
+        own.builder.ret_void()
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * len(self.names))
+        self._call = kind(compiled(str(module)).get_function_address("function"))
 
-    def call(self, name: str, count: int, asked: Sequence[tuple[Any, type]], *answers: np.ndarray) -> None:
-        """Runs a function: over so many requests, what is asked as arrays of these types, and arrays to answer in."""
-        given = [*(np.ascontiguousarray(values, dtype) for values, dtype in asked), *answers]
-        self._calls[name](count, *(array.ctypes.data for array in given))
+    def run(self, count: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Runs it over so many requests; arrays are contiguous and of the types that the steps read and write."""
+        self._call(count, *(arrays[name].ctypes.data for name in self.names))
+
+
+def typed(arrays: Mapping[str, tuple[Any, type]]) -> dict[str, np.ndarray]:
+    """Arrays as a function reads them: contiguous, of these types."""
+    return {name: np.ascontiguousarray(values, dtype) for name, (values, dtype) in arrays.items()}

@@ -68,7 +68,7 @@ class Ids:
         bits = len(self).bit_length()
         self._shift = np.uint64(64 - bits)
         heads = np.arange(1 << bits, dtype=np.uint64) << self._shift
-        self._first = np.searchsorted(self._hashes, heads).astype(np.int32)
+        self._first_of = np.searchsorted(self._hashes, heads).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -76,7 +76,7 @@ class Ids:
     @property
     def nbytes(self) -> int:
         """Bytes of names and of what finds them."""
-        index = self._order.nbytes + self._hashes.nbytes + self._first.nbytes
+        index = self._order.nbytes + self._hashes.nbytes + self._first_of.nbytes
         return int(self.account_ids.nbytes + self.pools.nbytes + index)
 
     def names(self) -> Names:
@@ -88,9 +88,7 @@ class Ids:
         """Number of each account, -1 where there is none, `[rows]`."""
         pool = positions_in(names.pools, self.pools.dictionary)[names.pool]
         wanted = names.hashes(pool)
-        place = self._places(wanted)
-        found = np.full(len(wanted), -1, np.int64)
-        rest = np.arange(len(wanted))
+        found, place, rest = self._first(names, wanted, pool)
         while len(rest):  # again only where two names share a hash
             rest = rest[place[rest] < len(self._hashes)]
             rest = rest[self._hashes[place[rest]] == wanted[rest]]
@@ -101,13 +99,23 @@ class Ids:
             place[rest] += 1
         return found
 
+    def _first(self, names: Names, wanted: np.ndarray, pool: Ints) -> tuple[Ints, Ints, Ints]:
+        """What the first place of each hash says: number, -1 unless it is the same name; where to look next; which."""
+        are_texts = _lie_as_texts(self.account_ids) and _lie_as_texts(names.accounts) and len(self) > 0
+        if not (native.is_available() and are_texts and names.account.min(initial=0) >= 0):
+            return np.full(len(wanted), -1, np.int64), self._places(wanted), np.arange(len(wanted))
+        from gpumargin.native.names import Index, Texts, find  # what it is compiled with is optional
+
+        words, others = (Texts(*laid_texts(array)) for array in (self.account_ids, names.accounts))
+        pools = np.asarray(self.pools.indices)
+        index = Index(self._first_of, self._hashes, int(self._shift), self._order, pools, words)
+        seen = find(index, wanted, pool, others, names.account)
+        is_own = seen.has_pool & seen.is_same
+        return np.where(is_own, seen.number, -1), seen.place + 1, np.flatnonzero(seen.has_hash & ~is_own)
+
     def _places(self, wanted: np.ndarray) -> Ints:
         """Where hashes stand, or would: as a rule a step or two from where the first with their first bits stands."""
-        if native.is_available() and len(self):
-            from gpumargin.native.names import lower_bound  # what it is compiled with is optional
-
-            return lower_bound(self._first, self._hashes, int(self._shift), wanted)
-        place = self._first[(wanted >> self._shift).astype(np.int64)].astype(np.int64)
+        place = self._first_of[(wanted >> self._shift).astype(np.int64)].astype(np.int64)
         rest = np.arange(len(wanted))
         for _ in range(_STEPS):
             rest = rest[place[rest] < len(self)]
@@ -118,7 +126,11 @@ class Ids:
 
     def _is_same(self, number: Ints, names: Names, pool: Ints) -> Bools:
         is_pool: Bools = np.asarray(self.pools.indices)[number] == pool
-        return is_pool & _same(self.account_ids, number, names)
+        one, other = self.account_ids.take(pa.array(number)), names.account_ids()
+        if one.type != other.type:
+            one, other = one.cast(pa.large_string()), other.cast(pa.large_string())
+        same = pc.equal(one, other)
+        return is_pool & np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), bool)
 
     def with_more(self, names: Names) -> Ids:
         """These accounts and, numbered on from them, others that are new."""
@@ -131,19 +143,6 @@ class Ids:
         table = pa.table({"account": self.account_ids, "pool": self.pools.dictionary_decode()})
         found = pc.sort_indices(table, sort_keys=[("account", "ascending"), ("pool", "ascending")])
         return np.asarray(found).astype(np.int64)
-
-
-def _same(ids: pa.Array, number: Ints, names: Names) -> Bools:
-    """Whether the account of each number has the account id of each name."""
-    are_texts = _lie_as_texts(ids) and _lie_as_texts(names.accounts) and names.account.min(initial=0) >= 0
-    if native.is_available() and are_texts and len(number):
-        from gpumargin.native.names import Texts, same_text  # see `Ids._places`
-
-        words, others = (Texts(*laid_texts(array)) for array in (ids, names.accounts))
-        return same_text(words, number, others, names.account)
-    one, other = ids.take(pa.array(number)), names.account_ids()
-    same = pc.equal(one, other.cast(one.type))
-    return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), bool)
 
 
 def _lie_as_texts(array: pa.Array) -> bool:
