@@ -23,7 +23,7 @@ _WIDTHS = (1, 2, 1)  # columns of legs, cash legs and balances
 
 
 class _Touched(NamedTuple):
-    """Legs and balances that change; `owner` counts the accounts concerned. Base legs stand behind the positions."""
+    """Legs and balances that change, by account. Base legs stand behind the positions."""
 
     leg: Ints  # [fills] which each trades
     balance: Ints  # [fills + transfers] which each pays into
@@ -52,22 +52,19 @@ def carry_out_in_place(lane: Lane, fills: Fills, transfers: Transfers) -> Ints:
     if not lane.store.is_compiled:
         compile_all(lane.store.parts, _COLUMNS, _WIDTHS)
         lane.store.is_compiled = True
-    accounts = distinct(np.concatenate([fills.owner, transfers.owner]))
-    if not len(accounts):
-        return accounts
-    fills = fills._replace(owner=np.searchsorted(accounts, fills.owner))
-    transfers = transfers._replace(owner=np.searchsorted(accounts, transfers.owner))
-    touched, where = _touched(lane, fills, transfers), lane.store.where
-    at = Where(where.shard[accounts].astype(np.int64), where.row[accounts].astype(np.int64))
-    legs, balances = _found(lane, touched, at)
+    if not len(fills.owner) and not len(transfers.owner):
+        return fills.owner
+    touched = _touched(lane, fills, transfers)
+    of_legs, of_balances = (_where(lane, owner) for owner in (touched.leg_owner, touched.balance_owner))
+    leg = (lane.unit_of[touched.contract], touched.contract)
+    legs, balances = find(lane.store.parts, of_legs, leg, of_balances, touched.asset)
     wanted = _wanted(lane, touched, legs, balances, (fills, transfers))
-    shard = at.shard[touched.leg_owner]
-    misfits = _misfits(lane, touched, legs, wanted, shard, accounts)
+    misfits = _misfits(lane, touched, legs, wanted, of_legs.shard)
     left = distinct(np.concatenate([touched.leg_owner[misfits], touched.balance_owner[balances.is_there == 0]]))
-    _write(lane, touched, (legs, balances), wanted, at, left)
-    _move(lane, touched, legs, wanted, shard, left)
-    _count(lane, touched, legs, wanted, accounts, left)
-    return np.asarray(accounts[left])
+    _write(lane, touched, (legs, balances), wanted, (of_legs.shard, of_balances.shard), left)
+    _move(lane, touched, legs, wanted, of_legs.shard, left)
+    _count(lane, touched, legs, wanted, left)
+    return left
 
 
 def _touched(lane: Lane, fills: Fills, transfers: Transfers) -> _Touched:
@@ -92,11 +89,9 @@ def _touched(lane: Lane, fills: Fills, transfers: Transfers) -> _Touched:
     )
 
 
-def _found(lane: Lane, touched: _Touched, at: Where) -> tuple[LegPlaces, BalancePlaces]:
-    """Where they are."""
-    of_legs, of_balances = (Where(at.shard[x], at.row[x]) for x in (touched.leg_owner, touched.balance_owner))
-    leg = (lane.unit_of[touched.contract], touched.contract)
-    return find(lane.store.parts, of_legs, leg, of_balances, touched.asset)
+def _where(lane: Lane, accounts: Ints) -> Where:
+    shard, row = lane.store.where
+    return Where(shard[accounts].astype(np.int64), row[accounts].astype(np.int64))
 
 
 def _wanted(
@@ -119,12 +114,12 @@ def _is_cash(lane: Lane, touched: _Touched) -> Bools:
     return np.asarray(~is_option & (np.arange(len(is_option)) < touched.positions))
 
 
-def _misfits(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, shard: Ints, accounts: Ints) -> Bools:
+def _misfits(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, shard: Ints) -> Bools:
     """Legs that cannot be made what they are to be where they are, `[E]`."""
     is_there, wants, is_cash = legs.is_there != 0, wanted.quantity != 0, _is_cash(lane, touched)
     changes = is_there != wants
     opens, closes = wants & ~is_there, is_there & ~wants
-    bad = opens & ((legs.row == NOWHERE) | is_among(accounts[touched.leg_owner], np.sort(lane.dormant.account)))
+    bad = opens & ((legs.row == NOWHERE) | is_among(touched.leg_owner, np.sort(lane.dormant.account)))
     bad |= closes & (legs.unsettled != 0)  # the position stays for the cash that is due
     bad |= is_cash & ((is_there & (legs.has_cash == 0)) | (opens & (legs.cash_row == SHARED_ROW)))
     if lane.store.template.inputs:
@@ -160,13 +155,12 @@ def _write(
     touched: _Touched,
     places: tuple[LegPlaces, BalancePlaces],
     wanted: _Wanted,
-    at: Where,
+    shards: tuple[Ints, Ints],
     left: Ints,
 ) -> None:
     """Writes legs that stay, and balances."""
-    legs, balances = places
+    (legs, balances), (shard, of_balances) = places, shards
     stays = (legs.is_there != 0) & (wanted.quantity != 0) & ~is_among(touched.leg_owner, left)
-    shard = at.shard[touched.leg_owner]
     own, cash = np.flatnonzero(stays), np.flatnonzero(stays & _is_cash(lane, touched))
     paid = np.flatnonzero(~is_among(touched.balance_owner, left))
     writes = (
@@ -177,7 +171,7 @@ def _write(
             (wanted.quantity[cash], wanted.entry[cash]),
         ),
         Writes(
-            Where(at.shard[touched.balance_owner[paid]], balances.row[paid]),
+            Where(of_balances[paid], balances.row[paid]),
             balances.slot[paid],
             (wanted.amount[paid],),
         ),
@@ -203,11 +197,11 @@ def _move(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, shard
         move(lane.store.parts, moves)
 
 
-def _count(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, accounts: Ints, left: Ints) -> None:
+def _count(lane: Lane, touched: _Touched, legs: LegPlaces, wanted: _Wanted, left: Ints) -> None:
     """Keeps how many positions accounts have, and how many legs contracts."""
     kept = ~is_among(touched.leg_owner, left)
     legs_more = (wanted.quantity != 0).astype(np.int64) - (legs.is_there != 0)
     np.add.at(lane.holders, touched.contract[kept], legs_more[kept])
     positions = np.flatnonzero(kept & (np.arange(len(kept)) < touched.positions))
     more = (wanted.quantity[positions] != 0).astype(np.int32) - (legs.quantity[positions] != 0).astype(np.int32)
-    np.add.at(lane.num_positions, accounts[touched.leg_owner[positions]], more)
+    np.add.at(lane.num_positions, touched.leg_owner[positions], more)
