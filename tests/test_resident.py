@@ -151,6 +151,35 @@ def test_long_sequences_of_blocks_keep_the_bits_of_every_kind_of_model(
     run_blocks(book, model, blocks=5, seed=7, size=150 if tables is None else 25, orders=orders)
 
 
+def run_apart(code: str, *options: str, **variables: str) -> str:
+    """What a process of its own prints, in which nobody has set JAX up."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    environment = {**os.environ, **variables, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  our own code
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("is_native", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_blocks_warn_of_nothing_where_jax_is_left_at_32_bits(is_native: bool) -> None:
+    code = f"""
+import polars as pl
+import gpumargin as gm
+import gpumargin.native
+from tests.books import tiny_book
+
+gpumargin.native.is_available = lambda: {is_native}
+live = gm.ResidentBook(gm.Book(**tiny_book()), "derive-pm1")
+first = live.recalculate(columns="all")
+traded = live.book.frame("positions").select("account_id", "pool", "instrument_id")
+live.apply(fills=traded.with_columns(quantity=pl.lit(5000.0), price=pl.lit(100.0)))
+print(len(first.accounts), live.recalculate(columns="all").status_changes.height)
+"""
+    accounts, changed = run_apart(code, "-W", "error").split()
+    assert int(accounts) >= int(changed) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_other_numbers_of_devices_give_the_same_bits(folder: Path, devices: int) -> None:
@@ -159,12 +188,8 @@ from tests.test_resident import *
 run_blocks(read_book({str(folder)!r}), "derive-pm1", blocks=3, seed=5, size=150)
 print(len(jax.devices()))
 """
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    environment = {**os.environ, **flags, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  our own code
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(devices)
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    assert run_apart(code, XLA_FLAGS=flags) == str(devices)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def _changed(lane: Lane, part: int, changes: Changes) -> Iterator[_Changed]:
     yield from _compacted(lane, part, changes.first)
     following = block_program(picked, lane.engine.mesh, shared=1)
     before = lane.store.parts.status(part)
-    for skip in range(MOST_CHANGES, int(np.max(changes.totals.changed)), MOST_CHANGES):
+    for skip in range(MOST_CHANGES, int(np.asarray(changes.totals.changed).max()), MOST_CHANGES):
         yield from _compacted(lane, part, following(np.int64(skip), changes.status, before, changes.amounts))
 
 
