@@ -17,6 +17,7 @@ from gpumargin.native.lookup import find_first, find_member, place, read, read_f
 from gpumargin.native.names import lower_bound
 from gpumargin.native.requests import BYTE, Function, Writer, typed
 from gpumargin.native.writing import written
+from gpumargin.pack.columns import laid_texts
 from gpumargin.resident import ResidentBook, ids, places
 from gpumargin.resident.ids import Ids, Names
 from gpumargin.resident.lane import Lane
@@ -238,6 +239,12 @@ def test_every_name_is_found_and_no_other(
     order = RNG.permutation(count)
     assert own.find(names_of([accounts[i] for i in order])).tolist() == order.tolist()
     assert own.find(names_of(["nobody", "account-"])).tolist() == [-1, -1]
+    assert own.find(names_of([])).tolist() == []
+
+
+def test_texts_of_an_array_without_buffers_are_none() -> None:
+    starts, content = laid_texts(pa.Array.from_buffers(pa.string(), 0, [None, None, pa.py_buffer(b"")]))
+    assert (starts.tolist(), content.tolist()) == ([0], [])
 
 
 def test_hashes_stand_where_a_plain_search_puts_them() -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-INT, LONG, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
+INT, LONG, DOUBLE, POINTER = ir.IntType(32), ir.IntType(64), ir.DoubleType(), ir.PointerType()
 
 
 def builder_of(function: ir.Function) -> ir.IRBuilder:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from gpumargin.native.control import INT, LONG, POINTER, counted, fetch
+from gpumargin.native.control import DOUBLE, INT, LONG, POINTER, counted, fetch
 from gpumargin.native.requests import BYTE, LINE, SOON, Requests
 
-DOUBLE = ir.DoubleType()
 _NUMBERS = LINE // 4  # int32 of a line of the cache
 _ZERO = ir.Constant(LONG, 0)
 

@@ -16,21 +16,21 @@ from gpumargin.native.lookup import find_first, find_member, place, read, read_f
 from gpumargin.native.requests import BYTE, Function, typed
 from gpumargin_kernels.edits import NOWHERE, SHARED_ROW, BalancePlaces, LegPlaces
 
-_IN_LEVEL = "{0}.buckets {0}.ends {0}.widths array first width"
-_FOUND = "array first width"
+_SPAN = "array first width"
+_IN_LEVEL = "{0}.buckets {0}.ends {0}.widths " + _SPAN
 _STEPS = {
     "legs": (
         (place, "shard account " + _IN_LEVEL.format("unit_slots")),
-        (partial(find_member, none=NOWHERE), f"unit_slots.row unit_slots.is_held rows.unit shard {_FOUND} unit row"),
+        (partial(find_member, none=NOWHERE), f"unit_slots.row unit_slots.is_held rows.unit shard {_SPAN} unit row"),
         (partial(replace, key=NOWHERE, other=0), "row row near"),
         (partial(read, index=INT), "rows.cash shard near cash"),
         (partial(replace, key=NOWHERE, other=SHARED_ROW), "row cash cash_row"),
         (place, "shard near " + _IN_LEVEL.format("legs")),
-        (find_first, f"legs.contract {_FOUND} contract slot is_there at"),
+        (find_first, f"legs.contract {_SPAN} contract slot is_there at"),
         (partial(replace, key=NOWHERE, other=0), "row is_there is_there"),
         (partial(read_fractions, default=0.0), "legs.quantity array at is_there quantity"),
         (place, "shard cash_row " + _IN_LEVEL.format("cash_legs")),
-        (find_first, f"cash_legs.contract {_FOUND} contract cash_slot has_cash at"),
+        (find_first, f"cash_legs.contract {_SPAN} contract cash_slot has_cash at"),
         (partial(replace, key=NOWHERE, other=0), "row has_cash has_cash"),
         (partial(read_fractions, default=float("nan")), "cash_legs.entry array at has_cash entry"),
         (partial(read_fractions, default=0.0), "cash_legs.unsettled array at has_cash unsettled"),
@@ -38,14 +38,14 @@ _STEPS = {
     "balances": (
         (partial(read, index=INT), "accounts.balances shard account row"),
         (place, "shard row " + _IN_LEVEL.format("balances")),
-        (find_first, f"balances.asset {_FOUND} asset slot is_there at"),
+        (find_first, f"balances.asset {_SPAN} asset slot is_there at"),
         (partial(replace, key=SHARED_ROW, other=0), "row is_there is_there"),
         (partial(read, kind=BYTE), "balances.is_collateral array at is_collateral"),
         (partial(read_fractions, default=0.0), "balances.amount array at is_there amount"),
     ),
     "lengths": (
         (place, "shard row " + _IN_LEVEL.format("level")),
-        (find_first, f"level.contract {_FOUND} pad used is_there at"),
+        (find_first, f"level.contract {_SPAN} pad used is_there at"),
     ),
 }
 _TYPES: dict[str, type] = dict.fromkeys(("shard", "array", "first", "width", "at"), np.int64)

@@ -30,13 +30,12 @@ class Requests:
     """A function while its instructions are written.
 
     Args:
-      module: gets it.
-      name: of the function.
+      module: gets it, under the name `function`.
       arrays: how many it takes.
     """
 
-    def __init__(self, module: ir.Module, name: str, arrays: int) -> None:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, *[POINTER] * arrays]), name)
+    def __init__(self, module: ir.Module, arrays: int) -> None:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, *[POINTER] * arrays]), "function")
         self.builder = builder_of(function)
         self.count, *self.arrays = function.args
 
@@ -75,7 +74,7 @@ class Function:
     def __init__(self, steps: Steps) -> None:
         self.names = tuple(dict.fromkeys(name for _, names in steps for name in names.split()))
         module = ir.Module("requests")
-        own = Requests(module, "function", len(self.names))
+        own = Requests(module, len(self.names))
         by_name = dict(zip(self.names, own.arrays, strict=True))
         for write, names in steps:
             write(own.over(*(by_name[name] for name in names.split())))

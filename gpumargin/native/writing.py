@@ -14,12 +14,10 @@ from jax import Array
 from llvmlite import ir
 
 from gpumargin.native.compiler import registered
-from gpumargin.native.control import INT, LONG, counted
+from gpumargin.native.control import DOUBLE, INT, LONG, counted
 from gpumargin.native.handler import Frame, add_handler
 from gpumargin.native.plan import array_of
 from gpumargin_kernels.edits import NOWHERE
-
-_DOUBLE = ir.DoubleType()
 
 
 def written(columns: tuple[tuple[Array, ...], ...], at: Array, values: Array) -> tuple[tuple[Array, ...], ...]:
@@ -73,13 +71,12 @@ class _Buckets:
     def __init__(self, frame: Frame, counts: Sequence[int]) -> None:
         buffers, zero, self.builder = frame.results(sum(counts)), ir.Constant(LONG, 0), frame.builder
         rows, widths = zip(*(frame.shape(own, 3)[1:] for own in buffers), strict=True)
-        begins: list[ir.Value] = []
-        for last, end in zip(counts, accumulate(counts), strict=True):
-            begins += accumulate(rows[end - last : end - 1], self.builder.add, initial=zero)
-        firsts = [ir.Constant(LONG, end - last) for last, end in zip(counts, accumulate(counts), strict=True)]
+        ends, begins = [0, *accumulate(counts)], list[ir.Value]()
+        for first, end in pairwise(ends):
+            begins += accumulate(rows[first : end - 1], self.builder.add, initial=zero)
         self._data = _Table(self.builder, [frame.data(own) for own in buffers])
         self._width, self._begin = _Table(self.builder, widths), _Table(self.builder, begins)
-        self._first = _Table(self.builder, firsts)
+        self._first = _Table(self.builder, [ir.Constant(LONG, first) for first in ends[:-1]])
         self._count = _Table(self.builder, [ir.Constant(LONG, count) for count in counts])
         self._behind = self.builder.alloca(LONG)
 
@@ -93,7 +90,7 @@ class _Buckets:
             builder.store(builder.add(so_far, builder.zext(is_behind, LONG)), self._behind)
         bucket = builder.add(first, builder.load(self._behind, typ=LONG))
         begin = builder.mul(builder.sub(row, self._begin.at(bucket)), self._width.at(bucket))
-        return builder.gep(self._data.at(bucket), [builder.add(begin, slot)], source_etype=_DOUBLE)
+        return builder.gep(self._data.at(bucket), [builder.add(begin, slot)], source_etype=DOUBLE)
 
 
 def _write(frame: Frame, counts: Sequence[int]) -> None:
@@ -110,5 +107,5 @@ def _write(frame: Frame, counts: Sequence[int]) -> None:
     with counted(builder, size) as (request, _):
         column, row, slot = (number(own, request) for own in range(3))
         with builder.if_then(builder.icmp_signed("!=", row, ir.Constant(LONG, NOWHERE))):
-            value = builder.load(builder.gep(given, [request], source_etype=_DOUBLE), typ=_DOUBLE)
+            value = builder.load(builder.gep(given, [request], source_etype=DOUBLE), typ=DOUBLE)
             builder.store(value, buckets.place(column, row, slot))

@@ -97,6 +97,8 @@ def is_one_of(table: pa.Table, name: str, chosen: Collection[str]) -> Bools:
 
 def laid_texts(array: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
     """Where the strings of an array begin, one number more for the end, int32, and their bytes as they lie."""
+    if not len(array):  # which need not have any buffers
+        return np.zeros(1, np.int32), np.zeros(0, np.uint8)
     _, starts, content = array.buffers()
     begin = np.frombuffer(starts, np.int32)[array.offset : array.offset + len(array) + 1]
     return begin, np.frombuffer(b"" if content is None else content, np.uint8)

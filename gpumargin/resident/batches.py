@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gpumargin.pack.columns import Ints
-from gpumargin.resident.parts import Parts
 
 
 def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, list[Ints]]]:
@@ -18,16 +17,16 @@ def batches(shard: Ints, devices: int, room: int) -> Iterator[tuple[int, list[In
             yield part, [requests[first : first + room] for requests in own]
 
 
-def side_by_side(parts: Parts, shards: list[Ints], room: int) -> Iterator[tuple[int, list[list[Ints]]]]:
+def joint_batches(shards: list[Ints], devices: int, room: int) -> Iterator[tuple[int, list[list[Ints]]]]:
     """Batches of several lists of requests together; a list that has none left has empty ones."""
     made: list[dict[int, list[list[Ints]]]] = [{} for _ in shards]
     for own, shard in zip(made, shards, strict=True):
-        for part, requests in batches(shard, parts.devices, room):
+        for part, requests in batches(shard, devices, room):
             own.setdefault(part, []).append(requests)
-    for part in range(len(parts.groups)):
+    for part in sorted({part for own in made for part in own}):
         of_part = [own.get(part, []) for own in made]
         for turn in range(max(map(len, of_part))):
-            yield part, [own[turn] if turn < len(own) else [np.zeros(0, np.int64)] * parts.devices for own in of_part]
+            yield part, [own[turn] if turn < len(own) else [np.zeros(0, np.int64)] * devices for own in of_part]
 
 
 def laid(columns: Sequence[np.ndarray], requests: Sequence[Ints], room: int, blank: np.generic) -> np.ndarray:

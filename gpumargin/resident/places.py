@@ -11,7 +11,7 @@ import numpy as np
 from gpumargin import native
 from gpumargin.device import block_program
 from gpumargin.pack.columns import Bools, Floats, Ints
-from gpumargin.resident.batches import batches, laid, side_by_side
+from gpumargin.resident.batches import batches, joint_batches, laid
 from gpumargin.resident.keys import turns
 from gpumargin.resident.layout import Where
 from gpumargin.resident.parts import Parts
@@ -80,7 +80,7 @@ def _found(
 ) -> list[list[np.ndarray]]:
     """Columns `[E]` of the answers of each search: whole numbers, then fractions. Every batch is started at once."""
     room, started = _room(parts), []
-    for part, requests in side_by_side(parts, [each.shard for each in searches], room):
+    for part, requests in joint_batches([each.shard for each in searches], parts.devices, room):
         asked = [laid(s.asked, own, room, np.int32(0)) for s, own in zip(searches, requests, strict=True)]
         started.append((run(part, np.concatenate(asked, axis=1)), requests))
     found = [[np.zeros(len(s.shard), np.int32) for _ in range(s.ints)] for s in searches]
@@ -155,7 +155,7 @@ def write(parts: Parts, columns: tuple[tuple[str, str], ...], writes: tuple[Writ
         flat = [(own.where, own.slot, values) for own in writes for values in own.values]
         write_in_memory(parts, columns, flat, _room(parts) * len(columns))
         return
-    for part, requests in side_by_side(parts, [each.where.shard for each in writes], _room(parts)):
+    for part, requests in joint_batches([each.where.shard for each in writes], parts.devices, _room(parts)):
         _write_batch(parts, part, columns, writes, requests)
 
 
