@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.block_numba import (
     CAREFUL,
-    TOTALS,
     add_greeks,
     add_row,
     cash_of,
@@ -19,7 +18,7 @@ from benchmarks.block_numba import (
     least,
 )
 from benchmarks.block_tables import (
-    NUM_ACCOUNT,
+    NUM_HEALTH,
     Block,
     blank_block,
     model_of,
@@ -107,7 +106,7 @@ def deribit_row(
 
 @numba.njit(parallel=True, fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
 def block_deribit(
-    book: Any, contracts: Any, money: Any, numbers: Any,
+    book: Any, contracts: Any, money: Any, numbers: Any, is_whole: Any,
     rows: Any, status: Any, worsts: Any, units: Any, binding: Any,
 ) -> None:  # fmt: skip
     # As in `block_derive`, no array is met as a field inside the loop.
@@ -125,35 +124,36 @@ def block_deribit(
     scenarios, accounts = weight.shape[1], len(status)
     standard = scenarios - dampener.shape[1]
     for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
-        total, pnl = np.empty(scenarios + TOTALS), np.empty(scenarios)
+        total, pnl = np.empty(net.shape[1]), np.empty(scenarios)
         for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
-            for column in range(12, NUM_ACCOUNT):
+            for column in range(NUM_HEALTH, rows.shape[1]):
                 rows[account, column] = 0.0
             initial, maintenance, cash, value = own_margin[account], 0.0, 0.0, 0.0
             first, last = unit_start[account], unit_start[account + 1]
             for row in range(first, last):
-                unit = unit_of[row]
+                unit, at = unit_of[row], row if is_whole else np.int64(task)
                 delta, of_long_options, roll = deribit_row(
                     leg_start, contract, quantity, net, long, expiry, own, terms, row, total
                 )
                 count_losses(total, weight, of_units, dampener, unit, pnl)
-                near, worst = least(pnl, 0, standard)
-                far, beyond = least(pnl, standard, scenarios)
+                near, worst = least(pnl, 0, standard, is_whole)
+                far, beyond = least(pnl, standard, scenarios, is_whole)
                 loss, worst = (-far, beyond) if -far > -near else (-near, worst)
                 roll *= of_units[unit, 4]
                 shock = delta_shock(of_units, unit, delta, of_long_options)
                 matrix = np.floor(max(loss, 0.0) * 1e9 + 0.5) / 1e9 + roll + shock
                 less = of_units[unit, 8] * matrix
                 own_cash = cash_of(cash_start, cash_contract, cash_quantity, entry, is_open, unsettled, cash_table, row)
-                units[row, 0], units[row, 1], units[row, 2], units[row, 3] = -near, -far, loss, roll
-                units[row, 4], units[row, 5], units[row, 6], units[row, 7] = shock, matrix, 0.0, 0.0
-                units[row, 8], units[row, 9], units[row, 10], units[row, 11] = matrix, less, total[scenarios], own_cash
-                add_greeks(rows, units, total, scenarios + 1, account, row)
-                binding[row] = worst
+                units[at, 0], units[at, 1], units[at, 2], units[at, 3] = -near, -far, loss, roll
+                units[at, 4], units[at, 5], units[at, 6], units[at, 7] = shock, matrix, 0.0, 0.0
+                units[at, 8], units[at, 9], units[at, 10], units[at, 11] = matrix, less, total[scenarios], own_cash
+                add_greeks(rows, units, total, scenarios + 1, account, at)
+                binding[at] = worst
                 initial, maintenance, cash = initial + matrix, maintenance + less, cash + own_cash
                 value += total[scenarios]
-                rows[account, 12] += loss
-            worsts[account] = binding[first] if last - first == 1 else -1
+                if is_whole:
+                    rows[account, NUM_HEALTH] += loss
+            worsts[account] = binding[first] if is_whole and last - first == 1 else -1
             held = collateral_of(balance_start, asset, amount, is_collateral, money, account)
             status[account] = close_account(rows, account, cash, value, held, initial, maintenance)
 
@@ -180,8 +180,8 @@ def deribit_numbers(work: Pass, model: Model) -> DeribitNumbers:
     )
 
 
-def deribit_block(work: Pass) -> Callable[[], Block]:
-    """The whole block of `deribit-pm`, tables laid out and ready to run."""
+def deribit_block(work: Pass, *, is_whole: bool = True) -> Callable[[], Block]:
+    """The block of `deribit-pm`, all of it or health alone, tables laid out and ready to run."""
     model = model_of(work)
     sets = [tally_of(work, name).columns["net"] for name in ("standard", "extended")]
     roll = tally_of(work, "roll_shock")
@@ -189,15 +189,15 @@ def deribit_block(work: Pass) -> Callable[[], Block]:
     floor, rate, years = (roll.terms[:, names.index(name)] for name in ("floor", "rate", "years"))
     contracts = priced(
         work,
-        net=[*sets, totals_of(work)],
+        net=[*sets, totals_of(work, is_whole=is_whole)],
         gross=[summed(work, "delta_shock", "of_long_options")],
         own=summed(work, "roll_shock", "delta"),
         terms=np.maximum(floor, rate * years)[:, None],
     )
-    held = runs_of(work), contracts, money_of(work, model), deribit_numbers(work, model)
+    held = runs_of(work), contracts, money_of(work, model), deribit_numbers(work, model), is_whole
 
     def run() -> Block:
-        out = blank_block(len(work.legs), len(work.legs.unit))
+        out = blank_block(work.legs, is_whole=is_whole)
         block_deribit(*held, *out)
         return out
 

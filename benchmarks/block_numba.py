@@ -2,8 +2,9 @@
 
 From the priced contract table to the status of every account in one loop over accounts, all cores, multiply-adds
 contracted: legs with their strike and expiry levels, contingencies, unit requirement, cash P&L, collateral, excess and
-status. They compute what gpumargin returns of units and accounts: charges, requirements, worst scenario, Greeks.
-`derive-pm1` and `derive-pm2` share their skeleton.
+status. They compute what gpumargin returns of units and accounts: charges, requirements, worst scenario, Greeks. Or,
+like our block that is asked for no column, only what the health of accounts follows from: then nothing is kept of units, no
+worst scenario is sought, and the table has no Greeks. `derive-pm1` and `derive-pm2` share their skeleton.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numba
 import numpy as np
 
 from benchmarks.block_tables import (
-    NUM_ACCOUNT,
+    NUM_HEALTH,
     Block,
     blank_block,
     model_of,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 # NaN must be seen where a status is decided, so only sums and minima assume that there is none.
 CAREFUL = {"contract", "nsz"}
-TOTALS = 5  # option value, then delta, gamma, vega, theta
 
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
@@ -45,14 +45,15 @@ def add_row(total: Any, quantity: Any, table: Any, row: Any) -> None:
 
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
-def least(pnl: Any, start: Any, stop: Any) -> Any:
-    """Least of some columns, and where it first stands."""
+def least(pnl: Any, start: Any, stop: Any, is_whole: Any) -> Any:
+    """Least of some columns, and if wanted where it first stands."""
     found = pnl[start]
     for column in range(start + 1, stop):
         found = min(found, pnl[column])
-    for column in range(start, stop):
-        if pnl[column] == found:
-            return found, column
+    if is_whole:
+        for column in range(start, stop):
+            if pnl[column] == found:
+                return found, column
     return found, start
 
 
@@ -64,7 +65,7 @@ def weigh(pnl: Any, weight: Any, unit: Any) -> None:
 
 @numba.njit(fastmath=RELAXED)  # type: ignore[untyped-decorator, unused-ignore]
 def add_greeks(rows: Any, units: Any, total: Any, start: Any, account: Any, row: Any) -> None:
-    for greek in range(4):
+    for greek in range(len(total) - start):
         units[row, 12 + greek] = total[start + greek]
         rows[account, 13 + greek] += total[start + greek]
 
@@ -134,6 +135,7 @@ class DeriveLayout(NamedTuple):
     scenarios: int  # of the grid
     skew: int  # how many of them, the last, turn the smile
     is_second: bool  # PM2, whose haircuts are part of the requirement
+    is_whole: bool  # every number is wanted, not health alone
 
 
 class DeriveNumbers(NamedTuple):
@@ -163,12 +165,12 @@ def close_expiry(total: Any, run: Any, positive: Any, negative: Any, scenarios: 
 @numba.njit(fastmath=CAREFUL)  # type: ignore[untyped-decorator, unused-ignore]
 def derive_row(
     start: Any, contract: Any, quantity: Any, net: Any, gross_table: Any, expiry: Any, strike: Any, own: Any,
-    terms: Any, skew: Any, row: Any, total: Any, run: Any, gross: Any,
+    terms: Any, scenarios: Any, skew: Any, row: Any, total: Any, run: Any, gross: Any,
 ) -> Any:  # fmt: skip
     """Sums of a unit row over its legs; returns naked options and the basis loss."""
     total[:] = 0.0
     gross[:] = 0.0
-    naked, basis, scenarios = 0.0, 0.0, len(total) - TOTALS
+    naked, basis = 0.0, 0.0
     leg, end = start[row], start[row + 1]
     while leg < end:
         run[:] = 0.0
@@ -246,41 +248,44 @@ def block_derive(
     )  # fmt: skip
     weight, of_units, of_assets = numbers.weight, numbers.unit, numbers.asset
     scenarios, skew, is_second, accounts = layout.scenarios, layout.skew, layout.is_second, len(status)
+    is_whole, columns = layout.is_whole, net.shape[1]
     for task in numba.prange((accounts + TASK_ACCOUNTS - 1) // TASK_ACCOUNTS):
-        total, run = np.empty(scenarios + TOTALS), np.empty(scenarios + TOTALS + 2)
+        total, run = np.empty(columns - 2), np.empty(columns)
         gross = np.empty(gross_table.shape[1])
         for account in range(task * TASK_ACCOUNTS, min((task + 1) * TASK_ACCOUNTS, accounts)):
-            for column in range(12, NUM_ACCOUNT):
+            for column in range(NUM_HEALTH, rows.shape[1]):
                 rows[account, column] = 0.0
             initial, maintenance, cash, value, confidence = 0.0, 0.0, 0.0, 0.0, 1.0
             first, last = unit_start[account], unit_start[account + 1]
             for row in range(first, last):
-                unit = unit_of[row]
+                unit, at = unit_of[row], row if is_whole else np.int64(task)
                 naked, basis = derive_row(
-                    leg_start, contract, quantity, net, gross_table, expiry, strike, own, terms, skew, row, total, run,
-                    gross,
+                    leg_start, contract, quantity, net, gross_table, expiry, strike, own, terms, scenarios, skew, row,
+                    total, run, gross,
                 )  # fmt: skip
                 weigh(total, weight, unit)
-                pnl, worst = least(total, 0, scenarios)
+                pnl, worst = least(total, 0, scenarios, is_whole)
                 # Codes: scenarios of both sets, then components, of which the basis is the first.
                 loss, worst = (-pnl, worst) if -pnl > basis else (basis, scenarios + 2)
-                units[row, 0], units[row, 1], units[row, 2] = basis, -pnl, loss
-                more, less = require(of_units, is_second, unit, loss, gross, naked, units, row)
+                units[at, 0], units[at, 1], units[at, 2] = basis, -pnl, loss
+                more, less = require(of_units, is_second, unit, loss, gross, naked, units, at)
                 own_cash = cash_of(cash_start, cash_contract, cash_quantity, entry, is_open, unsettled, cash_table, row)
-                units[row, 8], units[row, 9], units[row, 10], units[row, 11] = more, less, total[scenarios], own_cash
-                add_greeks(rows, units, total, scenarios + 1, account, row)
-                binding[row] = worst
+                units[at, 8], units[at, 9], units[at, 10], units[at, 11] = more, less, total[scenarios], own_cash
+                add_greeks(rows, units, total, scenarios + 1, account, at)
+                binding[at] = worst
                 initial, maintenance, cash = initial + more, maintenance + less, cash + own_cash
                 value += total[scenarios]
-                rows[account, 12] += loss
+                if is_whole:
+                    rows[account, NUM_HEALTH] += loss
                 confidence = min(confidence, of_units[unit, 1])
-            worsts[account] = binding[first] if last - first == 1 else -1
+            worsts[account] = binding[first] if is_whole and last - first == 1 else -1
             held = collateral_of(balance_start, asset, amount, is_collateral, money, account)
             if is_second:
                 cut, extra, oracle = haircuts_of(
                     balance_start, asset, amount, is_collateral, money, of_assets, account, confidence
                 )
-                rows[account, 17], rows[account, 18], rows[account, 19] = cut, extra, oracle
+                if is_whole:
+                    rows[account, 17], rows[account, 18], rows[account, 19] = cut, extra, oracle
                 initial, maintenance = initial + cut + extra + oracle, maintenance + cut
             status[account] = close_account(rows, account, cash, value, held, initial, maintenance)
 
@@ -315,24 +320,24 @@ def derive_numbers(work: Pass, model: Model) -> DeriveNumbers:
     )
 
 
-def derive_block(work: Pass) -> Callable[[], Block]:
-    """The whole block of `derive-pm1` or `derive-pm2`, tables laid out and ready to run."""
+def derive_block(work: Pass, *, is_whole: bool = True) -> Callable[[], Block]:
+    """The block of `derive-pm1` or `derive-pm2`, all of it or health alone, tables laid out and ready to run."""
     model, grid, basis = model_of(work), tally_of(work, "scan"), tally_of(work, "basis")
     is_second = "mm_factor" in model.parameters
     pnl = grid.columns["net"][:, :-1]  # its last column is the value, which the totals have
     gross = [summed(work, "perp", "size"), summed(work, "oracle", "apart"), summed(work, "oracle", "together")]
     contracts = priced(
         work,
-        net=[pnl, totals_of(work), basis.columns["net"]],
+        net=[pnl, totals_of(work, is_whole=is_whole), basis.columns["net"]],
         gross=gross if is_second else [*gross, summed(work, "base", "size")],
         own=summed(work, "naked_options", "size"),
         terms=np.concatenate([grid.terms, basis.terms], axis=1),
     )
-    layout = DeriveLayout(pnl.shape[1], len(model.rules.skew), is_second)
+    layout = DeriveLayout(pnl.shape[1], len(model.rules.skew), is_second, is_whole)
     held = runs_of(work), contracts, money_of(work, model), derive_numbers(work, model), layout
 
     def run() -> Block:
-        out = blank_block(len(work.legs), len(work.legs.unit))
+        out = blank_block(work.legs, is_whole=is_whole)
         block_derive(*held, *out)
         return out
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import jax
 import numpy as np
 
+from benchmarks.opponents import TASK_ACCOUNTS
+
 if TYPE_CHECKING:
+    from gpumargin.pack.legs import LegBook
     from gpumargin.prepare import Pass
     from gpumargin_kernels.charge import ChargeChoices
     from gpumargin_kernels.model import Model
@@ -27,12 +30,13 @@ ACCOUNT_COLUMNS = (
     "collateral_oracle",
 )  # fmt: skip
 NUM_ACCOUNT, NUM_UNIT = len(ACCOUNT_COLUMNS), 16
+NUM_HEALTH = ACCOUNT_COLUMNS.index("worst_loss")  # the first so many say how an account stands, the others why
 
 
 class Block(NamedTuple):
     """Answers in account order and unit row order."""
 
-    accounts: np.ndarray  # [A, ACCOUNT_COLUMNS]
+    accounts: np.ndarray  # [A, ACCOUNT_COLUMNS], or the first `NUM_HEALTH` of them
     status: np.ndarray  # [A] int8
     worst: np.ndarray  # [A] int32
     units: np.ndarray  # [R, NUM_UNIT] charges, requirements, value, P&L, Greeks
@@ -43,10 +47,12 @@ class Block(NamedTuple):
         return self.accounts[:, ACCOUNT_COLUMNS.index(name)]
 
 
-def blank_block(accounts: int, rows: int) -> Block:
-    """Room for the answers."""
+def blank_block(legs: LegBook, *, is_whole: bool) -> Block:
+    """Room for the answers; of units, where health alone is wanted, a row for every task to write over."""
+    accounts = len(legs)
+    rows = len(legs.unit) if is_whole else -(-accounts // TASK_ACCOUNTS)
     return Block(
-        np.empty((accounts, NUM_ACCOUNT)),
+        np.empty((accounts, NUM_ACCOUNT if is_whole else NUM_HEALTH)),
         np.empty(accounts, np.int8),
         np.empty(accounts, np.int32),
         np.empty((rows, NUM_UNIT)),
@@ -122,9 +128,12 @@ def summed(work: Pass, component: str, name: str) -> Array:
     return np.asarray(tally_of(work, component).columns[word][:, order.index(name)])
 
 
-def totals_of(work: Pass) -> Array:
-    """Option value and money Greeks, `[M, 5]`."""
-    return np.asarray(work.engine.table.totals.columns["net"])[: work.contracts.padding + 1]
+def totals_of(work: Pass, *, is_whole: bool) -> Array:
+    """Option value, and if they are wanted money Greeks, `[M, 1]` or `[M, 5]`."""
+    table = work.engine.table
+    wanted = (table.value, table.greeks) if is_whole else (table.value,)
+    totals = np.concatenate([np.asarray(tally.columns["net"]) for tally in wanted], axis=1)
+    return totals[: work.contracts.padding + 1]
 
 
 def priced(work: Pass, *, net: list[Array], gross: list[Array], own: Array, terms: Array) -> Priced:

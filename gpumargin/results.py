@@ -22,6 +22,7 @@ from gpumargin.selfcheck import leg_pnl
 from gpumargin_kernels.account import AccountRows
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.scenario import ContractRisk
+from gpumargin_kernels.units import UnitRows
 
 _MINOR_LIMIT = 2.0**62
 Columns = dict[str, pa.Array]
@@ -84,6 +85,11 @@ def minor_units(values: np.ndarray, decimals: int, rounding: np.ufunc) -> pa.Arr
     return pa.array(scaled.astype(np.int64), mask=~is_known)
 
 
+def _greeks(rows: AccountRows | UnitRows) -> dict[str, Any]:
+    assert rows.greeks is not None  # noqa: S101  whoever asks for columns had everything computed
+    return rows.greeks._asdict()
+
+
 def account_columns(
     rows: AccountRows, naming: Naming, picked: Callable[[Any], np.ndarray] = np.asarray
 ) -> dict[str, Callable[[], pa.Array]]:
@@ -118,7 +124,7 @@ def account_columns(
         "health": lambda: _nullable(picked(rows.health.ratio)),
         "worst_scenario": lambda: _words(picked(rows.worst_scenario), naming.scenarios),
         "worst_loss": numbers(rows.worst_loss),
-        **{name: numbers(value) for name, value in rows.greeks._asdict().items()},
+        **{name: numbers(value) for name, value in _greeks(rows).items()},
         "equity_minor": minor(rows.equity, np.floor),
         "initial_margin_minor": minor(rows.margin["initial"], np.ceil),
         "maintenance_margin_minor": minor(rows.margin["maintenance"], np.ceil),
@@ -177,7 +183,7 @@ def units_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
         **{f"{name}_margin": _numbers(amount) for name, amount in rows.margin.items()},
         "option_value": _numbers(rows.option_value),
         "unrealised_pnl": _numbers(part.result.unit_unrealised_pnl),
-        **{name: _numbers(value) for name, value in rows.greeks._asdict().items()},
+        **{name: _numbers(value) for name, value in _greeks(rows).items()},
     }
     return pa.table(columns)
 

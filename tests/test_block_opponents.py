@@ -50,3 +50,6 @@ def test_a_fused_block_says_of_every_account_what_the_engine_says(book: Tables, 
     worst = np.concatenate([u.worst_scenario for u in units])
     assert (block.unit_worst == worst).mean() > 0.99  # equal losses may change places in the last bit
     assert len(np.unique(block.status)) > 1
+    health = BLOCKS[name](work, is_whole=False)()
+    assert not list(differences(work, results, health))
+    np.testing.assert_array_equal(health.status, block.status)

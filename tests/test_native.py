@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,12 @@ from gpumargin.native.leg_loop import leg_loop_name
 from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.plan import _places, plan_of
 from gpumargin.native.stage import native_row_stage
+from gpumargin.pack.buckets import make_plan
 from gpumargin.prepare import Options, prepare
 from gpumargin.tables import read_book
 from gpumargin_kernels import records
 from gpumargin_kernels._least import least_column
+from gpumargin_kernels.margin import part_margin
 from gpumargin_kernels.tally import RowPlan, row_stage
 from tests.sampled import rest_slow
 from tests.whole_book import accepted, whole_book
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from jax import Array
 
+    from gpumargin_kernels.account import AccountRows
     from tests.whole_book import Tables
 
 # How much of a model goes natively: everything of a unit row unless it stands here.
@@ -67,6 +71,27 @@ def test_every_number_of_a_model_has_the_bits_of_the_xla_path(book: Tables, name
     assert (name_native, name_xla) == ("native", "xla")
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine.view(f"V{mine.itemsize}"), theirs.view(f"V{theirs.itemsize}"))
+
+
+@pytest.mark.parametrize("name", rest_slow([*model_dates()], SAMPLE[2:]))
+def test_health_has_the_same_bits_where_nothing_else_is_computed(book: Tables, name: str) -> None:
+    model = load_model(name)
+    (work,) = prepare(read_book(**accepted(book, model.file)), model, Options(), Clock())
+    own, loop = work.engine, work.engine.leg_loop
+    assert loop.name == "native"
+    plan = make_plan(work.legs, len(work.legs), len(own.devices))
+    placed = own.place(own.packed(work.legs, plan.shape, plan.parts[0]))
+
+    def accounts(**wanted: bool) -> AccountRows:
+        function = partial(part_margin, chunk=loop.chunk, rows=loop.rows, **wanted)
+        found: AccountRows = jax.tree.map(np.asarray, own.stage(function, placed)().accounts)
+        return found
+
+    whole, health = accounts(), accounts(is_whole=False)
+    assert health.greeks is health.worst_loss is health.worst_scenario is None
+    explained = whole._replace(greeks=None, worst_loss=None, worst_scenario=None)
+    for mine, theirs in zip(jax.tree.leaves(health), jax.tree.leaves(explained), strict=True):
         np.testing.assert_array_equal(mine.view(f"V{mine.itemsize}"), theirs.view(f"V{theirs.itemsize}"))
 
 

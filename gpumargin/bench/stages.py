@@ -127,7 +127,8 @@ def _one_shard(x: jax.Array) -> Any:
 
 def _columns(engine: Engine) -> int:
     """Numbers that one leg adds to sums."""
-    tallies = [engine.table.totals, *(t for own in engine.table.tallies.values() for t in own)]
+    table = engine.table
+    tallies = [table.value, table.greeks, *(t for own in table.tallies.values() for t in own)]
     return sum(int(block.shape[1]) for tally in tallies for block in tally.columns.values())
 
 

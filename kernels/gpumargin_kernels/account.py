@@ -18,7 +18,7 @@ from gpumargin_kernels.units import MoneyGreeks, UnitRows, account_margins_of
 
 
 class AccountRows(NamedTuple):
-    """Result per account, `[A]` each."""
+    """Result per account, `[A]` each; where health alone is asked for, as in `UnitRows`, the last three are None."""
 
     equity: Leaf
     unrealised_pnl: Leaf
@@ -30,7 +30,7 @@ class AccountRows(NamedTuple):
     health: Health
     worst_scenario: Leaf  # int32 code of the account's only unit, -1 if it has none or several
     worst_loss: Leaf
-    greeks: MoneyGreeks
+    greeks: MoneyGreeks | None
 
 
 class CashSums(NamedTuple):
@@ -119,7 +119,7 @@ class UnitSums(NamedTuple):
     option_value: Leaf
     unrealised_pnl: Leaf
     worst_loss: Leaf
-    greeks: MoneyGreeks
+    greeks: MoneyGreeks | None
     counted: dict[str, Leaf]  # as in `CountedUnits`
 
 
@@ -151,10 +151,16 @@ def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: A
     count = slots.row.shape[:1]
     start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (*count, *x.shape[1:])), source)
     sums, confidence = repeat(slots.row.shape[1], add_slot, (start, jnp.broadcast_to(zero + 1, count)))
-    is_single = jnp.sum(slots.is_held, axis=1) == 1
-    worst = jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
     margin = account_margins_of(model, rows, slots, sums.margin, zero)
-    return AccountUnits(sums, margin, worst, confidence)
+    return AccountUnits(sums, margin, _only_worst(rows, slots), confidence)
+
+
+def _only_worst(rows: UnitRows, slots: UnitSlots) -> Array | None:
+    """Worst scenario of each account's only unit, `[A]`."""
+    if rows.worst_scenario is None:
+        return None
+    is_single = jnp.sum(slots.is_held, axis=1) == 1
+    return jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
 
 
 def balance_side(model: AccountModel, units: AccountUnits) -> AccountSide:

@@ -31,7 +31,7 @@ from gpumargin_kernels.payoff import with_payoffs
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import RowPlan, RowStage, row_stage
-from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, requirements
+from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, read_charges, requirements
 
 
 class ContractTable(NamedTuple):
@@ -39,7 +39,8 @@ class ContractTable(NamedTuple):
 
     contracts: Contracts
     risk: ContractRisk
-    totals: Tally  # option value and money Greeks
+    value: Tally  # of options; then, if units settle, by settlement asset
+    greeks: Tally  # in money
     tallies: dict[str, tuple[Tally, ...]]  # by component
 
 
@@ -55,20 +56,29 @@ class PartResult(NamedTuple):
     accounts: AccountRows
 
 
-def _money_columns(contracts: Contracts, risk: ContractRisk, settlement: Settlement | None) -> Tally:
-    """Option value and money Greeks of one long contract, `[M, 5]`; then, if they settle, its value by column."""
+def _plain(block: Array) -> Tally:
+    """What is added up over the legs of a row, times their quantity."""
+    return Tally(columns={"net": block}, terms=block[:, :0])
+
+
+def _value_columns(contracts: Contracts, risk: ContractRisk, settlement: Settlement | None) -> Tally:
+    """Option value of one long contract, `[M, 1]`; then, if they settle, the same by column."""
+    value = jnp.asarray(risk.value)[:, None]
+    if settlement is None:
+        return _plain(value)
+    return _plain(jnp.concatenate([value, jnp.where(by_column(settlement, contracts), value, 0)], axis=1))
+
+
+def _greek_columns(contracts: Contracts, risk: ContractRisk) -> Tally:
+    """Money Greeks of one long contract, `[M, 4]`."""
     forward, greeks = contracts.forward_variable, risk.greeks
     columns = [
-        risk.value,
         greeks.delta * forward + risk.exposure,
         greeks.gamma * forward * forward * 1e-4,
         greeks.vega / 100,
         greeks.theta / 365,
     ]
-    block = jnp.stack(columns, axis=1)
-    if settlement is not None:
-        block = jnp.concatenate([block, jnp.where(by_column(settlement, contracts), risk.value[:, None], 0)], axis=1)
-    return Tally(columns={"net": block}, terms=block[:, :0])
+    return _plain(jnp.stack(columns, axis=1))
 
 
 def _own_numbers(model: Model, component: str) -> dict[str, Leaf]:
@@ -80,7 +90,8 @@ class _ContractColumns(NamedTuple):
     """What is computed of contracts, `[M]` each."""
 
     risk: ContractRisk
-    totals: Tally
+    value: Tally
+    greeks: Tally
     tallies: dict[str, tuple[Tally, ...]]
 
 
@@ -96,7 +107,8 @@ def _contract_columns(
         return ContractSide(contracts, risk, own_market, take(_own_numbers(model, name), contracts.unit))
 
     tallies = {c.name: KINDS[c.kind].tallies(c, model, side(c.name)) for c in model.components if c.kind in KINDS}
-    return barrier(_ContractColumns(risk, _money_columns(contracts, risk, settlement), tallies))
+    value = _value_columns(contracts, risk, settlement)
+    return barrier(_ContractColumns(risk, value, _greek_columns(contracts, risk), tallies))
 
 
 def contract_stage(
@@ -121,7 +133,7 @@ def contract_stage(
       held for one chunk only.
     """
     columns = in_chunks(partial(_contract_columns, market, model, settlement), contracts, chunk)
-    return ContractTable(contracts, columns.risk, columns.totals, columns.tallies)
+    return ContractTable(contracts, *columns)
 
 
 def _charges(
@@ -158,26 +170,36 @@ class _Shared(NamedTuple):
 def _unit_rows(
     counts: tuple[tuple[str, int], ...], shared: _Shared, sums: tuple[Array, ...], unit: Array, one: Array
 ) -> UnitRows:
-    """Unit rows of their sums, `[R]`: the totals first, then as many tallies of each component as `counts` says."""
+    """Unit rows of their sums, `[R]`: value, as many tallies of each component as `counts` says, Greeks if wanted."""
     market, assets, model = shared
-    totals, *rest = sums
+    value, *rest = sums
     queue = iter(rest)
     own = {name: tuple(next(queue) for _ in range(count)) for name, count in counts}
     charges = _charges(model, own, unit, market, assets, one)
     amounts = {name: charge.amount for name, charge in charges.items()}
     no_worst = jnp.full(unit.shape, -1, jnp.int32)
-    binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(totals[:, 0] * 0, no_worst))
+    binding = next((c for c in reversed(charges.values()) if c.worst is not None), Charge(value[:, 0] * 0, no_worst))
+    greeks = next(queue, None)
     return UnitRows(
         unit=unit,
         charges=amounts,
         worst_scenario=no_worst if binding.worst is None else binding.worst,
         worst_loss=binding.amount,
         margin={} if cross_components(model) else requirements(model, amounts, unit, one),
-        option_value=totals[:, 0],
-        option_columns=totals[:, 5:],
-        greeks=MoneyGreeks(*(totals[:, i] for i in range(1, 5))),
+        option_value=value[:, 0],
+        option_columns=value[:, 1:],
+        greeks=None if greeks is None else MoneyGreeks(*(greeks[:, i] for i in range(4))),
         pnl={name: charges[name].pnl for name in model.aggregation.scenario_inputs},
     )
+
+
+def _unit_health(
+    counts: tuple[tuple[str, int], ...], shared: _Shared, sums: tuple[Array, ...], unit: Array, one: Array
+) -> UnitRows:
+    """Unit rows without what only explains them."""
+    rows, read = _unit_rows(counts, shared, sums, unit, one), read_charges(shared.model)
+    charges = {name: amount for name, amount in rows.charges.items() if name in read}
+    return rows._replace(charges=charges, worst_scenario=None, worst_loss=None)
 
 
 def leg_stage(
@@ -190,6 +212,7 @@ def leg_stage(
     *,
     chunk: int | None,
     rows: RowStage = row_stage,
+    is_whole: bool = True,
 ) -> UnitRows:
     """Every component and margin type of every unit row.
 
@@ -202,14 +225,18 @@ def leg_stage(
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: rows handled together; None = all rows of a bucket (GPU). Every R_b must be a multiple.
       rows: what sums over the legs of rows; others than `row_stage` must give its bits.
+      is_whole: False = only what health follows from; `UnitRows` says what is left out. Where XLA sums the legs, that
+        may change the last bits of the rest (see `barrier`).
 
     Returns:
       `UnitRows`, `[R]` in the order of `legs.place`.
     """
-    tallies = (table.totals, *(tally for own in table.tallies.values() for tally in own))
+    greeks = (table.greeks,) if is_whole else ()
+    tallies = (table.value, *(tally for own in table.tallies.values() for tally in own), *greeks)
     buckets = tuple(with_payoffs(b, table.contracts, tallies, zero, chunk=chunk) for b in legs.buckets)
     counts = tuple((name, len(own)) for name, own in table.tallies.items())
-    plan = RowPlan(tallies, table.contracts, partial(_unit_rows, counts), _Shared(market, assets, model))
+    finish = partial(_unit_rows if is_whole else _unit_health, counts)
+    plan = RowPlan(tallies, table.contracts, finish, _Shared(market, assets, model))
     found: UnitRows = rows(plan, buckets, zero, chunk)
     return in_row_order([found], legs.place)
 
@@ -224,6 +251,7 @@ def part_margin(
     *,
     chunk: int | None,
     rows: RowStage = row_stage,
+    is_whole: bool = True,
 ) -> PartResult:
     """Margin and health of every account of one part of the book.
 
@@ -234,13 +262,14 @@ def part_margin(
       model: bound to the units and assets of the book.
       book: whole accounts in padded buckets.
       zero: `[]` run-time zero, see `leg_sums`.
-      chunk: see `leg_stage`.
-      rows: see `leg_stage`.
+      chunk: see `leg_stage`, like `rows` and `is_whole`.
+      rows: what sums over the legs of rows.
+      is_whole: whether what explains the numbers is wanted too.
 
     Returns:
       `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
     """
-    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, rows=rows)
+    units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, rows=rows, is_whole=is_whole)
     return margin_of_rows(table, market, assets, model, book, units, zero)
 
 

@@ -240,8 +240,7 @@ def block_margin(
       before: `[A]`.
       chunk: rows handled together.
       rows: what sums over the legs of rows.
-      is_whole: whether all that was computed is returned; written to memory it costs an eighth of the time on a CPU
-        (measured).
+      is_whole: whether every number of units and accounts is computed and returned, or only what `Changes` needs.
     """
-    result = barrier(part_margin(table, market, assets, model, book, zero, chunk=chunk, rows=rows))
+    result = barrier(part_margin(table, market, assets, model, book, zero, chunk=chunk, rows=rows, is_whole=is_whole))
     return account_changes(scale, result.accounts, before), result if is_whole else None

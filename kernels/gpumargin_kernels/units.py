@@ -8,7 +8,7 @@ from jax import Array
 
 from gpumargin_kernels._buckets import take
 from gpumargin_kernels.aggregation import HeldUnits, account_margins, cross_charge, cross_components
-from gpumargin_kernels.expression import evaluate
+from gpumargin_kernels.expression import evaluate, names_in
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Buckets, UnitMarket, UnitSlots
@@ -27,7 +27,11 @@ class MoneyGreeks(NamedTuple):
 
 
 class UnitRows(NamedTuple):
-    """Result per unit row, `[R]` each."""
+    """Result per unit row, `[R]` each.
+
+    Where health alone is asked for there are only the charges of `read_charges`; the worst scenario, its loss and the
+    Greeks are None.
+    """
 
     unit: Leaf  # int32
     charges: dict[str, Leaf]  # by component
@@ -36,8 +40,21 @@ class UnitRows(NamedTuple):
     margin: dict[str, Leaf]  # by margin type
     option_value: Leaf
     option_columns: Leaf  # [R, J] by settlement asset; J = 0 unless units settle into balances
-    greeks: MoneyGreeks
+    greeks: MoneyGreeks | None
     pnl: dict[str, Leaf]  # [R, S] by component, where the aggregation reads it; not part of the result
+
+
+def _is_plain(model: Model) -> bool:
+    """Whether an account requires the sum of what its units require."""
+    return model.aggregation.kind == "sum" and not model.aggregation.margins
+
+
+def read_charges(model: Model) -> set[str]:
+    """Components whose amounts are read again once the rows of units are finished."""
+    names = {component.name for component in model.components}
+    if cross_components(model) or not _is_plain(model):
+        return names
+    return names & {name for _, expression in model.account.counted for name in names_in(expression)}
 
 
 def requirements(model: Model, charges: dict[str, Leaf], unit: Leaf, one: Array) -> dict[str, Leaf]:
@@ -80,5 +97,4 @@ def account_margins_of(
     model: Model, units: UnitRows, slots: UnitSlots, sums: dict[str, Array], zero: Array
 ) -> dict[str, Array]:
     """Requirement of each account by margin type, as the model aggregates its units; `sums` are their plain sums."""
-    is_plain = model.aggregation.kind == "sum" and not model.aggregation.margins
-    return sums if is_plain else account_margins(model, _held(units, slots), zero)
+    return sums if _is_plain(model) else account_margins(model, _held(units, slots), zero)
