@@ -3,8 +3,8 @@
 From the priced contract table to the status of every account in one loop over accounts, all cores, multiply-adds
 contracted: legs with their strike and expiry levels, contingencies, unit requirement, cash P&L, collateral, excess and
 status. They compute what gpumargin returns of units and accounts: charges, requirements, worst scenario, Greeks. Or,
-like our block that is asked for no column, only what the health of accounts follows from: then nothing is kept of units, no
-worst scenario is sought, and the table has no Greeks. `derive-pm1` and `derive-pm2` share their skeleton.
+like our block that is asked for no column, only what the health of accounts follows from: then nothing is kept of
+units, no worst scenario is sought, and the table has no Greeks. `derive-pm1` and `derive-pm2` share their skeleton.
 """
 
 from __future__ import annotations
