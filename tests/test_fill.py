@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gpumargin.fill import fill_counts, fill_plan
+from gpumargin.fill import fill_counts, fill_plan, is_complete
 from gpumargin.tables import Book
 from tests.books import AS_OF, FAR, NEAR, TIME, tiny_book
 
@@ -38,7 +38,10 @@ def planned(
     row = {"underlying": "BTC", "quote": "USDC", "expiry": NEAR, "forward": 62e3} | forward
     forwards = pl.DataFrame([row]).cast({"expiry": TIME})
     tables = {**tiny_book(), "instruments": contracts, "marks": pl.DataFrame(marks, schema), "forwards": forwards}
-    plan = fill_plan(Book(**tables), AS_OF)
+    book = Book(**tables)
+    plan = fill_plan(book, AS_OF)
+    is_given = ((plan["forward"] == "given") & (plan["vol"] == "given")).all()
+    assert is_given or not is_complete(book)
     return {row["instrument_id"]: (row["forward"], row["vol"], row["price"]) for row in plan.iter_rows(named=True)}
 
 
@@ -50,6 +53,29 @@ ELSEWHERE = {"expiry": FAR}  # the only forward is of another expiry
 
 def test_a_book_that_lacks_nothing_needs_no_plan() -> None:
     assert planned(options(), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({}, True, id="whole"),
+        pytest.param({"mark_price": None}, True, id="a price is computed from the vol"),
+        pytest.param({"mark_iv": None}, False, id="no vol"),
+        pytest.param({"instrument_id": "another"}, False, id="no row of marks"),
+        pytest.param({"forward": None}, False, id="no forward"),
+        pytest.param({"expiry": FAR}, False, id="no row of forwards"),
+    ],
+)
+def test_options_are_complete_where_each_has_a_vol_and_a_forward(change: dict[str, Any], expected: bool) -> None:
+    tables = tiny_book()
+    for name in ("marks", "forwards"):
+        own = {column: value for column, value in change.items() if column in tables[name].columns}
+        first = pl.int_range(pl.len()) == 0
+        tables[name] = tables[name].with_columns(
+            pl.when(first).then(pl.lit(value, tables[name].schema[column])).otherwise(pl.col(column)).alias(column)
+            for column, value in own.items()
+        )
+    assert is_complete(Book(**tables)) == expected
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.checks.findings import Finding
-from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
+from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, is_complete, live_options
 from gpumargin.frames import beside, instant
 from gpumargin.schema import FORWARDS, MARKS, USD
 
@@ -81,9 +81,8 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
 
 
 def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
-    """Adds what forwards and vols are filled from; the plan is only made where a live option in use lacks one."""
-    lacks = pl.col("mark_iv").is_null() | pl.col("forwards_row").is_null()
-    if limits.as_of is None or frame.filter(_is_live() & (pl.col("kind") == "option") & lacks).is_empty():
+    """Adds what forwards and vols are filled from; the plan is only made where an option lacks one."""
+    if limits.as_of is None or is_complete(facts.book):
         return frame.with_columns(forward_from=pl.lit(GIVEN), vol_from=pl.lit(GIVEN))
     options = live_options(facts.book, limits.as_of).unique("instrument_id", keep="first")
     sources = options.select("instrument_id", forward_from="forward", vol_from="vol")
