@@ -3,7 +3,7 @@
 Book: `generate` with 1,000,000 accounts and 11 positions each (seed 1, two coins), made once in a temporary folder, or
 `--book`. Per model, in one process and in turn, medians of 15 turns: the plain leg stage on the standard workload (33
 scenarios), gpumargin's whole block through `ResidentBook.recalculate` with every mark, price and forward moved, its
-contract stage alone, and the fused kernel, which begins at the priced contract table. 10,000 fills are applied apart.
+contract stage alone, the fused kernel, which begins at the priced contract table, and `apply` of 10,000 fills.
 Usage: python benchmarks/bench_block.py [--accounts N] [--book DIR] [--models A,B] [--repeats N] [--save NAME]
 """
 
@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +74,6 @@ class Blocks(NamedTuple):
 
     work: dict[str, Callable[[], object]]
     stages: list[dict[str, float]]  # of every recalculation
-    apply: Callable[[], object]
     accounts: int
     legs: int
 
@@ -116,9 +114,9 @@ def blocks_of(book: Book, name: str, legs: Legs) -> Blocks:
             "block": recalculated,
             "contract stage": priced,
             "legs and accounts, numba": lambda: np.flatnonzero(fused().status != before.status),
+            "fills": applied,
         },
         stages,
-        applied,
         len(work.legs),
         len(work.legs.contract),
     )
@@ -128,14 +126,7 @@ def measure(book: Book, name: str, legs: Legs, repeats: int) -> dict[str, Any]:
     """Figures of one model."""
     with jax.enable_x64(True):
         blocks = blocks_of(book, name, legs)
-        blocks.apply()  # compiled
-        seconds: dict[str, Any] = dict(alternating(blocks.work, repeats, ready=keep_objects))
-    applied = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        blocks.apply()
-        applied.append(time.perf_counter() - start)
-    seconds["fills"] = {"min": min(applied), "median": statistics.median(applied)}
+        seconds = alternating(blocks.work, repeats, ready=keep_objects)
     stages = blocks.stages[-repeats:]
     return {
         "accounts": blocks.accounts,
