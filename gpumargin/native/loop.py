@@ -25,7 +25,7 @@ COLUMN_GAP = 8
 _LINE = 64  # bytes of a line of the cache
 # Legs between asking for a row of the table and reading it: a third off plain sums, 5 to 15 % off a block (measured).
 _AHEAD = 16
-# Rows between asking for a line of a result and writing it: 6 to 19 % off the leg stage of a block, whose results are
+# Rows between asking for a line of a result and writing it: 6 to 19 % off the leg stage where every number is wanted,
 # 18 streams to memory, more than the machine foresees (measured; 8 to 128 rows make no difference).
 _ROWS_AHEAD = 32
 

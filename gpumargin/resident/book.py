@@ -214,8 +214,9 @@ class ResidentBook:
           prices: likewise.
           forwards: likewise.
           as_of: instant of valuation; None = that of the resident book, else the newest timestamp.
-          columns: columns of `accounts` to bring down for all accounts, or `all`; the first block that asks for any
-            compiles the program that returns them.
+          columns: columns of `accounts` to bring down for all accounts, or `all`. A block that asks for none computes
+            what health follows from, no Greeks and no worst scenarios; the first that asks for any compiles a program
+            of its own.
 
         Returns:
           `Change`.

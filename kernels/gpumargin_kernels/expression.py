@@ -63,13 +63,6 @@ OPERATORS: dict[str, Callable[..., Array]] = {
 }
 
 
-def names_in(expression: Expression) -> set[str]:
-    """Every name that an expression looks up."""
-    if isinstance(expression, str):
-        return {expression}
-    return set().union(*map(names_in, expression[1:])) if isinstance(expression, tuple) else set()
-
-
 def evaluate(expression: Expression, values: Mapping[str, Array], one: Array | float | None = None) -> Array | float:
     """Value of an expression, every name looked up in `values`.
 

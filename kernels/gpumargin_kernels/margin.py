@@ -31,7 +31,7 @@ from gpumargin_kernels.payoff import with_payoffs
 from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
 from gpumargin_kernels.tally import RowPlan, RowStage, row_stage
-from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, read_charges, requirements
+from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, reads_charges, requirements
 
 
 class ContractTable(NamedTuple):
@@ -197,8 +197,8 @@ def _unit_health(
     counts: tuple[tuple[str, int], ...], shared: _Shared, sums: tuple[Array, ...], unit: Array, one: Array
 ) -> UnitRows:
     """Unit rows without what only explains them."""
-    rows, read = _unit_rows(counts, shared, sums, unit, one), read_charges(shared.model)
-    charges = {name: amount for name, amount in rows.charges.items() if name in read}
+    rows = _unit_rows(counts, shared, sums, unit, one)
+    charges = rows.charges if reads_charges(shared.model) else {}
     return rows._replace(charges=charges, worst_scenario=None, worst_loss=None)
 
 

@@ -8,7 +8,7 @@ from jax import Array
 
 from gpumargin_kernels._buckets import take
 from gpumargin_kernels.aggregation import HeldUnits, account_margins, cross_charge, cross_components
-from gpumargin_kernels.expression import evaluate, names_in
+from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Buckets, UnitMarket, UnitSlots
@@ -29,8 +29,8 @@ class MoneyGreeks(NamedTuple):
 class UnitRows(NamedTuple):
     """Result per unit row, `[R]` each.
 
-    Where health alone is asked for there are only the charges of `read_charges`; the worst scenario, its loss and the
-    Greeks are None.
+    Where health alone is asked for, the worst scenario, its loss and the Greeks are None, and there are no charges
+    unless something reads them.
     """
 
     unit: Leaf  # int32
@@ -49,12 +49,9 @@ def _is_plain(model: Model) -> bool:
     return model.aggregation.kind == "sum" and not model.aggregation.margins
 
 
-def read_charges(model: Model) -> set[str]:
-    """Components whose amounts are read again once the rows of units are finished."""
-    names = {component.name for component in model.components}
-    if cross_components(model) or not _is_plain(model):
-        return names
-    return names & {name for _, expression in model.account.counted for name in names_in(expression)}
+def reads_charges(model: Model) -> bool:
+    """Whether amounts of components are read again once the rows of units are finished."""
+    return bool(cross_components(model) or model.account.counted) or not _is_plain(model)
 
 
 def requirements(model: Model, charges: dict[str, Leaf], unit: Leaf, one: Array) -> dict[str, Leaf]:
