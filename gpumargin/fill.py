@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from gpumargin.frames import beside, instant
-from gpumargin.pack.columns import flat, is_one_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import pyarrow as pa
-
-    from gpumargin.pack.columns import Bools
     from gpumargin.tables import Book
 
 GIVEN, MISSING = "given", "missing"
@@ -31,24 +26,6 @@ _SVI = ("svi_a", "svi_b", "svi_rho", "svi_m", "svi_sigma")
 SVI_COLUMNS = (*_SVI, "svi_forward", "svi_years")
 _OF_INSTRUMENTS = ("instrument_id", *EXPIRY, "strike", "option_type", "payoff", "inverse")
 _PAIR = (*EXPIRY, "inverse", "strike")
-
-
-def is_complete(book: Book) -> bool:
-    """Whether every option, live or not, has a forward and a vol of its own: then there is nothing to be filled.
-
-    Much cheaper than a plan: for markets that come again and again.
-    """
-    tables, at = book.tables, book.market_rows
-    is_option = is_one_of(tables["instruments"], "kind", ("option",))
-    wanted = ((at.marks, tables["marks"], "mark_iv"), (at.forwards, tables["forwards"], "forward"))
-    return all(bool(_has(table, name)[rows[is_option]].all()) for rows, table, name in wanted)
-
-
-def _has(table: pa.Table, name: str) -> Bools:
-    """Rows that have a value in a column, and at the end one that stands for no row, -1."""
-    if name not in table.column_names:
-        return np.zeros(table.num_rows + 1, bool)
-    return np.append(np.asarray(flat(table[name]).is_valid()), False)
 
 
 def live_options(book: Book, as_of: datetime) -> pl.DataFrame:

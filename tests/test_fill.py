@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gpumargin.fill import fill_counts, fill_plan, is_complete
+from gpumargin.fill import fill_counts, fill_plan
+from gpumargin.pack.joins import are_complete
 from gpumargin.tables import Book
 from tests.books import AS_OF, FAR, NEAR, TIME, tiny_book
 
@@ -41,7 +42,7 @@ def planned(
     book = Book(**tables)
     plan = fill_plan(book, AS_OF)
     is_given = ((plan["forward"] == "given") & (plan["vol"] == "given")).all()
-    assert is_given or not is_complete(book)
+    assert is_given or not are_complete(book.tables, book.market_rows)
     return {row["instrument_id"]: (row["forward"], row["vol"], row["price"]) for row in plan.iter_rows(named=True)}
 
 
@@ -75,7 +76,8 @@ def test_options_are_complete_where_each_has_a_vol_and_a_forward(change: dict[st
             pl.when(first).then(pl.lit(value, tables[name].schema[column])).otherwise(pl.col(column)).alias(column)
             for column, value in own.items()
         )
-    assert is_complete(Book(**tables)) == expected
+    book = Book(**tables)
+    assert are_complete(book.tables, book.market_rows) == expected
 
 
 @pytest.mark.parametrize(

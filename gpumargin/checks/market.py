@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpumargin.checks.findings import Finding
-from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, is_complete, live_options
+from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
 from gpumargin.frames import beside, instant
+from gpumargin.pack.joins import are_complete
 from gpumargin.schema import FORWARDS, MARKS, USD
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
 
 def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
     """Adds what forwards and vols are filled from; the plan is only made where an option lacks one."""
-    if limits.as_of is None or is_complete(facts.book):
+    if limits.as_of is None or are_complete(facts.book.tables, facts.book.market_rows):
         return frame.with_columns(forward_from=pl.lit(GIVEN), vol_from=pl.lit(GIVEN))
     options = live_options(facts.book, limits.as_of).unique("instrument_id", keep="first")
     sources = options.select("instrument_id", forward_from="forward", vol_from="vol")

@@ -1,4 +1,4 @@
-"""Where the mark and the forward of each instrument stand."""
+"""Where the mark and the forward of each instrument stand, and whether they say all that pricing needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import Ints, key_codes, plain, positions_in
+from gpumargin.pack.columns import Bools, Ints, flat, is_one_of, key_codes, plain, positions_in
 from gpumargin.schema import FORWARDS, MARKS
 
 
@@ -37,3 +37,20 @@ def first_rows(source: pa.Table, table: pa.Table, key: Collection[str]) -> Ints:
         if column.null_count:
             row[np.asarray(pc.is_null(column))] = -1
     return row
+
+
+def are_complete(tables: Mapping[str, pa.Table], rows: MarketRows) -> bool:
+    """Whether every option, live or not, has a vol in `marks` and a forward in `forwards`: nothing is to be filled.
+
+    Much cheaper than a plan (`fill`): for markets that come again and again.
+    """
+    is_option = is_one_of(tables["instruments"], "kind", ("option",))
+    wanted = ((rows.marks, tables["marks"], "mark_iv"), (rows.forwards, tables["forwards"], "forward"))
+    return all(bool(_has(table, name)[at[is_option]].all()) for at, table, name in wanted)
+
+
+def _has(table: pa.Table, name: str) -> Bools:
+    """Rows that have a value in a column, and at the end one that stands for no row, -1."""
+    if name not in table.column_names:
+        return np.zeros(table.num_rows + 1, bool)
+    return np.append(np.asarray(flat(table[name]).is_valid()), False)

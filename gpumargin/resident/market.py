@@ -17,12 +17,11 @@ import pyarrow.compute as pc
 from gpumargin.catalogue import MarginModel
 from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.device import DeviceChoice
-from gpumargin.fill import is_complete
 from gpumargin.filling import fill_market
 from gpumargin.model_checks import require_usable
 from gpumargin.pack.columns import encoded, key_codes, plain
 from gpumargin.pack.contracts import ContractSet
-from gpumargin.pack.joins import MarketRows, market_rows
+from gpumargin.pack.joins import MarketRows, are_complete, market_rows
 from gpumargin.prepare import market_contracts
 from gpumargin.resident.schema import MARKET
 from gpumargin.schema import MARKET_TABLES, TABLES
@@ -217,7 +216,7 @@ def filled_contracts(
     """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none."""
     vol_limit = max(model.file.vol_limit for model in models)
     filled = None
-    if device is not None and not is_complete(book):
+    if device is not None and not are_complete(book.tables, book.market_rows):
         filled = fill_market(book, instant, device=device, vol_limit=vol_limit).filled
     return [market_contracts(book, model.file, instant, filled) for model in models]
 
