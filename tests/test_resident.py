@@ -174,7 +174,7 @@ live = gm.ResidentBook(gm.Book(**tiny_book()), "derive-pm1")
 first = live.recalculate(columns="all")
 traded = live.book.frame("positions").select("account_id", "pool", "instrument_id")
 live.apply(fills=traded.with_columns(quantity=pl.lit(5000.0), price=pl.lit(100.0)))
-print(len(first.accounts), live.recalculate(columns="all").status_changes.height)
+print(len(first.accounts), live.recalculate().status_changes.height)
 """
     accounts, changed = run_apart(code, "-W", "error").split()
     assert int(accounts) >= int(changed) > 0
@@ -319,6 +319,18 @@ def test_status_changes_are_the_accounts_whose_status_is_another_than_before() -
     for name in ("equity", "initial_excess", "maintenance_excess"):
         assert second.status_changes[name].to_list() == changed[name].to_list()
     assert "bob" in second.status_changes["account_id"].to_list()
+
+
+def test_changes_and_totals_are_the_same_whether_or_not_columns_are_asked_for() -> None:
+    asked, plain = (ResidentBook(Book(**tiny_book()), "derive-pm1", as_of=AS_OF) for _ in range(2))
+    for amount in (0.5, -94_000.0):
+        for live in (asked, plain):
+            live.apply(transfers=frame(account_id=["bob"], asset=["USDC"], amount=[amount]))
+        with_columns, without = asked.recalculate(columns="all"), plain.recalculate()
+        assert without.totals == with_columns.totals
+        assert without.status_changes.height > 0
+        assert without.status_changes.equals(with_columns.status_changes)
+        assert without.columns is None
 
 
 @pytest.mark.slow
