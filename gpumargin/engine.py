@@ -282,7 +282,7 @@ def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Any:
 @cache
 def _part_program(mesh: jax.sharding.Mesh, loop: LegLoop) -> Callable[..., PartResult]:
     """The compiled part program of a mesh; one per process, so that a second run finds its compilations."""
-    local = partial(_local, partial(part_margin, chunk=loop.chunk, rows=loop.rows))
+    local = partial(_local, partial(part_margin, chunk=loop.chunk, rows=loop.rows, steps=loop.steps))
     specs = (_SHARED, _SHARED, _SHARED, _SHARED, _BLOCK, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
     return cast("Callable[..., PartResult]", jax.jit(sharded))

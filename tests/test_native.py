@@ -84,13 +84,14 @@ def test_health_has_the_same_bits_where_nothing_else_is_computed(book: Tables, n
     placed = own.place(own.packed(work.legs, plan.shape, plan.parts[0]))
 
     def accounts(**wanted: bool) -> AccountRows:
-        function = partial(part_margin, chunk=loop.chunk, rows=loop.rows, **wanted)
+        function = partial(part_margin, chunk=loop.chunk, rows=loop.rows, steps=loop.steps, **wanted)
         found: AccountRows = jax.tree.map(np.asarray, own.stage(function, placed)().accounts)
         return found
 
     whole, health = accounts(), accounts(is_whole=False)
-    assert health.greeks is health.worst_loss is health.worst_scenario is None
-    explained = whole._replace(greeks=None, worst_loss=None, worst_scenario=None)
+    assert jax.tree.leaves(health._replace(equity=None, margin={}, health=None)) == []
+    explained = health._replace(equity=whole.equity, margin=whole.margin, health=whole.health._replace(ratio=None))
+    assert jax.tree.structure(health) == jax.tree.structure(explained)
     for mine, theirs in zip(jax.tree.leaves(health), jax.tree.leaves(explained), strict=True):
         np.testing.assert_array_equal(mine.view(f"V{mine.itemsize}"), theirs.view(f"V{theirs.itemsize}"))
 

@@ -77,11 +77,13 @@ def stages_of(engine: Engine, book: LegBook) -> Stages:
     contracts = _timed("contract stage", seconds, engine.pricing)
     legs = _timed("leg stage", seconds, lambda: engine.stage(partial(_leg_rows, loop), block))
     units = finished(legs())
-    accounts = _timed("account stage", seconds, lambda: engine.stage(margin_of_rows, block, units))
+    accounts = _timed(
+        "account stage", seconds, lambda: engine.stage(partial(margin_of_rows, steps=loop.steps), block, units)
+    )
     whole = _timed(
         "legs and accounts",
         seconds,
-        lambda: engine.stage(partial(part_margin, chunk=loop.chunk, rows=loop.rows), block),
+        lambda: engine.stage(partial(part_margin, chunk=loop.chunk, rows=loop.rows, steps=loop.steps), block),
     )
     result = finished(whole())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,6 +32,35 @@ class Block:
         """Elements of each part."""
         kind = self.parts[0].type
         return int(kind.count) if isinstance(kind, ir.VectorType) else 1
+
+
+class Registers:
+    """Blocks that other blocks of code may replace; LLVM keeps them in registers.
+
+    Args:
+      builder: in a function with an entry block.
+      like: blocks of the same widths and types.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, like: Sequence[Block]) -> None:
+        self._builder, self._like = builder, like
+        with builder.goto_entry_block():
+            self._places = [[builder.alloca(part.type) for part in block.parts] for block in like]
+
+    def keep(self, blocks: Sequence[Block]) -> None:
+        """Replaces them."""
+        for places, block in zip(self._places, blocks, strict=True):
+            for place, part in zip(places, block.parts, strict=True):
+                self._builder.store(part, place)
+
+    def blocks(self) -> list[Block]:
+        """What was kept last."""
+        pairs = zip(self._like, self._places, strict=True)
+        return [Block(own.width, tuple(self._loaded(own, places))) for own, places in pairs]
+
+    def _loaded(self, own: Block, places: Sequence[ir.Value]) -> Iterator[ir.Value]:
+        for part, place in zip(own.parts, places, strict=True):
+            yield self._builder.load(place, typ=part.type)
 
 
 def lanes(width: int, itemsize: int) -> int:

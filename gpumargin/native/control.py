@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from llvmlite import ir
 
+LINE = 64  # bytes of a line of the cache
 INT, LONG, DOUBLE, POINTER = ir.IntType(32), ir.IntType(64), ir.DoubleType(), ir.PointerType()
 
 
@@ -35,6 +36,24 @@ def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[tuple[ir.Value, 
     builder.store(builder.add(here, ir.Constant(LONG, 1)), index)
     builder.branch(head)
     builder.position_at_end(end)
+
+
+def grouped(
+    builder: ir.IRBuilder,
+    rows: ir.Value,
+    span: int,
+    before: Callable[[ir.Value], None],
+    each: Callable[[ir.Value], None],
+) -> None:
+    """A loop over rows, `span` at a time: `before` gets the first row of every group, `each` every row."""
+    step = ir.Constant(LONG, span)
+    with counted(builder, builder.udiv(builder.add(rows, ir.Constant(LONG, span - 1)), step)) as (number, _):
+        first = builder.mul(number, step)
+        before(first)
+        left = builder.sub(rows, first)
+        own = builder.select(builder.icmp_unsigned("<", left, step), left, step)
+        with counted(builder, own) as (row, _):
+            each(builder.add(first, row))
 
 
 def fetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool = False) -> None:

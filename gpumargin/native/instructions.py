@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 
@@ -62,6 +63,12 @@ def intrinsic(name: str) -> Instruction:
         return builder.call(declared, operands)
 
     return call
+
+
+def within(builder: ir.IRBuilder, index: ir.Value, size: int) -> ir.Value:
+    """An index moved into an array of so many rows."""
+    first, last = (ir.Constant(index.type, number) for number in (0, size - 1))
+    return intrinsic("smin")(builder, intrinsic("smax")(builder, index, first), last)
 
 
 def folded(builder: ir.IRBuilder, fold: Instruction, value: ir.Value) -> ir.Value:
@@ -148,6 +155,11 @@ def _sign(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered("!=", value, zero), signed, value)
 
 
+def _is_finite(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    size = intrinsic("fabs")(builder, value)
+    return builder.fcmp_ordered("<", size, splat(builder, ir.Constant(element_of(value), math.inf), count_of(value)))
+
+
 def _select(builder: ir.IRBuilder, which: ir.Value, if_false: ir.Value, if_true: ir.Value) -> ir.Value:
     return builder.select(which, if_true, if_false)
 
@@ -165,6 +177,7 @@ ELEMENTWISE: dict[str, Instruction] = {
     "ceil": intrinsic("ceil"),
     "max": _by_type(intrinsic("maximum"), intrinsic("smax")),
     "min": _by_type(intrinsic("minimum"), intrinsic("smin")),
+    "is_finite": _is_finite,
     "gt": _compared(">"),
     "ge": _compared(">="),
     "lt": _compared("<"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from gpumargin.native.control import DOUBLE, INT, LONG, POINTER, counted, fetch
-from gpumargin.native.requests import BYTE, LINE, SOON, Requests
+from gpumargin.native.control import DOUBLE, INT, LINE, LONG, POINTER, counted, fetch
+from gpumargin.native.requests import BYTE, SOON, Requests
 
 _NUMBERS = LINE // 4  # int32 of a line of the cache
 _ZERO = ir.Constant(LONG, 0)

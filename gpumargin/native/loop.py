@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
-from gpumargin.native.control import INT, LONG, POINTER, builder_of, counted, fetch
+from gpumargin.native.control import INT, LINE, LONG, POINTER, builder_of, counted, fetch, grouped
 from gpumargin.native.instructions import bytes_of
 from gpumargin.native.lowering import Memory, Target, element_type, lowered
 from gpumargin.native.plan import LanePlan, Place, Plan
@@ -22,7 +23,6 @@ from gpumargin.native.plan import LanePlan, Place, Plan
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
 # Numbers between the columns of a result: columns a power of two apart would share their places in the cache.
 COLUMN_GAP = 8
-_LINE = 64  # bytes of a line of the cache
 # Legs between asking for a row of the table and reading it: a third off plain sums, 5 to 15 % off a block (measured).
 _AHEAD = 16
 # Rows between asking for a line of a result and writing it: 6 to 19 % off the leg stage where every number is wanted,
@@ -106,7 +106,13 @@ class Loop:
             last=self.builder.sub(self.builder.mul(rows, width), ir.Constant(LONG, 1)),
         )
         registers = [self._lane(plan) for plan in self.plan.lanes]
-        self._rows(memory, registers, rows, width)
+        grouped(
+            self.builder,
+            rows,
+            LINE // self.plan.itemsize,  # as many rows as there are numbers of a result in a line
+            partial(self._fetch_results, memory),
+            lambda row: self._row(memory, registers, row, width),
+        )
         self.builder.ret_void()
 
     def type_of(self, kind: str) -> ir.Type:
@@ -172,18 +178,6 @@ class Loop:
             yield self.builder.add(self.builder.mul(stride, ir.Constant(LONG, i)), row) if i else row
 
     # Control.
-
-    def _rows(self, memory: _Memory, registers: list[_Lane], rows: ir.Value, width: ir.Value) -> None:
-        """All rows, as many at a time as there are numbers of a result in a line of the cache."""
-        builder, span = self.builder, _LINE // self.plan.itemsize
-        step = ir.Constant(LONG, span)
-        with counted(builder, builder.udiv(builder.add(rows, ir.Constant(LONG, span - 1)), step)) as (number, _):
-            first = builder.mul(number, step)
-            self._fetch_results(memory, first)
-            left = builder.sub(rows, first)
-            own = builder.select(builder.icmp_unsigned("<", left, step), left, step)
-            with counted(builder, own) as (row, _):
-                self._row(memory, registers, builder.add(first, row), width)
 
     def _fetch_results(self, memory: _Memory, row: ir.Value) -> None:
         """Asks for the lines of all results that rows some way behind this one write."""
@@ -255,7 +249,7 @@ class Loop:
         ahead = builder.select(builder.icmp_unsigned("<", ahead, memory.last), ahead, memory.last)
         contract = builder.sext(self._at(memory.contract, ahead, INT), LONG)
         start = builder.mul(contract, ir.Constant(LONG, self.plan.table_width))
-        for line in range(0, self.plan.table_width, _LINE // self.plan.itemsize):
+        for line in range(0, self.plan.table_width, LINE // self.plan.itemsize):
             number = builder.add(start, ir.Constant(LONG, line))
             fetch(builder, builder.gep(memory.table, [number], source_etype=self.element))
 

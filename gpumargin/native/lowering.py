@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,9 +18,20 @@ from jax.extend import core
 from llvmlite import ir
 
 from gpumargin.native import instructions
-from gpumargin.native.blocks import Block, block_type, columns_of, constant_columns, filled, gathered, joined, widened
+from gpumargin.native.blocks import (
+    Block,
+    Registers,
+    block_type,
+    columns_of,
+    constant_columns,
+    filled,
+    gathered,
+    joined,
+    scalar,
+    widened,
+)
+from gpumargin.native.control import LONG, counted
 
-LONG = ir.IntType(64)
 Traced: TypeAlias = Any  # a jaxpr with its constants, for which JAX has no public static type
 
 
@@ -50,6 +62,8 @@ class Target:
 
 
 Value = Block | Memory
+# Operations that call another function, and the parameter that holds it.
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 def element_type(dtype: Any) -> ir.Type:
@@ -58,8 +72,8 @@ def element_type(dtype: Any) -> ir.Type:
     Raises:
       UnsupportedError: it has none here.
     """
-    known = {"bool": ir.IntType(1), "int32": ir.IntType(32), "int64": LONG, "float32": ir.FloatType()}
-    known["float64"] = ir.DoubleType()
+    known = {f"int{bits}": ir.IntType(bits) for bits in (8, 32, 64)}
+    known |= {"bool": instructions.BIT, "float32": ir.FloatType(), "float64": ir.DoubleType()}
     if str(dtype) not in known:
         message = f"numbers of type {dtype}"
         raise UnsupportedError(message)
@@ -87,10 +101,38 @@ def lowered(closed: Traced, target: Target, arguments: Sequence[Value]) -> list[
     def read(atom: Any) -> Value:
         return _constant(target, np.asarray(atom.val)) if isinstance(atom, core.Literal) else known[atom]
 
-    for equation in closed.jaxpr.eqns:
+    for equation in _needed(closed.jaxpr)[0]:
         results = _translated(target, equation, [read(atom) for atom in equation.invars])
         known.update(zip(equation.outvars, results, strict=True))
     return [_loaded(target, read(atom)) for atom in closed.jaxpr.outvars]
+
+
+def _needed(jaxpr: Any) -> tuple[list[Any], set[Any]]:
+    """The equations of a function that its results need, and the variables that they read."""
+    used = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
+    kept = []
+    for equation in reversed(jaxpr.eqns):
+        if used.intersection(equation.outvars):
+            kept.append(equation)
+            used.update(atom for atom in _read_by(equation) if not isinstance(atom, core.Literal))
+    return kept[::-1], used
+
+
+def _read_by(equation: Any) -> list[Any]:
+    """What an equation reads; of a function that it calls, whatever is handed on from step to step counts as read."""
+    name = equation.primitive.name
+    if name not in _CALLS and name != "scan":
+        return list(equation.invars)
+    inner = equation.params[_CALLS.get(name, "jaxpr")]
+    constants = len(equation.invars) - (len(equation.outvars) if name == "scan" else 0)
+    is_read = [used or i >= constants for i, used in enumerate(inputs_of(inner.jaxpr))]
+    return [atom for atom, used in zip(equation.invars, is_read, strict=True) if used]
+
+
+def inputs_of(jaxpr: Any) -> list[bool]:
+    """Of each input of a function, whether its results need it."""
+    used = _needed(jaxpr)[1]
+    return [variable in used for variable in jaxpr.invars]
 
 
 def _width(shape: tuple[int, ...]) -> int:
@@ -126,7 +168,8 @@ def _row_of(target: Target, memory: Memory, row: ir.Value, width: int) -> Block:
         pointer = builder.gep(memory.pointer, [place], source_etype=memory.element)
         return builder.load(pointer, align=size, typ=of_type)
 
-    whole = width // step * step
+    is_apart = memory.element == instructions.BIT and width > 1  # flags are bytes in memory, in vectors they are bits
+    whole = 0 if is_apart else width // step * step
     parts = [load(column, kind) for column in range(0, whole, step)]
     if whole < width:
         rest = [load(column, memory.element) for column in range(whole, width)]
@@ -137,14 +180,17 @@ def _row_of(target: Target, memory: Memory, row: ir.Value, width: int) -> Block:
 
 def _translated(target: Target, equation: Any, operands: list[Value]) -> list[Block]:
     name = equation.primitive.name
-    inner = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-    if name in inner:
-        return lowered(equation.params[inner[name]], target, operands)
+    if name in _CALLS:
+        return lowered(equation.params[_CALLS[name]], target, operands)
+    if name == "scan":
+        return _repeated(target, equation, operands)
     if name == "optimization_barrier":
         return [_loaded(target, operand) for operand in operands]
     width = _width(equation.outvars[0].aval.shape)
     if name == "gather":
         return [_gather(target, equation, operands, width)]
+    if name == "dynamic_slice":
+        return [_column(target, operands, width)]
     loaded = [_loaded(target, operand) for operand in operands]
     if name in instructions.ELEMENTWISE:
         wide = [widened(target.builder, block, width, target.itemsize) for block in loaded]
@@ -157,7 +203,7 @@ def _translated(target: Target, equation: Any, operands: list[Value]) -> list[Bl
 
 
 def _gather(target: Target, equation: Any, operands: list[Value], width: int) -> Block:
-    """The row of an array that one index names; indices are known to be within it."""
+    """The row of an array that one index names; one beyond it means the nearest, as on XLA's own path."""
     array, index = operands
     shape, numbers = equation.invars[0].aval.shape, equation.params["dimension_numbers"]
     is_row = tuple(numbers.collapsed_slice_dims) == (0,) and tuple(numbers.start_index_map) == (0,)
@@ -165,8 +211,38 @@ def _gather(target: Target, equation: Any, operands: list[Value], width: int) ->
     if not (is_row and is_whole and isinstance(array, Memory) and isinstance(index, Block) and index.width == 1):
         message = "a look-up of other than one row by its index"
         raise UnsupportedError(message)
-    row = index.parts[0] if index.parts[0].type == LONG else target.builder.sext(index.parts[0], LONG)
+    row = instructions.within(target.builder, _as_long(target, index), shape[0])
     return _row_of(target, array, row, width)
+
+
+def _column(target: Target, operands: list[Value], width: int) -> Block:
+    """One slot of a row's own."""
+    array, *_, slot = operands
+    if not (isinstance(array, Memory) and array.shape[0] == 1 and len(array.shape) == 2 and width == 1):
+        message = "a slot of what does not lie in memory"
+        raise UnsupportedError(message)
+    return _row_of(target, array, instructions.within(target.builder, _as_long(target, slot), array.shape[1]), 1)
+
+
+def _as_long(target: Target, index: Value) -> ir.Value:
+    number = _loaded(target, index).parts[0]
+    return number if number.type == LONG else target.builder.sext(number, LONG)
+
+
+def _repeated(target: Target, equation: Any, operands: list[Value]) -> list[Block]:
+    """A function applied again and again to its own results; they lie in registers."""
+    builder, body = target.builder, equation.params["jaxpr"]
+    outside, inside = ((*e.invars, *e.outvars) for e in (equation, body.jaxpr))
+    if [x.aval.shape for x in outside] != [x.aval.shape for x in inside]:
+        message = "a loop over rows of arrays"
+        raise UnsupportedError(message)
+    count = len(operands) - len(equation.outvars)
+    start = [_loaded(target, operand) for operand in operands[count:]]
+    held = Registers(builder, start)
+    held.keep(start)
+    with counted(builder, ir.Constant(LONG, equation.params["length"])):
+        held.keep(lowered(body, target, [*operands[:count], *held.blocks()]))
+    return held.blocks()
 
 
 def _sliced(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
@@ -213,6 +289,19 @@ def _reduced(operation: str) -> Callable[..., Block]:
     return reduce
 
 
+def _summed(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
+    """The columns of a row added up: of whole numbers, exact in any order."""
+    del width
+    (block,) = operands
+    if math.prod(equation.outvars[0].aval.shape) != 1 or not isinstance(
+        instructions.element_of(block.parts[0]), ir.IntType
+    ):
+        message = "a sum in an order that XLA chooses"
+        raise UnsupportedError(message)
+    columns = [scalar(target.builder, block, i) for i in range(block.width)]
+    return Block(1, (reduce(target.builder.add, columns),))
+
+
 def _counted(target: Target, equation: Any, operands: list[Block], width: int) -> Block:
     """0, 1, 2 along the columns."""
     del operands
@@ -231,4 +320,6 @@ _SHAPING: dict[str, Callable[[Target, Any, list[Block], int], Block]] = {
     "iota": _counted,
     "reduce_min": _reduced("min"),
     "reduce_max": _reduced("max"),
+    "reduce_sum": _summed,
+    "reshard": _same_columns,
 }

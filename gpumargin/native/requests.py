@@ -21,7 +21,6 @@ BYTE = ir.IntType(8)
 # Requests between asking the memory for a row and looking at it: nearly halves a search (measured). What a row says
 # where to look is asked for in between.
 AHEAD, SOON = 32, 16
-LINE = 64  # bytes of a line of the cache
 Writer = Callable[["Requests"], None]
 Steps = Sequence[tuple[Writer, str]]  # pieces of a function, and the names of the arrays that each works with
 

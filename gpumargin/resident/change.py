@@ -103,7 +103,7 @@ def margined(lane: Lane, wanted: Collection[str] | None, totals: AccountTotals) 
 @cache
 def _margin_of(loop: LegLoop, *, is_whole: bool) -> Callable[..., tuple[Changes, PartResult | None]]:
     """The kernel of a block; one function for the same arguments, so that it is compiled once."""
-    return partial(block_margin, chunk=loop.chunk, rows=loop.rows, is_whole=is_whole)
+    return partial(block_margin, chunk=loop.chunk, rows=loop.rows, steps=loop.steps, is_whole=is_whole)
 
 
 def _computed(lane: Lane, *, has_columns: bool) -> Iterator[tuple[int, tuple[Changes, PartResult | None]]]:

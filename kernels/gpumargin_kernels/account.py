@@ -1,14 +1,14 @@
 """The account stage: unit rows brought together, what of them counts, and the expressions of whole accounts."""
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpumargin_kernels._buckets import repeat, take
+from gpumargin_kernels._buckets import Record, repeat, take
 from gpumargin_kernels._safe import safe_divide
-from gpumargin_kernels.collateral import AccountSide, CollateralValue
+from gpumargin_kernels.collateral import CollateralValue
 from gpumargin_kernels.expression import evaluate
 from gpumargin_kernels.health import Health, account_health
 from gpumargin_kernels.leaf import Leaf
@@ -18,7 +18,7 @@ from gpumargin_kernels.units import MoneyGreeks, UnitRows, account_margins_of
 
 
 class AccountRows(NamedTuple):
-    """Result per account, `[A]` each; where health alone is asked for, as in `UnitRows`, the last three are None."""
+    """Result per account, `[A]` each; where health alone is asked for, only `equity`, `margin` and most of `health`."""
 
     equity: Leaf
     unrealised_pnl: Leaf
@@ -68,14 +68,14 @@ def cash_sums(contracts: Contracts, legs: CashLegs, settlement: Settlement | Non
         linear = own.mark - safe_entry
         inverse = safe_divide(own.mark - safe_entry, own.mark * safe_entry, 0)
         gain = jnp.where(is_open, jnp.where(own.is_inverse, inverse, linear), 0)
-        cash: Array = legs.quantity[:, slot] * own.size * gain + legs.unsettled[:, slot]
-        money = cash * own.settlement_ratio
+        cash: Array = legs.quantity[:, slot] * own.size * gain * one + legs.unsettled[:, slot]
+        money = cash * own.settlement_ratio * one
         if settlement is None:
             return CashSums(jnp.add(sums.total, money), sums.columns)
         more = jnp.where(by_column(settlement, own), money[:, None], 0)
         return CashSums(jnp.add(sums.total, money), sums.columns + more)
 
-    rows = legs.contract.shape[0]
+    one, rows = zero + 1, legs.contract.shape[0]
     columns = 0 if settlement is None else settlement.ratio.shape[0]
     start = CashSums(jnp.broadcast_to(zero, (rows,)), jnp.broadcast_to(zero, (rows, columns)))
     return repeat(legs.contract.shape[1], add_slot, start)
@@ -115,7 +115,6 @@ def with_counted(
 class UnitSums(NamedTuple):
     """Sums over the units of each account, `[A]` each."""
 
-    margin: dict[str, Leaf]
     option_value: Leaf
     unrealised_pnl: Leaf
     worst_loss: Leaf
@@ -127,17 +126,19 @@ class AccountUnits(NamedTuple):
     """Units of each account brought together, `[A]` each."""
 
     sums: UnitSums
-    margin: dict[str, Leaf]  # aggregated as the model says
+    margin: dict[str, Leaf]  # by margin type, aggregated as the model says
     worst_scenario: Leaf
     spot_confidence: Leaf  # least of its units, 1 without any
 
 
-def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: Array, slots: UnitSlots) -> AccountUnits:
-    """Units of each account of a bucket brought together."""
+def account_units(
+    model: Model, units: CountedUnits, market: UnitMarket, _: Any, slots: UnitSlots, zero: Array
+) -> AccountUnits:
+    """Units of each account of a bucket brought together: a `RowStep` with none before it."""
     rows = units.rows
-    source = UnitSums(rows.margin, rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted)
+    source = UnitSums(rows.option_value, units.pnl, rows.worst_loss, rows.greeks, units.counted), rows.margin
 
-    def add_slot(slot: Array, state: tuple[UnitSums, Array]) -> tuple[UnitSums, Array]:
+    def add_slot(slot: Array, state: tuple[Record, Array]) -> tuple[Record, Array]:
         sums, confidence = state
         row, is_held = slots.row[:, slot], slots.is_held[:, slot]
 
@@ -145,14 +146,14 @@ def account_units(model: Model, units: CountedUnits, market: UnitMarket, zero: A
             return jnp.where(is_held.reshape(-1, *[1] * (x.ndim - 1)), x[row], 0)
 
         own = jnp.where(is_held, market.spot_confidence[rows.unit[row]], 1)
-        more = cast("UnitSums", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
+        more = cast("Record", jax.tree.map(jnp.add, sums, jax.tree.map(held, source)))
         return more, jnp.minimum(confidence, own)
 
     count = slots.row.shape[:1]
     start = jax.tree.map(lambda x: jnp.broadcast_to(zero, (*count, *x.shape[1:])), source)
-    sums, confidence = repeat(slots.row.shape[1], add_slot, (start, jnp.broadcast_to(zero + 1, count)))
-    margin = account_margins_of(model, rows, slots, sums.margin, zero)
-    return AccountUnits(sums, margin, _only_worst(rows, slots), confidence)
+    (sums, margin), confidence = repeat(slots.row.shape[1], add_slot, (start, jnp.broadcast_to(zero + 1, count)))
+    together = account_margins_of(model, rows, slots, margin, zero)
+    return AccountUnits(sums, together, _only_worst(rows, slots), confidence)
 
 
 def _only_worst(rows: UnitRows, slots: UnitSlots) -> Array | None:
@@ -161,11 +162,6 @@ def _only_worst(rows: UnitRows, slots: UnitSlots) -> Array | None:
         return None
     is_single = jnp.sum(slots.is_held, axis=1) == 1
     return jnp.where(is_single, rows.worst_scenario[slots.row[:, 0]], -1)
-
-
-def balance_side(model: AccountModel, units: AccountUnits) -> AccountSide:
-    """What accounts bring to the expressions of their balances."""
-    return AccountSide({"spot_confidence": units.spot_confidence}, units.sums.counted if model.settles else {})
 
 
 def _balances(model: AccountModel, units: AccountUnits, collateral: CollateralValue) -> dict[str, Array]:
@@ -205,7 +201,13 @@ def _margins(
 
 
 def account_stage(
-    model: AccountModel, units: AccountUnits, collateral: CollateralValue, settings: dict[str, Leaf], one: Array
+    model: AccountModel,
+    units: AccountUnits,
+    collateral: CollateralValue,
+    settings: dict[str, Leaf],
+    one: Array,
+    *,
+    is_whole: bool = True,
 ) -> AccountRows:
     """Equity, balances, requirements and health of every account, `[A]` each.
 
@@ -215,6 +217,7 @@ def account_stage(
       collateral: what its balances count.
       settings: numbers that accounts set for themselves.
       one: `[]` run-time one, see `evaluate`.
+      is_whole: False = only equity, requirements, excess and status.
     """
     sums = units.sums
     floating = sums.unrealised_pnl + sums.option_value
@@ -224,6 +227,9 @@ def account_stage(
     values |= {"equity": equity, "unrealised_pnl": sums.unrealised_pnl, "option_value": sums.option_value}
     charges = _charges(model, values, collateral, one)
     margin = _margins(model, values | charges, units, collateral.debt, one)
+    health = account_health(equity, balance, margin, dict(model.statuses), values | charges, one)
+    if not is_whole:
+        return AccountRows(equity, None, None, {}, {}, margin, {}, health._replace(ratio=None), None, None, None)
     return AccountRows(
         equity=equity,
         unrealised_pnl=sums.unrealised_pnl,
@@ -232,7 +238,7 @@ def account_stage(
         balance=balance,
         margin=margin,
         charges=charges,
-        health=account_health(equity, balance, margin, dict(model.statuses), values | charges),
+        health=health,
         worst_scenario=units.worst_scenario,
         worst_loss=sums.worst_loss,
         greeks=sums.greeks,

@@ -27,7 +27,7 @@ class CollateralValue(NamedTuple):
 
 
 class AccountSide(NamedTuple):
-    """What an expression of one balance may name of the account; `[A]` in the order of accounts, not of buckets."""
+    """What an expression of one balance may name of its account, `[A]` as the balances stand."""
 
     values: dict[str, Leaf]
     settled: dict[str, Leaf]  # [A, J] by margin type, accounting unit; empty unless units settle into balances
@@ -51,7 +51,7 @@ def _counted(rule: BalanceRule, values: dict[str, Array], counts: Array, one: Ar
         asset = jnp.where(counts, evaluate(rule.asset, values, one), 0)
         return jnp.where(is_debt, evaluate(rule.liability, values, one), asset)
     share = jnp.where(counts, evaluate(asset_share, values, one), 0)
-    return values["value"] * jnp.where(is_debt, evaluate(liability_share, values, one), share)
+    return values["value"] * jnp.where(is_debt, evaluate(liability_share, values, one), share) * one
 
 
 class _Slot(NamedTuple):
@@ -79,8 +79,8 @@ class _Slot(NamedTuple):
             | {name: values[:, slot] for name, values in (balances.inputs or {}).items()},
         )
 
-    def values(self, assets: Assets, amount: Array) -> dict[str, Array]:
-        return self.shared | {"amount": amount, "value": amount * assets.ratio[self.asset]}
+    def values(self, assets: Assets, amount: Array, one: Array) -> dict[str, Array]:
+        return self.shared | {"amount": amount, "value": amount * assets.ratio[self.asset] * one}
 
     def settled(self, assets: Assets, money: Array) -> Array:
         """Amount with what the account's units settle into it; `money` is `[A, J]`."""
@@ -92,7 +92,7 @@ class _Slot(NamedTuple):
 
 
 def collateral_value(
-    balances: Balances, assets: Assets, model: AccountModel, zero: Array, side: AccountSide | None = None
+    assets: Assets, model: AccountModel, side: AccountSide, balances: Balances, zero: Array
 ) -> CollateralValue:
     """Balances of each account at full value, after the model's rules, and summed for its charges on balances.
 
@@ -100,11 +100,11 @@ def collateral_value(
     rule says, always.
 
     Args:
-      balances: `[A, L]`.
       assets: `[C]` prices.
       model: rules and numbers by asset.
+      side: what accounts bring to their balances.
+      balances: `[A, L]`.
       zero: `[]` run-time zero that starts the sums (see `leg_sums`).
-      side: what accounts bring to their balances; None = nothing.
 
     Returns:
       `CollateralValue`. Charges sum over balances other than 0.
@@ -112,19 +112,18 @@ def collateral_value(
     Source: the common form of Aave v3, Compound v3, Mango v4 and Drift v2 weights and of the tiers of OKX, Bybit and
     Binance; haircut = 1 - weight.
     """
-    own = AccountSide({}, {}) if side is None else take(side, balances.account)
     nothing = jnp.broadcast_to(zero, balances.amount.shape[:1])
     one = zero + 1
-    own = own._replace(values=own.values | _sums_before(balances, assets, model, own, zero))
+    own = side._replace(values=side.values | _sums_before(balances, assets, model, side, zero))
 
     def add_slot(index: Array, sums: CollateralValue) -> CollateralValue:
         slot = _Slot.of(balances, assets, own, index, one)
-        plain = slot.values(assets, slot.amount)
+        plain = slot.values(assets, slot.amount, one)
         parts = {c.name: _parts(c, plain | take(model.charge_numbers[c.name], slot.asset), one) for c in model.charges}
         counted: dict[str, Array] = {}
         owed: dict[str, Array] = {}
         for name, rule in model.rules:
-            values = slot.values(assets, slot.settled(assets, own.settled[name])) if model.settles else plain
+            values = slot.values(assets, slot.settled(assets, own.settled[name]), one) if model.settles else plain
             values = values | take(model.numbers[name], slot.row) | _settled_money(own, name, nothing)
             counted[name] = _counted(rule, values, slot.is_collateral, one)
             if rule.owed is not None:
@@ -160,7 +159,7 @@ def _sums_before(
 
     def add_slot(index: Array, sums: dict[str, Array]) -> dict[str, Array]:
         slot = _Slot.of(balances, assets, own, index, one)
-        plain = slot.values(assets, slot.amount)
+        plain = slot.values(assets, slot.amount, one)
         more = {c.name: _parts(c, plain | take(model.charge_numbers[c.name], slot.asset), one) for c in charges}
         return {name: sums[name] + next(iter(parts.values())) for name, parts in more.items()}
 

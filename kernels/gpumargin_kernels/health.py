@@ -18,7 +18,7 @@ class Health(NamedTuple):
     """Where an account stands; `[A]` each."""
 
     excess: dict[str, Leaf]  # by margin type, balance - requirement, positive = healthy
-    ratio: Leaf  # maintenance balance / requirement; NaN where the requirement is 0
+    ratio: Leaf  # maintenance balance / requirement; NaN where that is 0; None where it is not asked for
     status: Leaf  # int8 code, index into `STATUSES`
 
 
@@ -36,6 +36,7 @@ def account_health(
     requirement: dict[str, Array],
     rules: Mapping[str, Expression] | None = None,
     values: Mapping[str, Array] | None = None,
+    one: Array | None = None,
 ) -> Health:
     """Excess, health ratio and status of every account.
 
@@ -46,6 +47,7 @@ def account_health(
       rules: expressions by status in place of `STATUS_RULES`, over `equity`, `<type>_balance`, `<type>_margin`,
         `<type>_excess` and `values`.
       values: `[A]` what else the rules name.
+      one: as in `evaluate`.
 
     Returns:
       `Health`. Bankrupt outranks liquidatable outranks margin call; an account with a number that is not finite is
@@ -60,7 +62,7 @@ def account_health(
         named |= {f"{name}_{word}": amount for name, amount in amounts.items()}
     status = jnp.full(equity.shape, HEALTHY)
     for word, default in STATUS_RULES.items():
-        is_met = evaluate((rules or {}).get(word, default), named) > 0
+        is_met = evaluate((rules or {}).get(word, default), named, one) > 0
         status = jnp.where(is_met, STATUSES.index(word), status)
     status = jnp.where(is_known, status, UNKNOWN)
     maintenance = requirement["maintenance"]

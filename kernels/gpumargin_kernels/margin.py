@@ -6,7 +6,7 @@ account_stage    units to accounts, collateral, health                          
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -14,22 +14,23 @@ from jax import Array
 from gpumargin_kernels._buckets import barrier, in_chunks, in_row_order, take
 from gpumargin_kernels.account import (
     AccountRows,
+    AccountUnits,
     account_stage,
     account_units,
-    balance_side,
     by_column,
     cash_sums,
     with_counted,
 )
 from gpumargin_kernels.aggregation import cross_components
-from gpumargin_kernels.collateral import collateral_value
+from gpumargin_kernels.collateral import AccountSide, CollateralValue, collateral_value
 from gpumargin_kernels.components import KINDS, Charge, RowSide
 from gpumargin_kernels.contract_values import ContractSide
 from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.payoff import with_payoffs
-from gpumargin_kernels.records import Assets, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
+from gpumargin_kernels.records import Assets, Balances, Book, Buckets, Contracts, Legs, Settlement, Tally, UnitMarket
 from gpumargin_kernels.scenario import ContractRisk, contract_risk
+from gpumargin_kernels.steps import RowStep, RowSteps, row_steps
 from gpumargin_kernels.tally import RowPlan, RowStage, row_stage
 from gpumargin_kernels.units import MoneyGreeks, UnitRows, across_units, reads_charges, requirements
 
@@ -241,6 +242,24 @@ def leg_stage(
     return in_row_order([found], legs.place)
 
 
+Found = dict[str, Any]  # by step
+
+
+def _collateral(assets: Assets, model: Model, found: Found, balances: Balances, zero: Array) -> CollateralValue:
+    units: AccountUnits = found["units"]
+    settled = units.sums.counted if model.account.settles else {}
+    side = AccountSide({"spot_confidence": units.spot_confidence}, settled)
+    return collateral_value(assets, model.account, side, balances, zero)
+
+
+def _accounts(model: Model, found: Found, settings: dict[str, Leaf], zero: Array, *, is_whole: bool) -> AccountRows:
+    units: AccountUnits = found["units"]._replace(
+        spot_confidence=None
+    )  # what the barrier holds is computed, used or not
+    together, collateral = barrier((units, found["collateral"]))
+    return account_stage(model.account, together, collateral, settings, zero + 1, is_whole=is_whole)
+
+
 def part_margin(
     table: ContractTable,
     market: UnitMarket,
@@ -251,6 +270,7 @@ def part_margin(
     *,
     chunk: int | None,
     rows: RowStage = row_stage,
+    steps: RowSteps = row_steps,
     is_whole: bool = True,
 ) -> PartResult:
     """Margin and health of every account of one part of the book.
@@ -264,13 +284,14 @@ def part_margin(
       zero: `[]` run-time zero, see `leg_sums`.
       chunk: see `leg_stage`, like `rows` and `is_whole`.
       rows: what sums over the legs of rows.
+      steps: what goes through the rows of accounts.
       is_whole: whether what explains the numbers is wanted too.
 
     Returns:
       `PartResult`; padded rows hold zeros and status healthy, to be cut off by their count.
     """
     units = leg_stage(table, market, assets, model, book.legs, zero, chunk=chunk, rows=rows, is_whole=is_whole)
-    return margin_of_rows(table, market, assets, model, book, units, zero)
+    return margin_of_rows(table, market, assets, model, book, units, zero, steps=steps, is_whole=is_whole)
 
 
 def margin_of_rows(
@@ -281,6 +302,9 @@ def margin_of_rows(
     book: Book,
     units: UnitRows,
     zero: Array,
+    *,
+    steps: RowSteps = row_steps,
+    is_whole: bool = True,
 ) -> PartResult:
     """What follows the leg stage: cash, units to accounts, collateral, health.
 
@@ -292,27 +316,23 @@ def margin_of_rows(
       book: whole accounts in padded buckets; its legs are not read.
       units: from `leg_stage`.
       zero: `[]` run-time zero, see `leg_sums`.
+      steps: what goes through the rows; others than `row_steps` must give its bits.
+      is_whole: as in `part_margin`.
 
     Returns:
       `PartResult`.
     """
-    pnl = in_row_order(
-        [cash_sums(table.contracts, bucket, assets.settlement, zero) for bucket in book.cash_legs.buckets],
-        book.cash_legs.place,
-    )
-    units, pnl = barrier((units, pnl))
+    settlement = assets.settlement
+    cash = [cash_sums(table.contracts, legs, settlement, zero) for legs in book.cash_legs.buckets]
+    units, pnl = barrier((units, in_row_order(cash, book.cash_legs.place)))
     if cross_components(model):
         units = barrier(across_units(units, model, market, book.unit_slots, zero))
-    counted = with_counted(model, units, pnl, assets.settlement, zero + 1)
-    together = in_row_order(
-        [account_units(model, counted, market, zero, bucket) for bucket in book.unit_slots.buckets],
-        book.unit_slots.place,
+    counted = with_counted(model, units, pnl, settlement, zero + 1)
+    of_accounts = (
+        RowStep("units", account_units, (model, counted, market), book.unit_slots),
+        RowStep(
+            "collateral", _collateral, (assets, model), book.balances, tuple(b.account for b in book.balances.buckets)
+        ),
+        RowStep("accounts", partial(_accounts, is_whole=is_whole), (model,), Buckets((book.settings,), None)),
     )
-    side = balance_side(model.account, together)
-    together = together._replace(spot_confidence=None)  # what the barrier below holds is computed, used or not
-    collateral = in_row_order(
-        [collateral_value(bucket, assets, model.account, zero, side) for bucket in book.balances.buckets],
-        book.balances.place,
-    )
-    accounts = account_stage(model.account, *barrier((together, collateral)), book.settings, zero + 1)
-    return PartResult(units._replace(pnl={}), pnl.total, accounts)
+    return PartResult(units._replace(pnl={}), pnl.total, steps(of_accounts, zero))

@@ -17,6 +17,7 @@ from gpumargin_kernels.leaf import Leaf
 from gpumargin_kernels.margin import ContractTable, PartResult, part_margin
 from gpumargin_kernels.model import Model
 from gpumargin_kernels.records import Assets, Book, Legs, UnitMarket, UnitSlots
+from gpumargin_kernels.steps import RowSteps
 from gpumargin_kernels.tally import RowStage
 
 NO_ACCOUNT = -2  # status of a row that holds no account
@@ -225,6 +226,7 @@ def block_margin(
     *,
     chunk: int | None,
     rows: RowStage,
+    steps: RowSteps,
     is_whole: bool,
 ) -> tuple[Changes, PartResult | None]:
     """Margin and health of every account of one shard, and what of it changed.
@@ -240,7 +242,10 @@ def block_margin(
       before: `[A]`.
       chunk: rows handled together.
       rows: what sums over the legs of rows.
+      steps: what goes through the rows of accounts.
       is_whole: whether every number of units and accounts is computed and returned, or only what `Changes` needs.
     """
-    result = barrier(part_margin(table, market, assets, model, book, zero, chunk=chunk, rows=rows, is_whole=is_whole))
+    result = barrier(
+        part_margin(table, market, assets, model, book, zero, chunk=chunk, rows=rows, steps=steps, is_whole=is_whole)
+    )
     return account_changes(scale, result.accounts, before), result if is_whole else None

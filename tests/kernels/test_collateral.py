@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from gpumargin_kernels.collateral import CollateralValue, collateral_value
+from gpumargin_kernels.collateral import AccountSide, CollateralValue, collateral_value
 from gpumargin_kernels.model import AccountModel, BalanceCharge, BalanceRule
 from gpumargin_kernels.records import Assets, Balances
 from tests.asserts import assert_close, assert_same_bits
 from tests.sampled import rest_slow
 
 value_of = jax.jit(collateral_value)
+NO_SIDE = AccountSide({}, {})
 USD, BTC, MEME = range(3)
 RATIO = np.array([1.0, 60_000.0, 0.01])
 WEIGHT = np.array([1.0, 0.9, 0.0])
@@ -53,7 +54,7 @@ def value(
             asset[i, j], amount[i, j], counts[i, j] = balance
     assets = Assets(RATIO.astype(dtype), RATIO.astype(dtype), {"price": RATIO.astype(dtype)})
     balances = Balances(asset, amount, counts, np.arange(len(rows), dtype=np.int32))
-    found = value_of(balances, assets, model or rules(dtype), np.zeros((), dtype))
+    found = value_of(assets, model or rules(dtype), NO_SIDE, balances, np.zeros((), dtype))
     return jax.tree.map(np.asarray, found)
 
 
@@ -169,6 +170,6 @@ def test_a_price_that_is_nan_reaches_its_holders_alone() -> None:
     asset = np.array([[BTC, USD], [USD, USD]], np.int32)
     balances = Balances(asset, np.ones((2, 2)), np.ones((2, 2), bool), np.arange(2, dtype=np.int32))
     spoilt = np.array([1.0, np.nan, 0.01])
-    found = value_of(balances, Assets(spoilt, spoilt, {}), rules(), np.zeros(()))
+    found = value_of(Assets(spoilt, spoilt, {}), rules(), NO_SIDE, balances, np.zeros(()))
     assert np.isnan(found.full).tolist() == [True, False]
     assert np.isnan(found.weighted["initial"]).tolist() == [True, False]
