@@ -1,4 +1,4 @@
-"""Claims about ids that differ in case or spelling alone: found over parts, by eight bytes of each."""
+"""Claims about ids that differ in case or spelling alone: found over parts, whose ids need not stay in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpumargin.catalogue import load_model
+from gpumargin.checks import twins
 from gpumargin.checks.twins import Twins
 from gpumargin.prepare import Options
 from gpumargin.run import margin, margin_folder
@@ -34,38 +35,44 @@ def twins_of(parts: Sequence[Sequence[str]], folder: Path | None = None) -> Twin
     return found
 
 
-def named(twins: Twins) -> list[str]:
-    return [str(odd.message).removeprefix("account_id ").split(" differ in")[0] for odd in twins.findings()]
+def named(found: Twins) -> list[str]:
+    return [str(odd.message).removeprefix("account_id ").split(" differ in")[0] for odd in found.findings()]
 
 
 @pytest.mark.parametrize("is_on_disk", [False, True], ids=["in memory", "on disk"])
 def test_twins_are_found_over_all_parts_wherever_the_ids_are(is_on_disk: bool, tmp_path: Path) -> None:
-    twins = twins_of(PARTS, tmp_path / "ids" if is_on_disk else None)
-    assert named(twins) == FOUND
-    assert named(twins) == FOUND  # and again: nothing was used up
+    found = twins_of(PARTS, tmp_path / "ids" if is_on_disk else None)
+    assert named(found) == FOUND
+    assert named(found) == FOUND  # and again: nothing was used up
     assert (tmp_path / "ids").exists() == is_on_disk
 
 
-def test_ids_on_disk_leave_eight_bytes_each_in_memory(tmp_path: Path) -> None:
-    ids = pl.Series("word", [f"0x{n:040x}" for n in range(100_000)])
-    twins = Twins()
-    twins.keep_in(tmp_path / "ids")
+@pytest.mark.parametrize("first", ["0x", "0X"], ids=["folded as they are", "to be folded"])
+def test_ids_on_disk_leave_nothing_in_memory(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twins, "HASHES", 30_000)
+    ids = pl.Series("word", [f"{first}{n:040x}" for n in range(100_000)])
+    found = Twins()
+    found.keep_in(tmp_path / "ids")
     for part in range(10):
-        twins.keep(ids.slice(part * 10_000, 10_000))
-    assert sum(hashes.nbytes for hashes in twins._hashes) == 800_000
-    assert not any(isinstance(part, pl.Series) for part in twins._parts)
-    assert list(twins.findings()) == []
+        found.keep(ids.slice(part * 10_000, 10_000))
+    assert not any(isinstance(part, pl.Series) for part in found._parts)
+    assert list(found.findings()) == []
+    found.keep(ids.tail(2).str.to_uppercase())
+    assert len(list(found.findings())) == 2
 
 
-@given(st.lists(st.lists(st.text("aAbBéÉｂ\u0301e", max_size=3), max_size=6), max_size=4))
-def test_the_pairs_are_those_of_a_plain_loop(given: list[list[str]]) -> None:
+@pytest.mark.parametrize("at_a_time", [2, twins.HASHES])
+@given(given=st.lists(st.lists(st.text("aAbBéÉｂ\u0301e", max_size=3), max_size=6), max_size=4))
+def test_the_pairs_are_those_of_a_plain_loop(given: list[list[str]], at_a_time: int) -> None:
     seen: set[str] = set()
     parts = [[word for word in dict.fromkeys(part) if word not in seen and not seen.add(word)] for part in given]
     folds: dict[str, list[str]] = {}
     for word in sorted(word for part in parts for word in part):
         folds.setdefault(pl.Series([word]).str.normalize("NFKC").str.to_lowercase()[0], []).append(word)
     expected = [" and ".join(f"'{word}'" for word in folds[fold]) for fold in sorted(folds) if len(folds[fold]) > 1]
-    assert named(twins_of(parts)) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twins, "HASHES", at_a_time)
+        assert named(twins_of(parts)) == expected
 
 
 def test_a_run_in_memory_and_one_to_a_folder_warn_alike(tmp_path: Path) -> None:

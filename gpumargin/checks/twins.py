@@ -15,13 +15,14 @@ from gpumargin import disk
 from gpumargin.checks.findings import NO_ROW, Oddity, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from gpumargin.checks.facts import Facts
     from gpumargin.pack.accounts import Accounts
 
 _NAMED = (("instruments", "instrument_id"), ("prices", "asset"))
+HASHES = 1 << 23  # compared at a time, 8 bytes each; more ids are gone through several times
 
 
 @dataclass
@@ -34,11 +35,12 @@ class Twins:
 
     last: pl.Series = field(default_factory=lambda: pl.Series("word", [], dtype=pl.String))
     _parts: list[pl.Series | Path] = field(default_factory=list)
-    _hashes: list[np.ndarray] = field(default_factory=list)  # of each part, of the folded ids
+    _count: int = 0
+    _are_folded: bool = True  # all so far are as twins would have them in common: there are none among them
     _folder: Path | None = None
 
     def keep_in(self, folder: Path) -> None:
-        """Makes a folder for the ids of parts to come, of which then 8 bytes each stay in memory.
+        """Makes a folder for the ids of parts to come, none of which then stay in memory.
 
         It is needed until the findings are known; the caller removes it.
         """
@@ -55,7 +57,8 @@ class Twins:
     def keep(self, ids: pl.Series) -> None:
         """Takes ids of a part, each once."""
         self.last = ids
-        self._hashes.append(_hashes(ids))
+        self._count += len(ids)
+        self._are_folded = self._are_folded and bool((_folded(ids) == ids).all())
         self._parts.append(ids if self._folder is None else self._written(ids, self._folder))
 
     def _written(self, ids: pl.Series, folder: Path) -> Path:
@@ -66,7 +69,8 @@ class Twins:
 
     def findings(self) -> Iterator[Oddity]:
         """Twins among accounts (GM118)."""
-        return _twins(self._hashes, map(_read, self._parts), "accounts", "account_id")
+        if not self._are_folded:
+            yield from _twins(self._parts, self._count, "accounts", "account_id")
 
 
 def market_twins(facts: Facts) -> Iterator[Oddity]:
@@ -75,7 +79,7 @@ def market_twins(facts: Facts) -> Iterator[Oddity]:
         words = facts.coded(table, column).used_words()
         if not pat.is_integer(words.type):
             ids = _series(words)
-            yield from _twins([_hashes(ids)], [ids], table, column)
+            yield from _twins([ids], len(ids), table, column)
 
 
 def _series(words: pa.Array) -> pl.Series:
@@ -95,18 +99,25 @@ def _folded(ids: pl.Series) -> pl.Series:
     return (ids if is_plain else ids.str.normalize("NFKC")).str.to_lowercase()
 
 
-def _hashes(ids: pl.Series) -> np.ndarray:
-    return _folded(ids).hash().to_numpy()
+def _twice(parts: Sequence[pl.Series | Path], count: int) -> pl.Series:
+    """Hashes of folded ids that several of so many have; a share of all is looked at in one go."""
+    shares = np.uint64(max(-(-count // HASHES), 1))
+    found = [np.zeros(0, np.uint64)]
+    for share in np.arange(shares, dtype=np.uint64):
+        hashes = (_folded(_read(part)).hash().to_numpy() for part in parts)
+        ordered = np.concatenate([found[0], *(own[own % shares == share] for own in hashes)])
+        ordered.sort()
+        found.append(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+    return pl.Series(np.concatenate(found))
 
 
-def _twins(hashes: list[np.ndarray], parts: Iterable[pl.Series], table: str, column: str) -> Iterator[Oddity]:
+def _twins(parts: Sequence[pl.Series | Path], count: int, table: str, column: str) -> Iterator[Oddity]:
     """Twins among the ids of parts; these are looked at only where two have the same hash, as in few books."""
-    ordered = np.concatenate([np.zeros(0, np.uint64), *hashes])
-    ordered.sort()
-    twice = pl.Series(np.unique(ordered[1:][ordered[1:] == ordered[:-1]])).implode()
-    if not len(twice[0]):
+    twice = _twice(parts, count)
+    if not len(twice):
         return
-    words = pl.concat([ids.filter(_folded(ids).hash().is_in(twice)) for ids in parts]).unique()
+    texts, alike_hashes = map(_read, parts), twice.implode()
+    words = pl.concat([ids.filter(_folded(ids).hash().is_in(alike_hashes)) for ids in texts]).unique()
     named = pl.DataFrame({"word": words, "folded": _folded(words)}).sort("word")
     alike = named.group_by("folded").agg("word").filter(pl.col("word").list.len() > 1).sort("folded")
     for pair in alike["word"]:

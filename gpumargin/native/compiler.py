@@ -43,7 +43,7 @@ def compiled(text: str) -> Any:
     module = binding.parse_assembly(text)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = False
+    options.loop_vectorization = False  # rows look up: what gathers vectors from memory is slower than loads (measured)
     builder = binding.create_pass_builder(_machine(), options)
     builder.getModulePassManager().run(module, builder)
     engine = binding.create_mcjit_compiler(module, _machine())

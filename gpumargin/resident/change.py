@@ -197,27 +197,25 @@ def status_changes(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame:
 def _changed_frame(lane: Lane, parts: list[_Changed]) -> pl.DataFrame:
     account, before, after = (np.concatenate(codes) for codes in zip(*(part[:3] for part in parts), strict=True))
     amounts = {name: np.concatenate([part.amounts[name] for part in parts]) for name in _AMOUNTS}
-    return pl.DataFrame(
-        {
-            **_names(lane, account),
-            "model": pl.repeat(lane.naming.model, len(account), dtype=pl.String, eager=True),
-            "before": _statuses(before),
-            "after": _statuses(after),
-            **{name: values.astype(np.float64) for name, values in amounts.items()},
-        }
-    )
+    columns = {
+        **_names(lane, account),
+        "model": pa.repeat(pa.scalar(lane.naming.model, pa.string()), len(account)),
+        "before": _statuses(before),
+        "after": _statuses(after),
+        **{name: values.astype(np.float64) for name, values in amounts.items()},
+    }
+    return pl.DataFrame(pl.from_arrow(pa.table(columns)))
 
 
-def _statuses(codes: np.ndarray) -> pl.Series:
+def _statuses(codes: np.ndarray) -> pa.Array:
     """Words of statuses; a negative code, that of an account that had none, is null."""
     words = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=codes < 0), pa.array(STATUSES))
-    return pl.Series(pl.from_arrow(words.dictionary_decode()))
+    return words.dictionary_decode()
 
 
-def _names(lane: Lane, accounts: Ints) -> dict[str, pl.Series]:
+def _names(lane: Lane, accounts: Ints) -> dict[str, pa.Array]:
     rows = pa.array(accounts)
-    ids, pools = lane.ids.account_ids.take(rows), lane.ids.pools.take(rows).dictionary_decode()
-    return {"account_id": pl.Series(pl.from_arrow(ids)), "pool": pl.Series(pl.from_arrow(pools))}
+    return {"account_id": lane.ids.account_ids.take(rows), "pool": lane.ids.pools.take(rows).dictionary_decode()}
 
 
 def wanted_columns(lanes: list[tuple[Lane, Gathered]]) -> pl.DataFrame | None:
@@ -232,6 +230,5 @@ def _column_frame(lane: Lane, found: Gathered) -> pl.DataFrame:
     rank = np.empty(len(lane.ids), np.int64)
     rank[lane.ids.order()] = np.arange(len(lane.ids))
     order = np.argsort(rank[accounts])
-    names = lane.ids.account_ids.take(pa.array(accounts)), lane.ids.pools.take(pa.array(accounts)).dictionary_decode()
-    whole = pa.table({"account_id": names[0], "pool": names[1], **{n: table[n] for n in table.column_names}})
+    whole = pa.table({**_names(lane, accounts), **{name: table[name] for name in table.column_names}})
     return pl.DataFrame(pl.from_arrow(whole.take(pa.array(order))))

@@ -114,10 +114,10 @@ class Book:
     def whole_frame(self, table: str) -> pl.DataFrame:
         """`frame` with every column of the contract, absent ones null."""
         found = self.tables[table]
-        for column in TABLES[table].columns:
-            if column.name not in found.column_names:
-                found = found.append_column(column.name, pa.nulls(found.num_rows, column.arrow_type))
-        return _frame(found)
+        absent = [column for column in TABLES[table].columns if column.name not in found.column_names]
+        columns = [*found.columns, *(pa.nulls(found.num_rows, column.arrow_type) for column in absent)]
+        names = [*found.column_names, *(column.name for column in absent)]
+        return _frame(pa.Table.from_arrays(columns, names))
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
