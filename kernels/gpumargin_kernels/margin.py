@@ -253,11 +253,9 @@ def _collateral(assets: Assets, model: Model, found: Found, balances: Balances, 
 
 
 def _accounts(model: Model, found: Found, settings: dict[str, Leaf], zero: Array, *, is_whole: bool) -> AccountRows:
-    units: AccountUnits = found["units"]._replace(
-        spot_confidence=None
-    )  # what the barrier holds is computed, used or not
-    together, collateral = barrier((units, found["collateral"]))
-    return account_stage(model.account, together, collateral, settings, zero + 1, is_whole=is_whole)
+    read = found["units"]._replace(spot_confidence=None)  # what the barrier holds is computed, used or not
+    units, collateral = barrier((read, found["collateral"]))
+    return account_stage(model.account, units, collateral, settings, zero + 1, is_whole=is_whole)
 
 
 def part_margin(
@@ -323,6 +321,7 @@ def margin_of_rows(
       `PartResult`.
     """
     settlement = assets.settlement
+    # By bucket and not as a step: their rows are fewer than those of units and lie in the order they are read.
     cash = [cash_sums(table.contracts, legs, settlement, zero) for legs in book.cash_legs.buckets]
     units, pnl = barrier((units, in_row_order(cash, book.cash_legs.place)))
     if cross_components(model):
