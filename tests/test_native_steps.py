@@ -41,7 +41,7 @@ BY_XLA = {
     "simm-like",
     "tims",
 }
-ROWS, UNITS = 500, 7
+ROWS, UNITS, MANY = 500, 7, 10_000
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.where(rng.random(shape) < 0.1, odd, rng.standard_normal(shape) * 10.0 ** rng.integers(-8, 9, shape))
 
 
-def slots(rng: np.random.Generator, widths: tuple[int, ...]) -> tuple[Buckets[Any], tuple[np.ndarray, ...]]:
+def slots(rng: np.random.Generator, widths: tuple[int, ...], units: int) -> tuple[Buckets[Any], tuple[np.ndarray, ...]]:
     """Rows with slots in buckets of these widths, in random order, and where those of each bucket stand."""
     order = rng.permutation(ROWS).astype(np.int32)
     at = np.array_split(order, len(widths))
@@ -75,7 +75,7 @@ def slots(rng: np.random.Generator, widths: tuple[int, ...]) -> tuple[Buckets[An
     place[order] = np.arange(ROWS)
     buckets = [
         {
-            "unit": rng.integers(0, UNITS, (len(rows), width)).astype(np.int32),
+            "unit": rng.integers(0, units, (len(rows), width)).astype(np.int32),
             "is_held": rng.random((len(rows), width)) < 0.7,
             "amount": spread(rng, (len(rows), width)),
         }
@@ -121,20 +121,23 @@ def finished(found: dict[str, Any], rows: dict[str, Array], zero: Array) -> dict
     }
 
 
-def three_steps(seed: int) -> tuple[RowStep, ...]:
+def three_steps(seed: int, *, is_laid: bool = False, units: int = UNITS) -> tuple[RowStep, ...]:
+    """Steps over buckets of their own; `is_laid`: rows are numbered as the buckets of the first lie."""
     rng = np.random.default_rng(seed)
-    (first, _), (second, at) = slots(rng, (2, 4)), slots(rng, (3, 2, 8))
+    (first, _), (second, at) = slots(rng, (2, 4), units), slots(rng, (3, 2, 8), units)
+    first = first._replace(place=None) if is_laid else first
     last = Buckets(({"limit": spread(rng, (ROWS,))},), None)
     return (
-        RowStep("first", summed, (spread(rng, (UNITS,)), np.ones(3)), first),
-        RowStep("second", weighed, (spread(rng, (UNITS, 2)),), second, at),
+        RowStep("first", summed, (spread(rng, (units,)), np.ones(3)), first),
+        RowStep("second", weighed, (spread(rng, (units, 2)),), second, at),
         RowStep("last", finished, (), last),
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_steps_over_buckets_of_their_own_find_the_bits_of_the_xla_path(seed: int) -> None:
-    made = three_steps(seed)
+@pytest.mark.parametrize("units", [UNITS, MANY], ids=["few looked up", "many looked up, asked for ahead"])
+@pytest.mark.parametrize("is_laid", [False, True], ids=["placed", "as they lie"])
+def test_steps_over_buckets_of_their_own_find_the_bits_of_the_xla_path(units: int, is_laid: bool) -> None:
+    made = three_steps(units, is_laid=is_laid, units=units)
     found = found_by(native_row_steps, made)
     assert_same_trees(found, found_by(row_steps, made))
     assert np.isfinite(found["pair"]).any(axis=0).all()
@@ -165,7 +168,7 @@ def test_a_step_without_translation_takes_the_xla_path() -> None:
         del found
         return jnp.sum(rows["amount"], axis=1) + zero
 
-    buckets, _ = slots(np.random.default_rng(1), (4,))
+    buckets, _ = slots(np.random.default_rng(1), (4,), UNITS)
     made = (RowStep("only", added, (), buckets),)
     with jax.enable_x64(True), pytest.raises(UnsupportedError, match="an order that XLA chooses"):
         native_steps._run(made, jnp.zeros(()))

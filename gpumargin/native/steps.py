@@ -159,7 +159,9 @@ def _run(steps: tuple[RowStep, ...], zero: Array) -> Any:
 def _rows_of(steps: tuple[RowStep, ...]) -> int:
     """Rows that the steps have in common."""
     first = steps[0].buckets
-    return int((jax.tree.leaves(first.buckets)[0] if first.place is None else first.place).shape[0])
+    if first.place is not None:
+        return int(first.place.shape[0])
+    return sum(int(jax.tree.leaves(bucket)[0].shape[0]) for bucket in first.buckets)
 
 
 def _name(plan: _Plan) -> str:
@@ -293,12 +295,13 @@ class _Loop:
 
     def _fetch_looked_up(self, row: ir.Value) -> None:
         """What a row some way behind looks up, by whole numbers of its own, in arrays that are no small tables."""
-        arrays, later = self.plan.arrays, self._later(row, _SOON)
+        arrays, soon = self.plan.arrays, self.builder.add(row, ir.Constant(LONG, _SOON))
         for step in self.plan.steps:
             bucket = step.buckets[0]
             large = [number for number in bucket.numbers(_Looked) if _bytes_of(arrays[number]) > _LARGE]
             own = [number for number in bucket.numbers(_Own) if arrays[number].dtype == np.int32]
             for number in own if large and step.place is None else ():
+                later = within(self.builder, soon, bucket.rows)  # it is read, and other buckets may be behind
                 self._fetch_rows(large, self._of_row(number, later, arrays[number].shape[1:]))
 
     def _fetch_rows(self, large: list[int], indices: Memory) -> None:
