@@ -1,4 +1,4 @@
-"""Which loop over legs a device runs."""
+"""Which loops over legs and accounts a device runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LegLoopChoice = Literal["auto", "xla"]
 
 
 class LegLoop(NamedTuple):
-    """How legs are summed on a device.
+    """How legs are summed, and accounts made of them, on a device.
 
     Attributes:
       name: `native` or `xla`.

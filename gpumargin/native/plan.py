@@ -94,6 +94,11 @@ def array_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
+def shapes_of(tree: Any) -> Any:
+    """A record of arrays as JAX traces it."""
+    return jax.tree.map(lambda x: array_of(jnp.shape(x), jnp.result_type(x)), tree)
+
+
 def lanes_apart(plan: RowPlan) -> tuple[Lane, ...]:
     """One lane for all tallies that are only added up, which fills its registers, and one for each that closes groups.
 
@@ -167,8 +172,8 @@ def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...
     def finish(shared: Any, found: Any, unit: Array, one: Array) -> Any:
         return plan.finish(shared, in_tally_order(plan.tallies, lanes, found), unit, one)
 
-    shared = jax.tree.map(lambda x: array_of(jnp.shape(x), jnp.result_type(x)), plan.shared)
-    return jax.make_jaxpr(finish, return_shape=True)(shared, found, array_of((1,), np.int32), array_of((), dtype))
+    unit, one = array_of((1,), np.int32), array_of((), dtype)
+    return jax.make_jaxpr(finish, return_shape=True)(shapes_of(plan.shared), found, unit, one)
 
 
 def _outputs(shapes: Any) -> tuple[Output, ...]:

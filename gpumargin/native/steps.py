@@ -22,7 +22,7 @@ from gpumargin.native.control import LINE, LONG, POINTER, builder_of, fetch, gro
 from gpumargin.native.handler import Frame, add_handler
 from gpumargin.native.instructions import BIT, bytes_of, within
 from gpumargin.native.lowering import Memory, Target, Traced, UnsupportedError, element_type, inputs_of, lowered
-from gpumargin.native.plan import array_of
+from gpumargin.native.plan import array_of, shapes_of
 from gpumargin_kernels.steps import RowStep, row_steps
 
 _BYTE = ir.IntType(8)
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
     number: int
 
 
-_Input = _Looked | _Own | _Found | None  # None = it is not read
+_Input = _Looked | _Own | _Found | None  # None = it is not read, or holds nothing
 
 
 class _Bucket(NamedTuple):
@@ -98,7 +98,7 @@ class _Plan:
         place = None if step.buckets.place is None else self._number(step.buckets.place)
         one_row = [jax.tree.map(lambda x: array_of((1, *x.shape[1:]), x.dtype), rows) for rows in step.buckets.buckets]
         trace = jax.make_jaxpr(step.function, return_shape=True)
-        made = [trace(*_shapes_of(step.shared), self.found, rows, _shapes_of(zero)) for rows in one_row]
+        made = [trace(*shapes_of(step.shared), self.found, rows, shapes_of(zero)) for rows in one_row]
         buckets = [
             self._bucket(step, rows, traced) for rows, (traced, _) in zip(step.buckets.buckets, made, strict=True)
         ]
@@ -132,10 +132,6 @@ def _with_arrays(step: RowStep) -> RowStep:
 
 def _bytes_of(array: Array) -> int:
     return array.size * array.dtype.itemsize
-
-
-def _shapes_of(tree: Any) -> Any:
-    return jax.tree.map(lambda x: array_of(jnp.shape(x), jnp.result_type(x)), tree)
 
 
 def native_row_steps(steps: tuple[RowStep, ...], zero: Array) -> Any:
@@ -246,8 +242,7 @@ class _Loop:
         """A row of an array."""
         element = element_type(jnp.result_type(self.plan.arrays[number]))
         start = self.builder.mul(row, ir.Constant(LONG, math.prod(shape)))
-        in_memory = _BYTE if element == BIT else element
-        return Memory(self.builder.gep(self.pointers[number], [start], source_etype=in_memory), (1, *shape), element)
+        return Memory(self.builder.gep(self.pointers[number], [start], source_etype=element), (1, *shape), element)
 
     def _index(self, memory: Memory, slot: int = 0) -> ir.Value:
         """A whole number of a row."""
