@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpumargin.cli.options import AsOfOption, BookArgument, Device, DType, parse_overrides
-from gpumargin.cli.process import keep_memory, keep_objects, prepare_process
+from gpumargin.cli.process import keep_objects, prepare_process
 from gpumargin.cli.render import say
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def follow(
     """Margin a book again after every block of fills, transfers and prices; goes on where it was ended."""
     overrides = parse_overrides(settings or [])
     prepare_process(device)
-    keep_memory()
     from gpumargin.catalogue import load_model
     from gpumargin.engine import Settings
     from gpumargin.resident.follow import Following

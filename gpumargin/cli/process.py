@@ -42,9 +42,10 @@ def usable_cores() -> int:
 
 
 def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True) -> None:
-    """Sets 64-bit mode, host devices, GPU memory and the compile cache; does nothing where JAX is loaded already."""
+    """Sets 64-bit mode, host devices, memory and the compile cache; does nothing where JAX is loaded already."""
     if "jax" in sys.modules:
         return
+    keep_memory()
     os.environ["JAX_ENABLE_X64"] = "1"
     _use_devices(device)
     cache = compile_cache()
@@ -57,18 +58,19 @@ def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True) -> 
 
 
 def keep_memory() -> None:
-    """Lets freed memory stay with the process, which a program that runs over and over gets back at once.
+    """Lets freed memory stay with the process, in one heap for all its libraries, for the next part or block.
 
-    Otherwise the C library returns large blocks to the system, which clears every page of them anew for the next run: a
-    sixth to a third of a block's time (measured). Only where the C library is that of GNU, and only for commands that
-    compute the same again and again: what is kept counts as memory of the process. To be called before any library has
-    started a thread, for threads keep an arena that they have.
+    Otherwise the C library, and Arrow's allocator beside it, return large blocks to the system, which clears every page
+    of them anew: a fifth of a run's time and a sixth to a third of a block's, and what each keeps for itself the other
+    cannot use (measured). Only where the C library is that of GNU. To be called before any library has been loaded that
+    starts a thread, for threads keep an arena that they have.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_ARENA_MAX, 1)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def keep_objects() -> None:

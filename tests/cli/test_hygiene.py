@@ -6,6 +6,8 @@ import csv
 import gc
 import io
 import os
+import platform
+import subprocess
 import sys
 import weakref
 from typing import TYPE_CHECKING
@@ -36,6 +38,7 @@ HOSTILE = (
 )
 
 SETTINGS = (
+    "ARROW_DEFAULT_MEMORY_POOL",
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_ENABLE_COMPILATION_CACHE",
     "JAX_ENABLE_X64",
@@ -161,6 +164,39 @@ def test_the_cache_forgets_what_was_used_longest_ago(fresh: Path, monkeypatch: p
         os.utime(folder / name, (1_000_000 - age, 1_000_000))
     prepare_process()
     assert {path.name for path in folder.iterdir()} == {"new", "middle"}
+
+
+ONE_HEAP = """
+import resource
+from gpumargin.cli.process import prepare_process
+prepare_process()
+import numpy as np
+import pyarrow as pa
+def faults(work):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def arrays():
+    for _ in range(10):
+        np.full(6_000_000, 1.5)
+def tables():
+    for _ in range(10):
+        pa.repeat(1.5, 6_000_000)
+first = faults(arrays) + faults(tables)
+print(pa.default_memory_pool().backend_name, first, faults(arrays), faults(tables))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not that of GNU")
+def test_memory_that_one_library_freed_is_had_by_another_without_the_system_clearing_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    command = [sys.executable, "-c", ONE_HEAP]
+    pool, first, *later = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603
+    assert pool == "system"
+    assert int(first) > 100
+    assert all(int(count) < 20 for count in later)
 
 
 class _Knot:
