@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import laid_texts
+from gpumargin.pack.columns import is_ascending, laid_texts, run_begins
 
 BLOCK_ROWS = 1 << 14
 """Rows that are hashed together: enough that a block costs little, few enough to be laid aside in the middle of one and
@@ -129,7 +129,11 @@ def _texts(column: pa.Array) -> tuple[Buffer, ...]:
     return np.asarray(codes).astype(np.int16), np.asarray(pc.binary_length(words)), _characters(words)
 
 
-def _encoded(column: pa.Array) -> tuple[pa.Array, pa.StringArray]:
+def _encoded(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Codes and words in order of appearance; of ids in their order, as results have them, none need be hashed."""
+    if is_ascending(column):
+        begins = run_begins(column)
+        return pa.array(np.cumsum(begins, dtype=np.int32) - 1), column.take(pa.array(np.flatnonzero(begins)))
     found = column.dictionary_encode()
     return found.indices, found.dictionary
 

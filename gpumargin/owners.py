@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from gpumargin.errors import InternalError
 from gpumargin.merging import Merging
-from gpumargin.pack.columns import Ints, encoded, flat
-from gpumargin.results import minor_units
+from gpumargin.pack.columns import Ints, encoded, flat, is_ascending, run_begins
+from gpumargin.results import coded_words, minor_units
 from gpumargin.sums import exact_sum
 from gpumargin_kernels.health import STATUSES
 
@@ -62,13 +62,7 @@ class OwnerTotals:
     def add_sums(self, sums: pa.Table) -> None:
         """Takes sums over the next accounts."""
         self._sums.add(sums)
-        self._count(self._taken, sums)
-
-    def _count(self, totals: Counter[str], sums: pa.Table) -> None:
-        """Adds sums by owner up."""
-        totals["num_accounts"] += int(np.asarray(flat(sums["num_accounts"])).sum())
-        for name in _SUMMED:
-            totals[name] += exact_sum(self._sum(sums, name))
+        _count(self._taken, sums, self._amounts(sums))
 
     def tables(self, money: str) -> Iterator[pa.Table]:
         """One row per owner that has accounts, ascending; sums are null where the number of an account is not known.
@@ -77,8 +71,9 @@ class OwnerTotals:
           InternalError: GM117, a sum does not fit; GM202, the owners do not add up to their accounts.
         """
         for sums in self._sums.tables():
-            self._count(self._given, sums)
-            yield self._table(sums, money)
+            amounts = self._amounts(sums)
+            _count(self._given, sums, amounts)
+            yield _table(sums, amounts, money)
         self._require_sums()
 
     def _require_sums(self) -> None:
@@ -91,20 +86,8 @@ class OwnerTotals:
             )
             raise InternalError(message)
 
-    def _table(self, sums: pa.Table, money: str) -> pa.Table:
-        status = np.asarray(flat(sums["status"]))
-        columns = {
-            "owner_id": flat(sums["owner_id"]),
-            "accounting_asset": pa.array([money] * len(status), pa.string()).dictionary_encode(),
-            "status": pa.DictionaryArray.from_arrays(
-                pa.array(status.astype(np.int32)), pa.array(STATUSES, pa.string())
-            ),
-            "num_accounts": flat(sums["num_accounts"]),
-        }
-        is_unknown = status == STATUSES.index("unknown")
-        for name in _SUMMED:
-            columns[f"{name}_minor"] = pa.array(self._sum(sums, name), mask=is_unknown)
-        return pa.table(columns)
+    def _amounts(self, sums: pa.Table) -> dict[str, Ints]:
+        return {name: self._sum(sums, name) for name in _SUMMED}
 
     def _sum(self, sums: pa.Table, name: str) -> Ints:
         high, low = (np.asarray(flat(sums[f"{name}_{half}"])) for half in ("high", "low"))
@@ -117,6 +100,28 @@ class OwnerTotals:
             raise InternalError(message)
         total: Ints = (carried << _HALF) + (low & ((1 << _HALF) - 1))
         return total
+
+
+def _count(totals: Counter[str], sums: pa.Table, amounts: Mapping[str, Ints]) -> None:
+    """Adds sums by owner up."""
+    totals["num_accounts"] += int(np.asarray(flat(sums["num_accounts"])).sum())
+    for name, values in amounts.items():
+        totals[name] += exact_sum(values)
+
+
+def _table(sums: pa.Table, amounts: Mapping[str, Ints], money: str) -> pa.Table:
+    """Sums by owner as results have them."""
+    status = np.asarray(flat(sums["status"]))
+    is_unknown = status == STATUSES.index("unknown")
+    return pa.table(
+        {
+            "owner_id": flat(sums["owner_id"]),
+            "accounting_asset": coded_words(np.zeros(len(status)), [money]),
+            "status": coded_words(status, STATUSES),
+            "num_accounts": flat(sums["num_accounts"]),
+            **{f"{name}_minor": pa.array(values, mask=is_unknown) for name, values in amounts.items()},
+        }
+    )
 
 
 def _owner_sums(accounts: pa.Table, owner: np.ndarray, ids: pa.Array, decimals: int) -> pa.Table:
@@ -147,9 +152,19 @@ def _minor(accounts: pa.Table, name: str, decimals: int) -> Ints:
 
 def _by_owner(rows: pa.Table) -> pa.Table:
     """A row for each owner, ascending."""
-    how = [(name, "max" if name == "status" else "sum") for name in rows.column_names[1:]]
-    summed = rows.group_by("owner_id").aggregate(how).rename_columns(rows.column_names)
-    return summed.sort_by("owner_id")
+    ids = flat(rows["owner_id"])
+    if not is_ascending(ids):
+        rows = rows.take(pc.sort_indices(ids))
+        ids = flat(rows["owner_id"])
+    is_first = run_begins(ids)
+    if is_first.all():
+        return rows
+    begins = np.flatnonzero(is_first)
+    columns = {name: np.asarray(flat(rows[name])) for name in rows.column_names[1:]}
+    combined = {
+        name: (np.maximum if name == "status" else np.add).reduceat(values, begins) for name, values in columns.items()
+    }
+    return pa.table({"owner_id": ids.take(pa.array(begins)), **combined})
 
 
 def _status_codes(accounts: pa.Table) -> Ints:

@@ -53,14 +53,14 @@ def scenario_ids(file: ModelFile) -> list[str]:
     ]
 
 
-def _words(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
+def coded_words(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
     """Dictionary column of codes; negative codes are null."""
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
 
 
 def _constant(word: str, rows: int) -> pa.Array:
-    return _words(np.zeros(rows, np.int64), [word])
+    return coded_words(np.zeros(rows, np.int64), [word])
 
 
 def _numbers(values: np.ndarray) -> pa.Array:
@@ -109,7 +109,7 @@ def account_columns(
 
     columns: dict[str, Callable[[], pa.Array]] = {
         "model": lambda: _constant(naming.model, len(picked(rows.health.status))),
-        "status": lambda: _words(picked(rows.health.status), STATUSES),
+        "status": lambda: coded_words(picked(rows.health.status), STATUSES),
         "equity": numbers(rows.equity),
         "unrealised_pnl": numbers(rows.unrealised_pnl),
         "option_value": numbers(rows.option_value),
@@ -122,7 +122,7 @@ def account_columns(
     return columns | {
         **{name: numbers(amount) for name, amount in rows.charges.items()},
         "health": lambda: _nullable(picked(rows.health.ratio)),
-        "worst_scenario": lambda: _words(picked(rows.worst_scenario), naming.scenarios),
+        "worst_scenario": lambda: coded_words(picked(rows.worst_scenario), naming.scenarios),
         "worst_loss": numbers(rows.worst_loss),
         **{name: numbers(value) for name, value in _greeks(rows).items()},
         "equity_minor": minor(rows.equity, np.floor),
@@ -163,7 +163,7 @@ def _doubted(accounts: pa.Table, unknown: Bools) -> pa.Table:
     for name in (name for name in columns if name not in said):
         columns[name] = pc.if_else(pa.array(unknown), pa.scalar(None, columns[name].type), columns[name])
     status, words = encoded(accounts["status"])
-    columns["status"] = _words(np.where(unknown, STATUSES.index("unknown"), status), words.to_pylist())
+    columns["status"] = coded_words(np.where(unknown, STATUSES.index("unknown"), status), words.to_pylist())
     return pa.table(columns)
 
 
@@ -176,9 +176,9 @@ def units_table(book: LegBook, part: EngineResult, naming: Naming) -> pa.Table:
     columns: Columns = {
         "account_id": book.account_ids.take(owner),
         "pool": book.pools.take(owner),
-        "unit": _words(rows.unit, naming.units),
+        "unit": coded_words(rows.unit, naming.units),
         **{name: _numbers(amount) for name, amount in rows.charges.items()},
-        "worst_scenario": _words(rows.worst_scenario, naming.scenarios),
+        "worst_scenario": coded_words(rows.worst_scenario, naming.scenarios),
         "worst_loss": _numbers(rows.worst_loss),
         **{f"{name}_margin": _numbers(amount) for name, amount in rows.margin.items()},
         "option_value": _numbers(rows.option_value),
@@ -218,7 +218,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
         {
             "instrument_id": contracts.ids,
             "kind": pa.array(contracts.kinds).dictionary_encode(),
-            "unit": _words(c.unit[:count], contracts.units),
+            "unit": coded_words(c.unit[:count], contracts.units),
             "expiry": expiry,
             "strike": pa.array(c.strike[:count], mask=~c.is_option[:count]),
             "forward": _nullable(np.where(c.is_option[:count], forward, np.nan)),
@@ -240,10 +240,7 @@ def instruments_table(contracts: ContractSet, risk: ContractRisk) -> pa.Table:
 
 
 def _fixed_lists(block: Floats) -> pa.Array:
-    """One list per row; Arrow has no lists of fixed size 0, so without columns they are empty lists of any size."""
-    if block.shape[1] == 0:
-        return pa.array([[]] * len(block), pa.list_(pa.float64()))
-    """A list per row, of nulls where nothing is known."""
+    """A list of one number or more per row, null where nothing is known."""
     return pa.FixedSizeListArray.from_arrays(_nullable(block.ravel()), block.shape[1])
 
 

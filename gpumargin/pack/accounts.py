@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import Bools, Ints, common_codes, encoded, positions_in
+from gpumargin.pack.columns import Bools, Ints, common_codes, encoded
 
 _HAS_POOLS = ("positions", "balances", "accounts", "orders", "account_parameters")
 
@@ -106,7 +106,9 @@ def account_owners(tables: Mapping[str, pa.Table], accounts: Accounts) -> tuple[
     if table is None or "owner_id" not in table.column_names:
         return None, None
     codes, words = encoded(table["owner_id"])
-    ids = words.take(pc.sort_indices(words))
+    order = pc.sort_indices(words)
+    rank = np.full(len(words) + 1, -1, np.int64)  # no owner has code -1
+    rank[np.asarray(order)] = np.arange(len(words))
     found = np.full(len(accounts), -1, np.int64)
-    found[accounts.of_accounts] = np.append(positions_in(words, ids), -1)[codes]  # no owner has code -1
-    return found, ids
+    found[accounts.of_accounts] = rank[codes]
+    return found, words.take(order)

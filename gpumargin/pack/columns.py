@@ -66,6 +66,18 @@ def encoded(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
     return np.asarray(codes), array.dictionary
 
 
+def is_ascending(values: pa.Array) -> bool:
+    """Whether no value is less than the one before it; False where there are nulls."""
+    return not values.null_count and bool(pc.all(pc.less_equal(values[:-1], values[1:]), min_count=0).as_py())
+
+
+def run_begins(values: pa.Array) -> Bools:
+    """True where a value is not the one before it `[n]`; no nulls."""
+    begins = np.ones(len(values), bool)
+    begins[1:] = pc.not_equal(values[1:], values[:-1])
+    return begins
+
+
 def _by_word(table: pa.Table, name: str, say: Callable[[Any], object], null: object, dtype: Any) -> np.ndarray:
     """What each distinct value of a column says, `[rows]`; `null` for nulls, and where the column is absent."""
     if name not in table.column_names:
