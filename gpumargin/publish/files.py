@@ -150,9 +150,15 @@ def put_table(path: Path, table: pa.Table) -> Written:
         if unlike and table_digest(found.select(unlike)) != table_digest(table.select(unlike)):
             raise _altered(path)
 
-    options = _writing(table.schema)
-    sha256 = disk.write_new(path, lambda file: pq.write_table(table, file, **options), check)
+    sha256 = disk.write_new(path, lambda file: file.write(_parquet(table)), check)
     return Written(table.num_rows, sha256)
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    """A Parquet file in memory: written page by page to a file of Python, each would wait for other threads' Python."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **_writing(table.schema))
+    return sink.getvalue()
 
 
 def put_tables(path: Path, tables: Iterator[pa.Table]) -> Written | None:
