@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from gpumargin.pack.columns import Bools, Ints, common_codes, encoded
 
 _HAS_POOLS = ("positions", "balances", "accounts", "orders", "account_parameters")
+_SPARSE = 16  # possible keys for each that there is, up to which marking off is faster than sorting
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ def _begins(keys: Ints) -> Bools:
     return begins
 
 
-def _distinct(keys: Ints) -> Ints:
-    """Distinct keys in ascending order."""
-    if not bool(np.all(keys[1:] > keys[:-1])):
-        keys = np.sort(keys)
-        keys = keys[_begins(keys)]
-    return keys
+def _distinct(keys: Sequence[Ints], count: int) -> Ints:
+    """Distinct ones of keys below `count`, ascending; sorted only where there are too many keys to mark them off."""
+    if count > _SPARSE * sum(map(len, keys)):
+        found = np.sort(np.concatenate(keys))
+        return found[_begins(found)]
+    is_there = np.zeros(count, bool)
+    for each in keys:
+        is_there[each] = True
+    return np.flatnonzero(is_there)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def find_accounts(tables: Mapping[str, pa.Table]) -> Accounts:
     ids, id_codes = common_codes([table["account_id"] for table in present])
     pools, pool_codes = common_codes([table["pool"] for table in present])
     runs = [_Runs.of(i * len(pools) + p) for i, p in zip(id_codes, pool_codes, strict=True)]
-    known = _distinct(np.concatenate([_distinct(each.heads) for each in runs]))
+    known = _distinct([each.heads for each in runs], len(ids) * len(pools))
     named = zip((name for name in _HAS_POOLS if name in tables), runs, strict=True)
     rows = {name: each.places(known) for name, each in named}
     return Accounts(
