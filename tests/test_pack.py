@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -364,3 +365,20 @@ def test_packed_shards_give_back_every_leg_and_balance(accounts_per_shard: int, 
     assert sorted(quantity) == sorted(book.quantity.tolist())
     assert sorted(amount) == sorted(book.amount.tolist())
     assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("sparse", [0, 16], ids=["sorted", "marked off"])
+def test_accounts_are_found_the_same_way_sorted_or_marked_off(monkeypatch: pytest.MonkeyPatch, sparse: int) -> None:
+    monkeypatch.setattr("gpumargin.pack.accounts._SPARSE", sparse)
+    names = {"account_id": ["b", "a", "b", "c", "a"], "pool": ["x", "y", "y", "x", "y"]}
+    other = {"account_id": ["d", "b"], "pool": ["x", "x"]}
+    found = find_accounts({"positions": pa.table(names), "balances": pa.table(other)})
+    assert [*zip(found.account_ids.to_pylist(), found.pools.to_pylist(), strict=True)] == [
+        ("a", "y"),
+        ("b", "x"),
+        ("b", "y"),
+        ("c", "x"),
+        ("d", "x"),
+    ]
+    assert found.of_positions.tolist() == [1, 0, 2, 3, 0]
+    assert found.of_balances.tolist() == [4, 1]

@@ -236,6 +236,14 @@ def test_plain_large_and_coded_texts_have_one_hash(dtype: pa.DataType) -> None:
     assert table_digest(pa.table({"x": other})) == table_digest(pa.table({"x": texts}))
 
 
+@pytest.mark.parametrize("words", [["a", "a", "b", "b\u00e9", "c"], ["a"], ["x", "x"], ["", "a"]], ids=" ".join)
+def test_texts_in_their_order_which_are_not_hashed_have_the_hash_of_coded_ones(words: list[str]) -> None:
+    in_order = pa.array(["0", *words])[1:]
+    backwards = sorted(set(words), reverse=True)
+    coded = pa.DictionaryArray.from_arrays(pa.array([backwards.index(word) for word in words]), pa.array(backwards))
+    assert table_digest(pa.table({"x": in_order})) == table_digest(pa.table({"x": coded}))
+
+
 @pytest.mark.parametrize("name", WIDE.column_names)
 def test_the_hash_sees_every_single_value(name: str) -> None:
     values = WIDE[name].to_pylist()
