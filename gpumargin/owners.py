@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from gpumargin.errors import InternalError
 from gpumargin.merging import Merging
 from gpumargin.pack.columns import Ints, encoded, flat, is_ascending, run_begins
-from gpumargin.results import coded_words, minor_units
+from gpumargin.results import coded_words, constant_word, minor_units
 from gpumargin.sums import exact_sum
 from gpumargin_kernels.health import STATUSES
 
@@ -116,7 +116,7 @@ def _table(sums: pa.Table, amounts: Mapping[str, Ints], money: str) -> pa.Table:
     return pa.table(
         {
             "owner_id": flat(sums["owner_id"]),
-            "accounting_asset": coded_words(np.zeros(len(status)), [money]),
+            "accounting_asset": constant_word(money, len(status)),
             "status": coded_words(status, STATUSES),
             "num_accounts": flat(sums["num_accounts"]),
             **{f"{name}_minor": pa.array(values, mask=is_unknown) for name, values in amounts.items()},

@@ -59,7 +59,8 @@ def coded_words(codes: np.ndarray, names: Sequence[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
 
 
-def _constant(word: str, rows: int) -> pa.Array:
+def constant_word(word: str, rows: int) -> pa.Array:
+    """Dictionary column of one word."""
     return coded_words(np.zeros(rows, np.int64), [word])
 
 
@@ -108,7 +109,7 @@ def account_columns(
         return lambda: minor_units(picked(leaf), naming.decimals, rounding)
 
     columns: dict[str, Callable[[], pa.Array]] = {
-        "model": lambda: _constant(naming.model, len(picked(rows.health.status))),
+        "model": lambda: constant_word(naming.model, len(picked(rows.health.status))),
         "status": lambda: coded_words(picked(rows.health.status), STATUSES),
         "equity": numbers(rows.equity),
         "unrealised_pnl": numbers(rows.unrealised_pnl),

@@ -18,7 +18,7 @@ from gpumargin.errors import InternalError
 from gpumargin.native.choice import LegLoop
 from gpumargin.pack.columns import Ints
 from gpumargin.resident.lane import Lane
-from gpumargin.results import account_columns
+from gpumargin.results import account_columns, coded_words
 from gpumargin.totals import AccountTotals
 from gpumargin_kernels.health import STATUSES
 from gpumargin_kernels.margin import PartResult
@@ -209,8 +209,7 @@ def _changed_frame(lane: Lane, parts: list[_Changed]) -> pl.DataFrame:
 
 def _statuses(codes: np.ndarray) -> pa.Array:
     """Words of statuses; a negative code, that of an account that had none, is null."""
-    words = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=codes < 0), pa.array(STATUSES))
-    return words.dictionary_decode()
+    return coded_words(codes, STATUSES).dictionary_decode()
 
 
 def _names(lane: Lane, accounts: Ints) -> dict[str, pa.Array]:
