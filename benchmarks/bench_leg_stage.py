@@ -101,7 +101,7 @@ def ours(legs: Legs, tally: records.Tally) -> Callable[[], list[jax.Array]]:
     def worst(
         tally: records.Tally, contracts: records.Contracts, zero: jax.Array, *own: records.Legs
     ) -> list[jax.Array]:
-        found = loop.rows(RowPlan((tally,), contracts, _worst, ()), own, zero, loop.chunk)
+        found = loop.rows(RowPlan((tally,), contracts, _worst, (), 0), own, zero, loop.chunk)
         ends = np.cumsum([bucket.contract.shape[0] for bucket in own])
         return jnp.split(found, ends[:-1])
 

@@ -42,10 +42,9 @@ if TYPE_CHECKING:
     from tests.whole_book import Tables
 
 # How much of a model goes natively: everything of a unit row unless it stands here.
-SUMS_ONLY = {"bybit-uta-cross", "span"}  # requirements look up brackets, or a table in two directions
-NOTHING = {"binance-pm", "hyperliquid", "okx-pm"}  # positions look up brackets
+SUMS_ONLY = {"span"}  # requirements look up a table in two directions
 SAMPLE = ("derive-pm2", "span", "synthetix-v3")
-EXPIRIES, CONTRACTS, WIDTH = 4, 40, 16
+EXPIRIES, CONTRACTS, WIDTH, UNITS = 4, 40, 16, 3
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def test_of_a_model_as_much_goes_natively_as_is_listed(
     engine._part_program.cache_clear()  # or a program of an earlier test would not be traced again
     (work,) = prepare(read_book(**accepted(book, model.file)), model, Options(), Clock())
     list(work.engine.run(work.legs))
-    expected = [False, False] if name in NOTHING else [False, True] if name in SUMS_ONLY else [True]
+    expected = [False, True] if name in SUMS_ONLY else [True]
     assert tried == expected
 
 
@@ -214,7 +213,7 @@ def test_looking_ahead_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     tally = records.Tally(columns={"net": table(rng, 23)}, terms=table(rng, 0))
     for size, looks_ahead in ((1 << 30, False), (0, True)):
         monkeypatch.setattr(plan, "second_level_cache", lambda size=size: size)
-        made, _ = plan_of(RowPlan((tally,), contracts(), only_sums, ()), np.dtype("float64"))
+        made, _ = plan_of(RowPlan((tally,), contracts(), only_sums, (), 0), np.dtype("float64"))
         assert made.looks_ahead is looks_ahead
         for rows in (1, 13, 64):  # fewer legs than are looked ahead, lines of results that stay unfilled, and more
             _assert_same((tally,), legs(rng, rows))
@@ -245,7 +244,7 @@ def only_sums(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> 
 
 
 def _compiled(tallies: tuple[records.Tally, ...]) -> str:
-    made, _ = plan_of(RowPlan(tallies, contracts(), only_sums, ()), np.dtype("float64"))
+    made, _ = plan_of(RowPlan(tallies, contracts(), only_sums, (), 0), np.dtype("float64"))
     return leg_loop_name(made, 1)
 
 
@@ -258,7 +257,7 @@ def _assert_same(
 ) -> None:
     def run(rows: Any) -> Any:
         def program(tallies: Any, contracts: Any, shared: Any, zero: Any, buckets: Any) -> Any:
-            return rows(RowPlan(tallies, contracts, finish, shared), buckets, zero, None)
+            return rows(RowPlan(tallies, contracts, finish, shared, UNITS), buckets, zero, None)
 
         return jax.jit(program)(tallies, contracts(), shared, np.zeros(()), own)
 
@@ -272,9 +271,9 @@ def _assert_same(
 def test_several_buckets_are_finished_alike_with_tables_looked_up_by_unit() -> None:
     rng = np.random.default_rng(4)
     tally = records.Tally(columns={"net": table(rng, 23)}, terms=table(rng, 0))
-    units = rng.integers(0, 3, 64).astype(np.int32)
+    units = rng.integers(0, UNITS, 64).astype(np.int32)
     buckets = [legs(rng, rows)._replace(unit=units[:rows]) for rows in (64, 16)]
-    shared = {"scale": rng.standard_normal(3), "weights": rng.standard_normal((3, 23)), "all": np.float64(1.5)}
+    shared = {"scale": rng.standard_normal(UNITS), "weights": rng.standard_normal((UNITS, 23)), "all": np.float64(1.5)}
     _assert_same((tally,), *buckets, finish=_worst_of_unit, shared=shared)
 
 
@@ -302,13 +301,14 @@ def test_the_least_and_the_largest_keep_nan_and_the_sign_of_zero(width: int, dty
     unit = np.arange(len(rows), dtype=np.int32)
     own = records.Legs(unit, np.full((len(rows), 2), CONTRACTS, np.int32), np.zeros((len(rows), 2), dtype), {})
     nothing = np.zeros((CONTRACTS + 1, 1), dtype)
-    plan = RowPlan((records.Tally(columns={"net": nothing}, terms=nothing[:, :0]),), contracts(), _extremes, (rows,))
+    tally = records.Tally(columns={"net": nothing}, terms=nothing[:, :0])
+    plan = RowPlan((tally,), contracts(), _extremes, (rows,), len(rows))
     leg_loop_name(plan_of(plan, np.dtype(dtype))[0], 1)
 
-    def program(plan: RowPlan, zero: Any, legs: Any) -> Any:
-        return native_row_stage(plan._replace(finish=_extremes), (legs,), zero, None)
+    def program(rows: Any, zero: Any, legs: Any) -> Any:
+        return native_row_stage(plan._replace(shared=(rows,)), (legs,), zero, None)
 
-    found = jax.jit(program)(plan._replace(finish=None), np.zeros((), dtype), own)
+    found = jax.jit(program)(rows, np.zeros((), dtype), own)
     for mine, least in zip(found, (True, False), strict=True):
         expected = [extreme(row, is_least=least) for row in rows]
         np.testing.assert_array_equal(mine, expected)
@@ -341,7 +341,7 @@ def test_a_result_with_two_directions_per_row_is_finished_by_xla() -> None:
     rng = np.random.default_rng(5)
     tally = records.Tally(columns={"net": table(rng, 6)}, terms=table(rng, 0))
     with pytest.raises(UnsupportedError, match="2 directions per row"):
-        plan_of(RowPlan((tally,), contracts(), _two_directions, ()), np.dtype("float64"))
+        plan_of(RowPlan((tally,), contracts(), _two_directions, (), 0), np.dtype("float64"))
     _assert_same((tally,), legs(rng), finish=_two_directions)
 
 

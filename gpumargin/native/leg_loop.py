@@ -9,7 +9,7 @@ from llvmlite import ir
 from gpumargin.native.compiler import registered
 from gpumargin.native.control import LONG
 from gpumargin.native.handler import Frame, add_handler
-from gpumargin.native.loop import Loop, bucket_arguments, shared_arguments
+from gpumargin.native.loop import SHARED_ARGUMENTS, Loop, bucket_arguments
 from gpumargin.native.plan import Plan
 
 
@@ -31,7 +31,7 @@ def leg_loop_name(plan: Plan, buckets: int) -> str:
 def _run_buckets(frame: Frame, loop: Loop, buckets: int) -> None:
     builder, plan = frame.builder, loop.plan
     own = bucket_arguments(plan)
-    given = frame.arguments(own * buckets + shared_arguments(plan))
+    given = frame.arguments(own * buckets + SHARED_ARGUMENTS)
     results = frame.results(len(plan.written))
     shared = [frame.data(buffer) for buffer in given[own * buckets :]]
     wide = [result for result, output in zip(results, plan.written, strict=True) if output.shape]

@@ -16,11 +16,12 @@ from llvmlite import ir
 
 from gpumargin.native.blocks import Block, block_type, lanes, padded, scalar, widened
 from gpumargin.native.control import INT, LINE, LONG, POINTER, builder_of, counted, fetch, grouped
-from gpumargin.native.instructions import bytes_of
-from gpumargin.native.lowering import Memory, Target, element_type, lowered
+from gpumargin.native.instructions import bytes_of, within
+from gpumargin.native.lowering import Target, element_type, lowered
 from gpumargin.native.plan import LanePlan, Place, Plan
 
 GROUPED_LEVELS = ("expiry", "strike")  # which have a column of group numbers
+SHARED_ARGUMENTS = len(GROUPED_LEVELS) + 2  # arrays that all buckets share: groups, tables of contracts and of units
 # Numbers between the columns of a result: columns a power of two apart would share their places in the cache.
 COLUMN_GAP = 8
 # Legs between asking for a row of the table and reading it: a third off plain sums, 5 to 15 % off a block (measured).
@@ -35,11 +36,6 @@ def bucket_arguments(plan: Plan) -> int:
     return 3 + len(plan.inputs)
 
 
-def shared_arguments(plan: Plan) -> int:
-    """Arrays that all buckets share: expiry and strike groups, the table, and what rows look up."""
-    return len(GROUPED_LEVELS) + 1 + len(plan.shared)
-
-
 @dataclass(frozen=True)
 class _Memory:
     """Pointers that the loop reads and writes, each `[rows, width]` or by contract."""
@@ -50,7 +46,7 @@ class _Memory:
     inputs: dict[str, ir.Value]
     groups: dict[str, ir.Value]
     table: ir.Value
-    shared: list[Memory]
+    units: ir.Value
     results: list[ir.Value]  # of every output that has columns
     stride: ir.Value  # from one column of a result to the next
     last: ir.Value  # the bucket's last slot
@@ -69,8 +65,8 @@ class Loop:
     """Writes one loop function into a module, over the rows of one bucket.
 
     Its arguments: rows, slots of a row, `stride` from one column of a result to the next; pointers to contract,
-    quantity, unit and inputs of the bucket, to expiry and strike groups, table and shared arrays, and to each result
-    that is written at the bucket's first row.
+    quantity, unit and inputs of the bucket, to expiry and strike groups, the tables of contracts and of units, and to
+    each result that is written at the bucket's first row.
 
     Args:
       module: gets the function.
@@ -81,7 +77,7 @@ class Loop:
     def __init__(self, module: ir.Module, plan: Plan, name: str) -> None:
         self.plan = plan
         self.element: ir.Type = element_type(f"float{8 * plan.itemsize}")
-        count = bucket_arguments(plan) + shared_arguments(plan) + len(plan.written)
+        count = bucket_arguments(plan) + SHARED_ARGUMENTS + len(plan.written)
         signature = ir.FunctionType(ir.VoidType(), [LONG] * 3 + [POINTER] * count)
         self.function = ir.Function(module, signature, name)
         self.function.linkage = "internal"
@@ -91,8 +87,7 @@ class Loop:
     def _write(self) -> None:
         rows, width, stride, contract, quantity, unit, *rest = self.function.args
         inputs, rest = rest[: len(self.plan.inputs)], rest[len(self.plan.inputs) :]
-        expiry, strike, table, *rest = rest
-        shapes = self.plan.shared
+        expiry, strike, table, units, *results = rest
         memory = _Memory(
             contract,
             quantity,
@@ -100,8 +95,8 @@ class Loop:
             inputs=dict(zip(self.plan.inputs, inputs, strict=True)),
             groups={"expiry": expiry, "strike": strike},
             table=table,
-            shared=[Memory(at, shape, element_type(t)) for at, (shape, t) in zip(rest, shapes, strict=False)],
-            results=rest[len(shapes) :],
+            units=units,
+            results=results,
             stride=stride,
             last=self.builder.sub(self.builder.mul(rows, width), ir.Constant(LONG, 1)),
         )
@@ -197,8 +192,9 @@ class Loop:
         with counted(self.builder, width) as (slot, end):
             self._leg(memory, registers, first, slot, width, end)
         found = [block for lane in registers for block in self._found(lane)]
-        unit = Block(1, (self._at(memory.unit, row, INT),))
-        results = lowered(self.plan.finish, self._target(), [*memory.shared, *found, unit, self._one()])
+        unit = self._at(memory.unit, row, INT)
+        inputs = [*self._of_unit(memory, unit), *found, Block(1, (unit,)), self._one()]
+        results = lowered(self.plan.finish.rest, self._target(), inputs)
         written = [block for block in results if block.width]
         for result, block in zip(memory.results, written, strict=True):
             self._store(result, memory.stride, row, block)
@@ -208,6 +204,15 @@ class Loop:
         if lane.plan.close is None:
             return [self._held(lane.sums[word], place.width) for word, place in lane.plan.words]
         return [self._held(lane.total, lane.plan.total)]
+
+    def _of_unit(self, memory: _Memory, unit: ir.Value) -> list[Block]:
+        """What a row reads of its unit; one beyond the last means the nearest, as on XLA's own path."""
+        if not self.plan.units:
+            return []
+        number = self.builder.sext(within(self.builder, unit, self.plan.unit_rows), LONG)
+        start = self.builder.mul(number, ir.Constant(LONG, self.plan.unit_width))
+        row = self.builder.gep(memory.units, [start], source_etype=self.element)
+        return [self._columns(row, place) for place in self.plan.units]
 
     def _one(self) -> Block:
         return Block(1, (ir.Constant(self.element, 1.0),))
@@ -300,8 +305,8 @@ class Loop:
         for lane in own:
             assert lane.plan.close is not None  # noqa: S101  lanes at unit level have nothing to close
             sums = [self._held(lane.sums[word], place.width) for word, place in lane.plan.words]
-            inputs = [*sums, self._columns(table, lane.plan.terms), self._one()]
-            (found,) = lowered(lane.plan.close, self._target(), inputs)
+            inputs = [*(self._columns(table, place) for place in lane.plan.terms), *sums, self._one()]
+            (found,) = lowered(lane.plan.close.rest, self._target(), inputs)
             self._add(lane.total, found)
             for word, place in lane.plan.words:
                 self._clear(lane.sums[word], place.width)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from jax.extend import core
@@ -31,8 +31,7 @@ from gpumargin.native.blocks import (
     widened,
 )
 from gpumargin.native.control import LONG, counted
-
-Traced: TypeAlias = Any  # a jaxpr with its constants, for which JAX has no public static type
+from gpumargin.native.traced import CALLS, Traced, needed
 
 
 class UnsupportedError(Exception):
@@ -62,8 +61,6 @@ class Target:
 
 
 Value = Block | Memory
-# Operations that call another function, and the parameter that holds it.
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 def element_type(dtype: Any) -> ir.Type:
@@ -101,42 +98,32 @@ def lowered(closed: Traced, target: Target, arguments: Sequence[Value]) -> list[
     def read(atom: Any) -> Value:
         return _constant(target, np.asarray(atom.val)) if isinstance(atom, core.Literal) else known[atom]
 
-    for equation in _needed(closed.jaxpr)[0]:
+    for equation in needed(closed.jaxpr):
         results = _translated(target, equation, [read(atom) for atom in equation.invars])
         known.update(zip(equation.outvars, results, strict=True))
     return [_loaded(target, read(atom)) for atom in closed.jaxpr.outvars]
 
 
-def _needed(jaxpr: Any) -> tuple[list[Any], set[Any]]:
-    """The equations of a function that its results need, and the variables that they read."""
-    used = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
-    kept = []
-    for equation in reversed(jaxpr.eqns):
-        if used.intersection(equation.outvars):
-            kept.append(equation)
-            used.update(atom for atom in _read_by(equation) if not isinstance(atom, core.Literal))
-    return kept[::-1], used
-
-
-def _read_by(equation: Any) -> list[Any]:
-    """What an equation reads; of a function that it calls, whatever is handed on from step to step counts as read."""
+def is_alike(equation: Any) -> bool:
+    """Whether an operation gives the same bits on every path; of reductions XLA chooses the order, and signs of 0."""
     name = equation.primitive.name
-    if name not in _CALLS and name != "scan":
-        return list(equation.invars)
-    inner = equation.params[_CALLS.get(name, "jaxpr")]
-    constants = len(equation.invars) - (len(equation.outvars) if name == "scan" else 0)
-    is_read = [used or i >= constants for i, used in enumerate(inputs_of(inner.jaxpr))]
-    return [atom for atom, used in zip(equation.invars, is_read, strict=True) if used]
+    if name in CALLS or name == "scan":
+        return all(is_alike(inner) for inner in equation.params[CALLS.get(name, "jaxpr")].jaxpr.eqns)
+    known = {*instructions.ELEMENTWISE, *_SHAPING, "gather", "optimization_barrier"}
+    return name in known and not name.startswith("reduce")
 
 
-def inputs_of(jaxpr: Any) -> list[bool]:
-    """Of each input of a function, whether its results need it."""
-    used = _needed(jaxpr)[1]
-    return [variable in used for variable in jaxpr.invars]
+def is_same_columns(equation: Any) -> bool:
+    """Whether an operation gives the columns that it gets in another shape, or its one column again and again."""
+    return _SHAPING.get(equation.primitive.name) is _same_columns
 
 
-def _width(shape: tuple[int, ...]) -> int:
-    """Columns of an array of one row: it must be long in one direction only."""
+def width_of(shape: tuple[int, ...]) -> int:
+    """Columns of an array of one row.
+
+    Raises:
+      UnsupportedError: it is long in more than one direction.
+    """
     if sum(size != 1 for size in shape) > 1:
         message = f"an array of shape {shape}"
         raise UnsupportedError(message)
@@ -144,7 +131,7 @@ def _width(shape: tuple[int, ...]) -> int:
 
 
 def _constant(target: Target, value: np.ndarray) -> Block:
-    _width(value.shape)
+    width_of(value.shape)
     return constant_columns(value.ravel().tolist(), element_type(value.dtype), target.itemsize)
 
 
@@ -152,7 +139,7 @@ def _loaded(target: Target, value: Value) -> Block:
     """A block; of memory only what is one number or one row."""
     if isinstance(value, Block):
         return value
-    return _row_of(target, value, ir.Constant(LONG, 0), _width(value.shape))
+    return _row_of(target, value, ir.Constant(LONG, 0), width_of(value.shape))
 
 
 def _row_of(target: Target, memory: Memory, row: ir.Value, width: int) -> Block:
@@ -180,13 +167,13 @@ def _row_of(target: Target, memory: Memory, row: ir.Value, width: int) -> Block:
 
 def _translated(target: Target, equation: Any, operands: list[Value]) -> list[Block]:
     name = equation.primitive.name
-    if name in _CALLS:
-        return lowered(equation.params[_CALLS[name]], target, operands)
+    if name in CALLS:
+        return lowered(equation.params[CALLS[name]], target, operands)
     if name == "scan":
         return _repeated(target, equation, operands)
     if name == "optimization_barrier":
         return [_loaded(target, operand) for operand in operands]
-    width = _width(equation.outvars[0].aval.shape)
+    width = width_of(equation.outvars[0].aval.shape)
     if name == "gather":
         return [_gather(target, equation, operands, width)]
     if name == "dynamic_slice":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gpumargin.native.ahead import Cut, When, cut
 from gpumargin.native.blocks import lanes, padded
-from gpumargin.native.lowering import Traced, UnsupportedError
+from gpumargin.native.lowering import UnsupportedError
 from gpumargin.native.machine import second_level_cache
+from gpumargin.native.traced import Traced
 from gpumargin_kernels.tally import QUANTITIES, Lane, RowPlan, group_totals, in_tally_order, lane_of, total_widths
 
 
@@ -33,15 +35,15 @@ class LanePlan:
     Attributes:
       level: whose end closes its sums.
       words: what of a leg multiplies which columns of the table, in the order of `Lane.columns`.
-      terms: columns of the table that closing reads.
-      close: traced for one row; inputs are the sums by word, the terms and the run-time one. None at unit level.
+      terms: columns of the table that closing reads: what follows from terms alone.
+      close: traced for one row, its sums by word known late; then the terms, and a run-time one. None at unit level.
       total: columns of what closing adds up; 0 at unit level.
     """
 
     level: str
     words: tuple[tuple[str, Place], ...]
-    terms: Place
-    close: Traced | None
+    terms: tuple[Place, ...]
+    close: Cut | None
     total: int
 
 
@@ -68,8 +70,11 @@ class Plan:
       table_width: numbers in a contract's row of the table.
       looks_ahead: whether rows of the table are asked for before they are read.
       multipliers: of the words that are functions of the quantity, traced for one row.
-      finish: traced for one row; inputs are the shared arrays, what each lane found, the unit and the run-time one.
-      shared: shape and type of each shared array.
+      finish: traced for one row, what each lane found known late; before it the shared arrays, behind it the unit and a
+        run-time one.
+      units: columns of a unit's row of numbers that rows read: what follows from shared arrays alone.
+      unit_width: numbers in a unit's row.
+      unit_rows: units.
       outputs: of `finish`, in order.
     """
 
@@ -79,8 +84,10 @@ class Plan:
     table_width: int
     looks_ahead: bool
     multipliers: tuple[tuple[str, Traced], ...]
-    finish: Traced
-    shared: tuple[tuple[tuple[int, ...], str], ...]
+    finish: Cut
+    units: tuple[Place, ...]
+    unit_width: int
+    unit_rows: int
     outputs: tuple[Output, ...]
 
     @property
@@ -113,7 +120,7 @@ def _one_row(widths: dict[str, int] | int, dtype: np.dtype[Any]) -> Any:
     return jax.tree.map(lambda width: array_of((1, width), dtype), widths)
 
 
-def _close(lane: Lane, dtype: np.dtype[Any]) -> Traced | None:
+def _close(lane: Lane, dtype: np.dtype[Any]) -> Cut | None:
     if lane.level == "unit":
         return None
     sums = _one_row({word: block.shape[1] for word, block in lane.columns.items()}, dtype)
@@ -121,19 +128,23 @@ def _close(lane: Lane, dtype: np.dtype[Any]) -> Traced | None:
     def close(sums: dict[str, Array], terms: Array, one: Array) -> Array:
         return group_totals(lane, sums, terms, one)
 
-    return jax.make_jaxpr(close)(sums, _one_row(lane.terms.shape[1], dtype), array_of((), dtype))
+    traced = jax.make_jaxpr(close)(sums, _one_row(lane.terms.shape[1], dtype), array_of((), dtype))
+    return cut(traced, [When.LATE] * len(sums) + [When.AHEAD, When.ALWAYS])
 
 
 def _lane_plans(lanes: tuple[Lane, ...], dtype: np.dtype[Any]) -> tuple[tuple[LanePlan, ...], int]:
     """The lanes, and the width of the table that they read."""
-    widths = [block.shape[1] for lane in lanes for block in (*lane.columns.values(), lane.terms)]
+    closes = [_close(lane, dtype) for lane in lanes]
+    terms = [[] if close is None else close.widths for close in closes]
+    columns = [[block.shape[1] for block in lane.columns.values()] for lane in lanes]
+    widths = [width for pair in zip(columns, terms, strict=True) for own in pair for width in own]
     places, table_width = _places(widths, dtype.itemsize)
     rest = iter(places)
     plans = []
-    for lane in lanes:
+    for lane, close, own in zip(lanes, closes, terms, strict=True):
         words = tuple((word, next(rest)) for word in lane.columns)
         total = 0 if lane.level == "unit" else sum(total_widths(lane))
-        plans.append(LanePlan(lane.level, words, next(rest), _close(lane, dtype), total))
+        plans.append(LanePlan(lane.level, words, tuple(next(rest) for _ in own), close, total))
     return tuple(plans), table_width
 
 
@@ -163,7 +174,9 @@ def _looks_ahead(table: int) -> bool:
     return table > second_level_cache() // 2
 
 
-def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...], dtype: np.dtype[Any]) -> Any:
+def _finish(
+    plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...], dtype: np.dtype[Any]
+) -> tuple[Cut, Any]:
     """`finish` traced for one row, and the results' shapes."""
     found = [
         _one_row({word: p.width for word, p in own.words} if own.close is None else own.total, dtype) for own in planned
@@ -173,7 +186,9 @@ def _finish(plan: RowPlan, lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...
         return plan.finish(shared, in_tally_order(plan.tallies, lanes, found), unit, one)
 
     unit, one = array_of((1,), np.int32), array_of((), dtype)
-    return jax.make_jaxpr(finish, return_shape=True)(shapes_of(plan.shared), found, unit, one)
+    traced, shapes = jax.make_jaxpr(finish, return_shape=True)(shapes_of(plan.shared), found, unit, one)
+    when = [When.AHEAD] * len(jax.tree.leaves(plan.shared)) + [When.LATE] * len(jax.tree.leaves(found))
+    return cut(traced, [*when, When.ALWAYS, When.ALWAYS]), shapes
 
 
 def _outputs(shapes: Any) -> tuple[Output, ...]:
@@ -199,6 +214,7 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
     lanes = lanes_apart(plan)
     planned, table_width = _lane_plans(lanes, dtype)
     finish, shapes = _finish(plan, lanes, planned, dtype)
+    units, unit_width = _places(finish.widths, dtype.itemsize)
     used = sorted({word for lane in planned for word, _ in lane.words})
     quantity = array_of((1,), dtype)
     return Plan(
@@ -209,22 +225,30 @@ def plan_of(plan: RowPlan, dtype: np.dtype[Any]) -> tuple[Plan, Any]:
         looks_ahead=_looks_ahead(jnp.shape(plan.contracts.expiry_group)[0] * table_width * dtype.itemsize),
         multipliers=tuple((word, jax.make_jaxpr(QUANTITIES[word])(quantity)) for word in used if word in QUANTITIES),
         finish=finish,
-        shared=tuple((jnp.shape(x), str(jnp.result_type(x))) for x in jax.tree.leaves(plan.shared)),
+        units=tuple(units),
+        unit_width=unit_width,
+        unit_rows=plan.units,
         outputs=_outputs(shapes),
     ), shapes
 
 
-def _blocks(lanes: tuple[Lane, ...], planned: tuple[LanePlan, ...]) -> Iterator[tuple[Array, Place]]:
-    for lane, own in zip(lanes, planned, strict=True):
-        yield from ((lane.columns[word], place) for word, place in own.words)
-        yield lane.terms, own.terms
+def _by_row(function: Callable[..., list[Array]], rows: Array) -> list[Array]:
+    """What a function makes of every row by itself, `[rows, K]` each."""
+    return [found.reshape(found.shape[0], -1) for found in jax.vmap(function)(rows)]
 
 
-def table_of(plan: RowPlan, made: Plan) -> Array:
-    """Everything that the loop reads of a contract in one row, `[M, table_width]`."""
-    lanes = lanes_apart(plan)
-    filled = sorted(((p, block) for block, p in _blocks(lanes, made.lanes) if p.width), key=lambda pair: pair[0].start)
-    ends = [place.start for place, _ in filled[1:]] + [made.table_width]
+def _blocks(lane: Lane, own: LanePlan, one: Array) -> Iterator[tuple[Array, Place]]:
+    """What the loop reads of contracts for a lane, and where it stands in their rows."""
+    yield from ((lane.columns[word], place) for word, place in own.words)
+    if own.close is not None and own.terms:
+        close = own.close.function()
+        yield from zip(_by_row(lambda terms: close(terms[None], one), lane.terms), own.terms, strict=True)
+
+
+def _laid(blocks: Iterable[tuple[Array, Place]], width: int) -> Array:
+    """Blocks of columns at their places in rows of so many numbers."""
+    filled = sorted(((place, block) for block, place in blocks if place.width), key=lambda pair: pair[0].start)
+    ends = [place.start for place, _ in filled[1:]] + [width]
     return jnp.concatenate(
         [
             jnp.pad(block, ((0, 0), (0, end - place.start - place.width)))
@@ -232,3 +256,19 @@ def table_of(plan: RowPlan, made: Plan) -> Array:
         ],
         axis=1,
     )
+
+
+def table_of(plan: RowPlan, made: Plan, one: Array) -> Array:
+    """Everything that the loop reads of a contract in one row, `[M, table_width]`; `one` at run time."""
+    lanes = zip(lanes_apart(plan), made.lanes, strict=True)
+    return _laid([pair for lane, own in lanes for pair in _blocks(lane, own, one)], made.table_width)
+
+
+def units_of(plan: RowPlan, made: Plan, one: Array) -> Array:
+    """Everything that rows read of their unit in one row, `[U, unit_width]`; `one` at run time."""
+    if not made.units:
+        return one[None]
+    shared, finish = jax.tree.leaves(plan.shared), made.finish.function()
+    units = jnp.arange(made.unit_rows, dtype=jnp.int32)
+    found = _by_row(lambda unit: finish(*shared, unit[None], one), units)
+    return _laid(zip(found, made.units, strict=True), made.unit_width)

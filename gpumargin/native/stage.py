@@ -11,7 +11,7 @@ from jax import Array
 from gpumargin.native.leg_loop import leg_loop_name
 from gpumargin.native.loop import COLUMN_GAP
 from gpumargin.native.lowering import UnsupportedError
-from gpumargin.native.plan import Output, array_of, plan_of, table_of
+from gpumargin.native.plan import Output, array_of, plan_of, table_of, units_of
 from gpumargin_kernels._buckets import barrier
 from gpumargin_kernels.records import Legs
 from gpumargin_kernels.tally import RowPlan, row_stage
@@ -26,7 +26,7 @@ def native_row_stage(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array, chun
         return _run(plan, buckets, zero)
     except UnsupportedError:
         pass
-    sums_only = plan._replace(finish=_only_sums, shared=())
+    sums_only = plan._replace(finish=_only_sums, shared=(), units=0)
     try:
         sums = barrier(_run(sums_only, buckets, zero))
     except UnsupportedError:
@@ -46,10 +46,10 @@ def _run(plan: RowPlan, buckets: tuple[Legs, ...], zero: Array) -> Any:
     name = leg_loop_name(made, len(buckets))
     rows = sum(legs.contract.shape[0] for legs in buckets)
     results = [_memory_of(output, rows, zero.dtype) for output in made.written]
+    one = zero + 1
     groups = (jnp.asarray(plan.contracts.expiry_group), jnp.asarray(plan.contracts.strike_group))
-    shared = [_with_memory(jnp.asarray(x)) for x in jax.tree.leaves(plan.shared)]
     legs = [x for b in buckets for x in (b.contract, b.quantity, b.unit, *(b.inputs[word] for word in made.inputs))]
-    found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made), *shared)
+    found = jax.ffi.ffi_call(name, results)(*legs, *groups, table_of(plan, made, one), units_of(plan, made, one))
     written = iter(found)
     leaves = [_rows_of(next(written), rows) if o.width else _empty(o, rows, zero.dtype) for o in made.outputs]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
@@ -72,8 +72,3 @@ def _rows_of(written: Array, rows: int) -> Array:
 
 def _empty(output: Output, rows: int, dtype: Any) -> Array:
     return jnp.zeros((rows, *output.shape), _type_of(output, dtype))
-
-
-def _with_memory(x: Array) -> Array:
-    """The array, or one unread number for an empty one: jaxlib 0.11 crashes on empty operands of a sharded call."""
-    return x if x.size else jnp.zeros(1, x.dtype)

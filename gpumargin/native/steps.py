@@ -21,8 +21,9 @@ from gpumargin.native.compiler import registered
 from gpumargin.native.control import LINE, LONG, POINTER, builder_of, fetch, grouped
 from gpumargin.native.handler import Frame, add_handler
 from gpumargin.native.instructions import BIT, bytes_of, within
-from gpumargin.native.lowering import Memory, Target, Traced, UnsupportedError, element_type, inputs_of, lowered
+from gpumargin.native.lowering import Memory, Target, UnsupportedError, element_type, lowered
 from gpumargin.native.plan import array_of, shapes_of
+from gpumargin.native.traced import Traced, inputs_of
 from gpumargin_kernels.steps import RowStep, row_steps
 
 _BYTE = ir.IntType(8)

@@ -237,7 +237,8 @@ def leg_stage(
     buckets = tuple(with_payoffs(b, table.contracts, tallies, zero, chunk=chunk) for b in legs.buckets)
     counts = tuple((name, len(own)) for name, own in table.tallies.items())
     finish = partial(_unit_rows if is_whole else _unit_health, counts)
-    plan = RowPlan(tallies, table.contracts, finish, _Shared(market, assets, model))
+    units = jnp.shape(market.spot)[0]
+    plan = RowPlan(tallies, table.contracts, finish, _Shared(market, assets, model), units)
     found: UnitRows = rows(plan, buckets, zero, chunk)
     return in_row_order([found], legs.place)
 

@@ -176,12 +176,14 @@ class RowPlan(NamedTuple):
       contracts: `[M]`; only the groups are read.
       finish: makes a row's results of its sums.
       shared: arrays that `finish` looks up in by the unit of a row, or takes as they are.
+      units: how many units there are.
     """
 
     tallies: tuple[Tally, ...]
     contracts: Contracts
     finish: Finish
     shared: Any
+    units: int
 
 
 # Runs a plan over buckets of legs `[R_b, L_b]`, `chunk` rows at a time, and lays the results end to end, `[R, ...]`.
