@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from gpumargin import engine, native
 from gpumargin.catalogue import load_model, model_dates
 from gpumargin.clock import Clock
 from gpumargin.engine import Settings
 from gpumargin.native import blocks, machine, plan, stage
+from gpumargin.native.ahead import When, cut
 from gpumargin.native.blocks import lanes, padded
 from gpumargin.native.choice import leg_loop
 from gpumargin.native.leg_loop import leg_loop_name
@@ -359,3 +361,16 @@ def test_the_interface_version_is_that_of_the_installed_jaxlib() -> None:
 
     header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
     assert f"#define XLA_FFI_API_MINOR {interface_version()[1]}" in header.read_text("utf-8")
+
+
+def test_what_follows_from_early_inputs_alone_is_computed_ahead_and_nothing_else() -> None:
+    def made(unit: Array, row: Array, one: Array) -> Array:
+        least = jnp.min(unit, axis=1, keepdims=True)  # a reduction: XLA would leave the sign of a 0 open
+        return row * (jnp.abs(unit) * 2 * one) + least + jnp.where(unit[:, :1] > 0, 1.0, 0.0) * one
+
+    values = np.array([[-3.0, 0.0, 5.0]]), np.array([[2.0, 7.0, -1.0]]), np.ones(())
+    found = cut(jax.make_jaxpr(made)(*values), [When.AHEAD, When.LATE, When.ALWAYS])
+    ahead = found.function()(values[0], values[2])
+    rest = core.jaxpr_as_fun(found.rest)(*ahead, *values[1:])
+    assert found.widths == [3, 3, 1]  # the product, what the reduction reads, and the choice; not the row's own
+    np.testing.assert_array_equal(rest[0], made(*values))
