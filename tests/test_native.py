@@ -374,3 +374,22 @@ def test_what_follows_from_early_inputs_alone_is_computed_ahead_and_nothing_else
     rest = core.jaxpr_as_fun(found.rest)(*ahead, *values[1:])
     assert found.widths == [3, 3, 1]  # the product, what the reduction reads, and the choice; not the row's own
     np.testing.assert_array_equal(rest[0], made(*values))
+
+
+def _by_place(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
+    return sums[0] * one, shared["place"][unit] + unit
+
+
+def _without_columns(shared: Any, sums: tuple[Array, ...], unit: Array, one: Array) -> tuple[Array, ...]:
+    return (jnp.concatenate([sums[0] * one, shared["nothing"][unit] * one], axis=1),)
+
+
+def test_rows_that_look_up_whole_numbers_or_no_columns_are_finished_alike() -> None:
+    rng = np.random.default_rng(6)
+    tally = records.Tally(columns={"net": table(rng, 6)}, terms=table(rng, 0))
+    own = legs(rng)._replace(unit=rng.integers(0, UNITS, len(legs(rng).unit)).astype(np.int32))
+    place = {"place": rng.integers(0, 9, UNITS).astype(np.int32)}
+    _assert_same((tally,), own, finish=_without_columns, shared={"nothing": np.zeros((UNITS, 0))})
+    _assert_same((tally,), own, finish=_by_place, shared=place)
+    with pytest.raises(UnsupportedError, match="other than floating columns"):
+        plan_of(RowPlan((tally,), contracts(), _by_place, place, UNITS), np.dtype("float64"))

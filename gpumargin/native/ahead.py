@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from gpumargin.native.lowering import UnsupportedError, is_alike, is_same_columns, width_of
+from gpumargin.native.lowering import UnsupportedError, is_alike, is_one_row, is_same_columns, width_of
 from gpumargin.native.traced import Traced, needed
 
 
@@ -107,8 +106,7 @@ def _operands(equations: Sequence[Any], known: dict[Any, When]) -> Iterator[Any]
 
 
 def _is_column(aval: Any) -> bool:
-    is_row = sum(size != 1 for size in aval.shape) <= 1
-    return is_row and jnp.issubdtype(aval.dtype, np.floating)
+    return is_one_row(aval.shape) and bool(np.issubdtype(aval.dtype, np.floating))
 
 
 def _function(closed: Traced, inputs: list[Any], equations: list[Any], outputs: list[Any]) -> Traced:

@@ -118,13 +118,18 @@ def is_same_columns(equation: Any) -> bool:
     return _SHAPING.get(equation.primitive.name) is _same_columns
 
 
+def is_one_row(shape: tuple[int, ...]) -> bool:
+    """Whether an array is long in one direction only."""
+    return sum(size != 1 for size in shape) <= 1
+
+
 def width_of(shape: tuple[int, ...]) -> int:
     """Columns of an array of one row.
 
     Raises:
       UnsupportedError: it is long in more than one direction.
     """
-    if sum(size != 1 for size in shape) > 1:
+    if not is_one_row(shape):
         message = f"an array of shape {shape}"
         raise UnsupportedError(message)
     return math.prod(shape)

@@ -266,8 +266,8 @@ def table_of(plan: RowPlan, made: Plan, one: Array) -> Array:
 
 def units_of(plan: RowPlan, made: Plan, one: Array) -> Array:
     """Everything that rows read of their unit in one row, `[U, unit_width]`; `one` at run time."""
-    if not made.units:
-        return one[None]
+    if not made.unit_width:
+        return one[None]  # unread: jaxlib 0.11 crashes on empty operands of a sharded call
     shared, finish = jax.tree.leaves(plan.shared), made.finish.function()
     units = jnp.arange(made.unit_rows, dtype=jnp.int32)
     found = _by_row(lambda unit: finish(*shared, unit[None], one), units)
