@@ -28,6 +28,7 @@ from gpumargin.fill import (
     live_options,
     price_from,
 )
+from gpumargin.frames import microseconds
 from gpumargin.pack.columns import MICROSECONDS_PER_YEAR, Floats
 from gpumargin.pack.filled import FilledOptions
 from gpumargin.pack.prices import call_put_pairs, quotes_with_room, with_room
@@ -105,7 +106,7 @@ def fill_market(book: Book, as_of: datetime, *, device: DeviceChoice, vol_limit:
 
 
 def _with_years(options: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
-    now = round(as_of.timestamp() * 1_000_000)
+    now = microseconds(as_of)
     return options.with_columns(years=(pl.col("expiry").dt.epoch("us") - now) / MICROSECONDS_PER_YEAR)
 
 

@@ -17,6 +17,7 @@ from gpumargin.checks import require_valid, resolve_as_of
 from gpumargin.engine import Engine, Settings
 from gpumargin.errors import UsageError
 from gpumargin.filling import fill_market
+from gpumargin.frames import microseconds
 from gpumargin.model_checks import require_priceable
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
@@ -83,7 +84,7 @@ def market_greeks(
     contracts = contract_set(
         book.tables,
         book.market_rows,
-        round(instant.timestamp() * 1_000_000),
+        microseconds(instant),
         kinds=stated.kinds,
         accounting=stated.money,
         base_legs=False,

@@ -24,6 +24,7 @@ from gpumargin.engine import Engine, Settings
 from gpumargin.errors import InputError
 from gpumargin.failures import input_error
 from gpumargin.filling import Filling, fill_market
+from gpumargin.frames import microseconds
 from gpumargin.model_checks import require_margined, require_usable
 from gpumargin.modelfile import ModelFile, account_settings, asset_columns
 from gpumargin.pack.accounts import Accounts, find_accounts
@@ -136,7 +137,7 @@ def market_contracts(head: Book, file: ModelFile, instant: datetime, filled: Fil
     contracts = contract_set(
         head.tables,
         head.market_rows,
-        round(instant.timestamp() * 1_000_000),
+        microseconds(instant),
         kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,

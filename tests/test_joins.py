@@ -51,11 +51,12 @@ def test_frames_beside_one_another_are_those_that_a_join_of_their_keys_gives() -
         suffix="_of_other",
         maintain_order="left",
     )
-    found = beside(frame, other, row, FORWARDS.key, "_of_other")
+    named = other.select(row_of_other="row")
+    found = beside(frame, named, row)
     assert found.equals(joined)
     assert 0 < found["row_of_other"].null_count() < found.height
-    for unused in (other, other.clear()):
-        nothing = beside(frame, unused, np.full(50, -1), FORWARDS.key, "_of_other")
+    for unused in (named, named.clear()):
+        nothing = beside(frame, unused, np.full(50, -1))
         assert nothing["row"].equals(frame["row"])
         assert nothing.schema == joined.schema
         assert nothing["row_of_other"].null_count() == 50

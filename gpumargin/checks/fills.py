@@ -8,7 +8,7 @@ import polars as pl
 
 from gpumargin.checks.facts import Facts
 from gpumargin.checks.findings import Finding, failures_of, shown
-from gpumargin.checks.market import FORWARD_SOURCES, VOL_SOURCES, used_instruments
+from gpumargin.checks.market import FORWARD_SOURCES, VOL_SOURCES
 from gpumargin.errors import InputError
 from gpumargin.failures import failure_frame, input_error
 
@@ -59,12 +59,19 @@ def require_filled(book: Book, options: pl.DataFrame, *, vol_limit: float) -> No
     if suspects.is_empty():
         return
     facts = Facts(book)
-    used = pl.concat([used_instruments(facts, table) for table in _USES]).implode()
+    used = pl.concat([_used(facts, table) for table in _USES]).implode()
     in_use = suspects.filter(pl.col("instrument_id").is_in(used))
     found = [finding for is_broken, make in rules for finding in make(book, in_use.filter(is_broken))]
     if found:
         error = input_error(failure_frame(failures_of(book, found, max_examples=EXAMPLES)))
         raise UnfilledError(str(error), error.failures, found)
+
+
+def _used(facts: Facts, table: str) -> pl.Series:
+    """Ids of the instruments that rows of a table name, in the type of `instruments`."""
+    words = facts.coded(table, "instrument_id").used_words() if facts.book.num_rows(table) else None
+    kind = facts.book.whole_frame("instruments").schema["instrument_id"]
+    return pl.Series([], dtype=kind) if words is None else pl.Series(pl.from_arrow(words))
 
 
 def _rules(vol_limit: float) -> list[tuple[pl.Expr, Callable[[Book, pl.DataFrame], Iterator[Finding]]]]:

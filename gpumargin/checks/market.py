@@ -1,30 +1,30 @@
 """Contracts are complete, priced and within the limits of time and vol.
 
-The tables of contracts and prices are small beside positions, so these rules are polars expressions over one joined
-frame (`contract_frame`) and over the price tables themselves.
+The tables of contracts and prices are small beside positions, and a market is checked block after block, so these rules
+are arrays of truth over `Contracts` and over the columns of the price tables.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpumargin.checks.contracts import Contracts
 from gpumargin.checks.findings import Finding
-from gpumargin.fill import GIVEN, MISSING, SVI_COLUMNS, live_options
-from gpumargin.frames import beside, instant
-from gpumargin.pack.joins import are_complete
-from gpumargin.schema import FORWARDS, MARKS, USD
+from gpumargin.fill import SVI_COLUMNS
+from gpumargin.pack.columns import Bools, flags, floats, is_one_of, plain
+from gpumargin.pack.joins import has_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gpumargin.checks.facts import Facts, Limits
+    from gpumargin.pack.columns import Ints
 
 SECONDS_PER_YEAR = 365 * 86400
 _VOL_REMEDY = "give a decimal, 0.65 for 65 %, or widen the range in the model file"
@@ -40,11 +40,11 @@ FORWARD_SOURCES = (
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Rows of one frame that break the contract: those where `broken` is true."""
+    """Rows that break the contract: those where `broken` is true, `[instruments]` or of the rule's own table."""
 
     code: str
     column: str
-    broken: pl.Expr
+    broken: Bools
     message: str
     remedy: str
     table: str = "instruments"
@@ -53,61 +53,37 @@ class Rule:
 def market_findings(facts: Facts, limits: Limits) -> Iterator[Finding]:
     """Every rule on contracts, marks, forwards and prices that needs more than one cell."""
     if facts.book.num_rows("instruments"):
-        yield from _broken(contract_frame(facts, limits), (*_form_rules(limits), *_coverage_rules(), *_value_rules()))
-    for table, rules in (("marks", _mark_rules), ("forwards", _forward_rules), ("prices", _price_rules)):
-        yield from _broken(_whole(facts, table), rules(limits))
+        contracts = Contracts(facts, limits)
+        for rules in (_form_rules, _coverage_rules, _value_rules):
+            yield from _broken(rules(contracts, limits), contracts.rows)
+    for table, own_rules in (("marks", _mark_rules), ("forwards", _forward_rules), ("prices", _price_rules)):
+        yield from _broken(own_rules(facts.book.tables[table], limits), {})
 
 
-def contract_frame(facts: Facts, limits: Limits) -> pl.DataFrame:
-    """One row per instrument, with its mark and forward, whether it is held or ordered, and whether it has expired.
-
-    Columns beside those of the three tables: `instruments_row`, `marks_row`, `forwards_row` (null = no such row),
-    `is_held` (by a position), `is_used` (by a position or an order), `is_expired`, `is_priced_underlying` and
-    `is_priced_settlement` (the asset stands in prices), and `forward_from` and `vol_from` (of options: what they are
-    filled from, as `fill_plan` names it; null for everything else).
-    """
-    assets = _known_assets(facts).implode()
-    held, ordered = (used_instruments(facts, table).implode() for table in ("positions", "orders"))
-    contracts = _whole(facts, "instruments")
-    frame = contracts.with_columns(
-        pl.col("instrument_id").is_in(held).alias("is_held"),
-        (pl.col("instrument_id").is_in(held) | pl.col("instrument_id").is_in(ordered)).alias("is_used"),
-        (pl.col("expiry") <= instant(limits.as_of)).fill_null(value=False).alias("is_expired"),
-        *(pl.col(name).is_in(assets).alias(f"is_priced_{name}") for name in ("underlying", "settlement")),
-    )
-    at = facts.book.market_rows
-    frame = beside(frame, _whole(facts, "marks"), at.marks, MARKS.key, "_of_mark")
-    frame = beside(frame, _whole(facts, "forwards"), at.forwards, FORWARDS.key, "_of_forward")
-    return _with_sources(frame, facts, limits)
+def _broken(rules: tuple[Rule, ...], rows: Mapping[str, Ints]) -> Iterator[Finding]:
+    """The rules that any row breaks; `rows` says which row of a table belongs to each instrument."""
+    for rule in rules:
+        if rule.broken.any():
+            broken = np.flatnonzero(rule.broken)
+            where = {"code": rule.code, "table": rule.table, "column": rule.column}
+            own = np.sort(rows[rule.table][broken]) if rows else broken
+            yield Finding(**where, rows=own, message=rule.message, remedy=rule.remedy)
 
 
-def _with_sources(frame: pl.DataFrame, facts: Facts, limits: Limits) -> pl.DataFrame:
-    """Adds what forwards and vols are filled from; the plan is only made where an option lacks one."""
-    if limits.as_of is None or are_complete(facts.book.tables, facts.book.market_rows):
-        return frame.with_columns(forward_from=pl.lit(GIVEN), vol_from=pl.lit(GIVEN))
-    options = live_options(facts.book, limits.as_of).unique("instrument_id", keep="first")
-    sources = options.select("instrument_id", forward_from="forward", vol_from="vol")
-    return frame.join(sources, on="instrument_id", how="left", maintain_order="left")
-
-
-def _form_rules(limits: Limits) -> tuple[Rule, ...]:
-    kind = pl.col("kind")
-    option, dated = kind == "option", kind.is_in(["option", "future"])
-    time_left = (pl.col("expiry") - instant(limits.as_of)).dt.total_seconds()
-    too_far = time_left > limits.tenor_limit_years * SECONDS_PER_YEAR
+def _form_rules(contracts: Contracts, limits: Limits) -> tuple[Rule, ...]:
+    option, is_null = contracts.is_option, partial(contracts.is_null, "instruments")
+    dated = contracts.is_word("kind", "option", "future")
+    spot = contracts.is_word("kind", "spot")
+    too_far = contracts.seconds_left > limits.tenor_limit_years * SECONDS_PER_YEAR
     tenor = f"expires {{value}}, more than {limits.tenor_limit_years:g} years after the snapshot"
     rules = [
-        Rule("GM112", "strike", option & pl.col("strike").is_null(), "option without a strike", "give its strike"),
-        Rule(
-            "GM112", "expiry", dated & pl.col("expiry").is_null(), "dated contract without an expiry", "give its expiry"
-        ),
-        Rule(
-            "GM112", "option_type", option & pl.col("option_type").is_null(), "option without a type", "say call or put"
-        ),
+        Rule("GM112", "strike", option & is_null("strike"), "option without a strike", "give its strike"),
+        Rule("GM112", "expiry", dated & is_null("expiry"), "dated contract without an expiry", "give its expiry"),
+        Rule("GM112", "option_type", option & is_null("option_type"), "option without a type", "say call or put"),
         Rule(
             "GM112",
             "kind",
-            (kind == "spot") & pl.col("is_held"),
+            spot & contracts.is_held,
             "a position in a spot contract",
             "move it to balances: spot holdings are balances, spot contracts are for orders only",
         ),
@@ -115,18 +91,19 @@ def _form_rules(limits: Limits) -> tuple[Rule, ...]:
     ]
     if limits.kinds is not None:
         wanted = sorted(limits.kinds)
-        odd = ~kind.is_in(wanted) & (kind != "spot") & pl.col("is_used")
+        odd = contracts.is_used & ~contracts.is_word("kind", *wanted)
         message = f"the model does not margin a {{value}}, only {', '.join(wanted)}"
         rules.append(Rule("GM112", "kind", odd, message, "choose another model, or leave these positions out"))
     return tuple(rules)
 
 
-def _coverage_rules() -> tuple[Rule, ...]:
-    option, live, has_mark = pl.col("kind") == "option", _is_live(), pl.col("marks_row").is_not_null()
+def _coverage_rules(contracts: Contracts, _: Limits) -> tuple[Rule, ...]:
+    option, live = contracts.is_option, contracts.is_live
+    has_mark = contracts.rows["marks"] >= 0
     without_mark = live & ~option & ~has_mark
-    without_price = live & ~option & has_mark & pl.col("mark_price").is_null()
-    no_forward = live & option & (pl.col("forward_from") == MISSING)
-    no_vol = live & option & ~no_forward & (pl.col("vol_from") == MISSING)
+    without_price = live & ~option & has_mark & contracts.is_null("marks", "mark_price")
+    no_forward = live & option & contracts.cannot_fill("forward")
+    no_vol = live & option & ~no_forward & contracts.cannot_fill("vol")
     nothing = "neither mark_iv, SVI parameters nor a mark_price, and there is no option that it could take a vol from"
     return (
         Rule("GM107", "instrument_id", without_mark, "{value} is held but has no row in marks", "add its mark"),
@@ -150,9 +127,11 @@ def _coverage_rules() -> tuple[Rule, ...]:
     )
 
 
-def _value_rules() -> tuple[Rule, ...]:
-    unsettled = _is_used() & pl.col("is_expired") & pl.col("settlement_price").is_null()
-    zero_mark = _is_live() & (pl.col("kind") != "option") & pl.col("inverse") & (pl.col("mark_price") == 0.0)
+def _value_rules(contracts: Contracts, _: Limits) -> tuple[Rule, ...]:
+    used, live = contracts.is_used, contracts.is_live
+    unsettled = used & contracts.is_expired & contracts.is_null("marks", "settlement_price")
+    is_zero = contracts.numbers("marks", "mark_price") == 0
+    zero_mark = live & ~contracts.is_option & contracts.is_set("inverse") & is_zero
     zero_message = "mark price 0 of an inverse contract, whose value is 1/mark"
     unpriced = "{} {{value}} of a held contract has no row in prices"
     return (
@@ -165,37 +144,32 @@ def _value_rules() -> tuple[Rule, ...]:
         ),
         Rule("GM109", "mark_price", zero_mark, zero_message, "give a positive price", "marks"),
         *(
-            Rule("GM105", name, _is_used() & ~pl.col(f"is_priced_{name}"), unpriced.format(name), "add it to prices")
+            Rule("GM105", name, used & contracts.is_unpriced(name), unpriced.format(name), "add it to prices")
             for name in ("underlying", "settlement")
         ),
     )
 
 
-def _is_used() -> pl.Expr:
-    return pl.col("is_used") & (pl.col("kind") != "spot")
-
-
-def _is_live() -> pl.Expr:
-    return _is_used() & ~pl.col("is_expired")
-
-
-def _mark_rules(limits: Limits) -> tuple[Rule, ...]:
-    vol = pl.col("mark_iv")
-    too_high = vol.is_finite() & (vol > limits.vol_limit)
+def _mark_rules(marks: pa.Table, limits: Limits) -> tuple[Rule, ...]:
     message = f"mark_iv is {{value}}, expected at most {limits.vol_limit:g}; looks like per cent"
-    return (Rule("GM110", "mark_iv", too_high, message, _VOL_REMEDY, "marks"),)
+    return (Rule("GM110", "mark_iv", _exceeds(marks, "mark_iv", limits.vol_limit), message, _VOL_REMEDY, "marks"),)
 
 
-def _forward_rules(limits: Limits) -> tuple[Rule, ...]:
-    given = pl.sum_horizontal(pl.col(name).is_not_null() for name in SVI_COLUMNS)
-    years = pl.col("svi_years")
-    too_long = years.is_finite() & (years > limits.tenor_limit_years)
+def _exceeds(table: pa.Table, column: str, most: float) -> Bools:
+    """Finite numbers above the most that is expected; others break a rule of their own."""
+    numbers = floats(table, column)
+    return np.asarray((numbers > most) & (numbers < np.inf))
+
+
+def _forward_rules(forwards: pa.Table, limits: Limits) -> tuple[Rule, ...]:
+    given = np.sum([has_values(forwards, name)[:-1] for name in SVI_COLUMNS], axis=0)
+    too_long = _exceeds(forwards, "svi_years", limits.tenor_limit_years)
     message = f"svi_years is {{value}}, expected at most {limits.tenor_limit_years:g}; looks like days"
     return (
         Rule(
             "GM102",
             "svi_a",
-            given.is_between(1, len(SVI_COLUMNS) - 1),
+            (given > 0) & (given < len(SVI_COLUMNS)),
             "only some of the SVI parameters",
             f"give all of {', '.join(SVI_COLUMNS)}, or none",
             "forwards",
@@ -204,41 +178,12 @@ def _forward_rules(limits: Limits) -> tuple[Rule, ...]:
     )
 
 
-def _price_rules(limits: Limits) -> tuple[Rule, ...]:
+def _price_rules(prices: pa.Table, limits: Limits) -> tuple[Rule, ...]:
     if limits.accounting is None:
         return ()
-    dead = (pl.col("asset").cast(pl.String) == limits.accounting) & (pl.col("price") == 0.0)
+    dead = is_one_of(prices, "asset", (limits.accounting,)) & (floats(prices, "price") == 0)
     message = "price 0 of the accounting asset, in which no amount can be stated"
     return (Rule("GM109", "price", dead, message, "give its price", "prices"),)
-
-
-def _broken(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> Iterator[Finding]:
-    """The rules that any row breaks: all are looked at in one pass, and only for those that are broken is another."""
-    if not rules:
-        return
-    is_broken = frame.select(rule.broken.any().alias(str(number)) for number, rule in enumerate(rules)).row(0)
-    for rule in compress(rules, is_broken):
-        rows = frame.filter(rule.broken).get_column(f"{rule.table}_row").sort().to_numpy()
-        where = {"code": rule.code, "table": rule.table, "column": rule.column}
-        yield Finding(**where, rows=rows.astype(np.int64), message=rule.message, remedy=rule.remedy)
-
-
-def _whole(facts: Facts, table: str) -> pl.DataFrame:
-    """A table with every column of the contract and its row numbers as `<table>_row`."""
-    return facts.book.whole_frame(table).with_row_index(f"{table}_row")
-
-
-def used_instruments(facts: Facts, table: str) -> pl.Series:
-    """Ids of the instruments that rows of `positions` or `orders` name, in the type of `instruments`."""
-    words = facts.coded(table, "instrument_id").used_words() if facts.book.num_rows(table) else None
-    kind = facts.book.whole_frame("instruments").schema["instrument_id"]
-    return pl.Series([], dtype=kind) if words is None else pl.Series(pl.from_arrow(words))
-
-
-def _known_assets(facts: Facts) -> pl.Series:
-    words = facts.coded("prices", "asset").used_words().to_pylist()
-    kind = facts.book.whole_frame("instruments").schema["underlying"]
-    return pl.Series([*words, USD] if kind == pl.String else words, dtype=kind)
 
 
 def zero_entries(facts: Facts) -> Iterator[Finding]:
@@ -246,13 +191,13 @@ def zero_entries(facts: Facts) -> Iterator[Finding]:
     entry = facts.column("positions", "entry_price")
     if entry is None or not facts.book.num_rows("instruments"):
         return
-    contracts = facts.book.frame("instruments")
-    linear = pl.col("kind").is_in(["future", "perpetual"])
-    inverse = contracts.filter(pl.col("inverse") & linear).get_column("instrument_id")
-    if inverse.is_empty():
+    contracts = facts.book.tables["instruments"]
+    is_linear = is_one_of(contracts, "kind", ("future", "perpetual"))
+    inverse = plain(contracts, "instrument_id").filter(pa.array(flags(contracts, "inverse", default=False) & is_linear))
+    if not len(inverse):
         return
     coded = facts.coded("positions", "instrument_id")
-    is_inverse = pc.is_in(coded.words, value_set=inverse.to_arrow().cast(coded.words.type))
+    is_inverse = pc.is_in(coded.words, value_set=inverse.cast(coded.words.type))
     candidates = coded.rows_with(is_inverse.to_numpy(zero_copy_only=False))
     is_zero = pc.equal(entry.take(pa.array(candidates)), 0.0).fill_null(False)
     rows = candidates[np.asarray(is_zero)]

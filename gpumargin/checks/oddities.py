@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
+from gpumargin.checks.contracts import Contracts
 from gpumargin.checks.findings import Oddity
-from gpumargin.checks.market import SECONDS_PER_YEAR, contract_frame
-from gpumargin.frames import instant
+from gpumargin.checks.market import SECONDS_PER_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,29 +24,23 @@ def market_warnings(facts: Facts, limits: Limits) -> Iterator[Oddity]:
     """Option prices outside of what no-arbitrage allows on their forward (GM109)."""
     if limits.as_of is None or not facts.book.num_rows("instruments"):
         return
-    frame = contract_frame(facts, limits)
-    forward, strike, years = pl.col("forward"), pl.col("strike"), _years(limits)
-    is_call = pl.col("option_type") == "call"
-    discount = (-pl.col("rate") * years).exp()
-    gain = pl.when(is_call).then(forward - strike).otherwise(strike - forward).clip(lower_bound=0.0)
-    most = pl.when(is_call).then(forward).otherwise(strike)
-    unit = pl.when("inverse").then(forward).otherwise(1.0)
-    price, room = pl.col("mark_price") * unit, _ROUNDING * forward
-    # venues differ in whether they discount: outside of both is odd
-    is_below = price < gain * pl.min_horizontal(discount, 1.0) - room
-    is_above = price > most * pl.max_horizontal(discount, 1.0) + room
-    is_option = (pl.col("kind") == "option") & (pl.col("payoff") == "vanilla") & ~pl.col("is_expired")
-    odd = frame.filter(is_option & (is_below | is_above)).get_column("marks_row").sort()
-    if len(odd):
+    contracts = Contracts(facts, limits)
+    forward, rate = (contracts.numbers("forwards", name) for name in ("forward", "rate"))
+    price, strike = contracts.numbers("marks", "mark_price"), contracts.numbers("instruments", "strike")
+    is_call = contracts.is_word("option_type", "call")
+    discount = np.exp(-rate * contracts.seconds_left / SECONDS_PER_YEAR)
+    gain = np.maximum(np.where(is_call, forward - strike, strike - forward), 0.0)
+    most = np.where(is_call, forward, strike)
+    value, room = price * np.where(contracts.is_set("inverse"), forward, 1.0), _ROUNDING * forward
+    # venues differ in whether they discount: outside of both is odd; without a rate they do not
+    is_below = value < gain * np.fmin(discount, 1.0) - room
+    is_above = value > most * np.fmax(discount, 1.0) + room
+    is_option = contracts.is_option & contracts.is_word("payoff", "vanilla") & ~contracts.is_expired
+    rows = np.sort(contracts.rows["marks"][is_option & (is_below | is_above)])
+    if len(rows):
         message = "mark_price {value} lies outside of what no-arbitrage allows on its forward"
         remedy = "check mark_price, strike and forward; the price is used as it is"
-        rows = odd.cast(pl.Int64).to_numpy()
         yield Oddity(code="GM109", table="marks", column="mark_price", rows=rows, message=message, remedy=remedy)
-
-
-def _years(limits: Limits) -> pl.Expr:
-    left = pl.col("expiry") - instant(limits.as_of)
-    return left.dt.total_seconds() / SECONDS_PER_YEAR
 
 
 def uncovered(book: Book, accounts: Accounts) -> Iterator[Oddity]:

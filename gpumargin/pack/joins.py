@@ -46,11 +46,11 @@ def are_complete(tables: Mapping[str, pa.Table], rows: MarketRows) -> bool:
     """
     is_option = is_one_of(tables["instruments"], "kind", ("option",))
     wanted = ((rows.marks, tables["marks"], "mark_iv"), (rows.forwards, tables["forwards"], "forward"))
-    return all(bool(_has(table, name)[at[is_option]].all()) for at, table, name in wanted)
+    return all(bool(has_values(table, name)[at[is_option]].all()) for at, table, name in wanted)
 
 
-def _has(table: pa.Table, name: str) -> Bools:
-    """Rows that have a value in a column, and at the end one that stands for no row, -1."""
+def has_values(table: pa.Table, name: str) -> Bools:
+    """Rows that have a value in a column, and at the end one that stands for no row, -1, `[rows + 1]`."""
     if name not in table.column_names:
         return np.zeros(table.num_rows + 1, bool)
     return np.append(np.asarray(flat(table[name]).is_valid()), False)
