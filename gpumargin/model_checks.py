@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from gpumargin.bind import scenario_rows, scenario_weights, spot_levels
 from gpumargin.catalogue import MarginModel
 from gpumargin.failures import Failure, failure_frame, input_error
-from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities, asset_columns
+from gpumargin.modelfile import Aggregation, Correlated, Covariance, PriceShortfall, Sensitivities
 from gpumargin.pack.accounts import Accounts
 from gpumargin.pack.columns import Bools, encoded, flat, floats, positions_in, strings, texts
 from gpumargin.schema import USD
@@ -37,7 +37,7 @@ def require_usable(model: MarginModel, book: Book) -> None:
         *_scenarios(model, book),
         *_assets(model, book),
         *_required(model, book),
-        *_features(book, model.file.term_inputs()),
+        *_features(book, model.file.term_inputs),
     ]
     if failures:
         raise input_error(failure_frame(failures))
@@ -91,7 +91,7 @@ def _settings(model: MarginModel, book: Book, accounts: Accounts, included: Bool
     names = strings(book.tables["account_parameters"], "name")
     is_own = included[accounts.of_parameters]
     is_unknown = ~np.isin(names, sorted(model.file.settable))
-    with_subject = sorted({*model.file.leg_inputs(), *model.file.balance_inputs()})
+    with_subject = sorted({*model.file.leg_inputs, *model.file.balance_inputs})
     has_subject = texts(book.tables["account_parameters"], "subject") != np.array(None)
     is_misplaced = ~is_unknown & has_subject & ~np.isin(names, with_subject)
     known = ", ".join(sorted(model.file.settable)) or "none"
@@ -208,7 +208,7 @@ def _assets(model: MarginModel, book: Book) -> Iterator[Failure]:
 
 
 def _required(model: MarginModel, book: Book) -> Iterator[Failure]:
-    for path in dict.fromkeys([*model.file.requires, *asset_columns(model.file).values()]):
+    for path in dict.fromkeys([*model.file.requires, *model.file.asset_columns.values()]):
         table, _, column = path.partition(".")
         found = book.tables.get(table)
         if found is None or (column and column not in found.column_names):

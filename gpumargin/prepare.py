@@ -26,7 +26,7 @@ from gpumargin.failures import input_error
 from gpumargin.filling import Filling, fill_market
 from gpumargin.frames import microseconds
 from gpumargin.model_checks import require_margined, require_usable
-from gpumargin.modelfile import ModelFile, account_settings, asset_columns
+from gpumargin.modelfile import ModelFile, account_settings
 from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
@@ -142,8 +142,8 @@ def market_contracts(head: Book, file: ModelFile, instant: datetime, filled: Fil
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
-        inputs=file.market_inputs() | file.term_inputs(),
-        asset_columns=asset_columns(file),
+        inputs=file.market_inputs,
+        asset_columns=file.asset_columns,
         settles=file.pnl_settles,
     )
     return contracts if filled is None else with_filled(contracts, filled)
@@ -167,8 +167,8 @@ def model_legs(
         contracts,
         included=included,
         keep_empty=file.unsettled_without_position,
-        inputs=file.leg_inputs(),
-        balance_inputs=file.balance_inputs(),
+        inputs=file.leg_inputs,
+        balance_inputs=file.balance_inputs,
         categories=category_codes(file),
         settable=file.settable,
         account_settings=account_settings(file),

@@ -33,7 +33,7 @@ def choices(expression: Any) -> Iterator[tuple[Any, ...]]:
 
 def expressions_of(file: ModelFile) -> Iterator[Any]:
     """Every expression of a model's charges, on legs and on balances, and of its requirements."""
-    for _, charge in file.charges():
+    for charge in file.charges.values():
         yield from (expression for _, expression in charge.sums.values())
         yield from (*charge.each.values(), charge.amount)
     known = {*file.components, *file.parameters, *file.margin}

@@ -256,7 +256,7 @@ def accepted(tables: Tables, file: ModelFile) -> Tables:
 
 def _with_caps(tables: Tables, file: ModelFile) -> Tables:
     """One future of each underlying capped, where a model knows what that is."""
-    if "price_cap" not in file.term_inputs():
+    if "price_cap" not in file.term_inputs:
         return tables
     first = pl.col("kind").is_in(["future"]) & (
         pl.col("expiry") == pl.col("expiry").filter(pl.col("kind") == "future").min()

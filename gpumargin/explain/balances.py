@@ -15,7 +15,7 @@ from gpumargin.explain.requirements import UnitResult
 from gpumargin.explain.settings import balance_inputs, ordered_assets
 from gpumargin.explain.sources import AccountSources
 from gpumargin.explain.unit import with_total
-from gpumargin.modelfile import DEFAULT, ModelFile, account_expressions, asset_columns
+from gpumargin.modelfile import DEFAULT, ModelFile, account_expressions
 
 if TYPE_CHECKING:
     from gpumargin_kernels.expression import Expression
@@ -120,7 +120,7 @@ def _rows(sources: AccountSources, settled: Mapping[str, Values]) -> pl.DataFram
 def asset_values(sources: AccountSources, market: Market, asset: str) -> dict[str, Figure]:
     """Columns of the book that the model names, for one asset."""
     found: dict[str, Figure] = {}
-    for name, path in asset_columns(sources.file).items():
+    for name, path in sources.file.asset_columns.items():
         table, column = path.split(".")
         rows = sources.book[table].filter(pl.col("asset") == asset)
         value = rows[column][0] if rows.height else None

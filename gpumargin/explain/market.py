@@ -89,7 +89,7 @@ def _positions(sources: AccountSources) -> pl.DataFrame:
 def _orders(sources: AccountSources) -> pl.DataFrame:
     """Open orders by instrument: contracts to buy and to sell, how many, money at the limits, loss against the mark."""
     names = ("buys", "sells", "orders", "buys_value", "sells_value", "order_loss")
-    if "orders" not in sources.book or not {*sources.file.leg_inputs()} & {*names}:
+    if "orders" not in sources.book or not {*sources.file.leg_inputs} & {*names}:
         return pl.DataFrame(schema={"instrument_id": pl.String, **dict.fromkeys(names, pl.Float64)})
     listed = _optional(sources.book["instruments"], "expiry")
     terms = listed.select("instrument_id", "kind", pl.col("expiry").cast(pl.Datetime("us", "UTC")))

@@ -45,7 +45,7 @@ def setting(sources: AccountSources, name: str, subject: str) -> float:
 
 def _spot_orders(sources: AccountSources) -> pl.DataFrame:
     """Open spot orders of the account with the asset that they are in."""
-    if "orders" not in sources.book or not {*sources.file.balance_inputs()} & {*ORDER_NAMES}:
+    if "orders" not in sources.book or not {*sources.file.balance_inputs} & {*ORDER_NAMES}:
         return pl.DataFrame(schema={"underlying": pl.String})
     listed = sources.book["instruments"].filter(pl.col("kind").cast(pl.String) == "spot")
     terms = listed.select("instrument_id", pl.col("underlying").cast(pl.String), "quote", "contract_size")
@@ -59,7 +59,7 @@ def ordered_assets(sources: AccountSources) -> set[str]:
 
 def balance_inputs(sources: AccountSources, market: Prices, asset: str) -> dict[str, float]:
     """Orders and settings that the model names of a balance."""
-    wanted = sources.file.balance_inputs()
+    wanted = sources.file.balance_inputs
     orders = _spot_orders(sources)
     own = orders.filter(pl.col("underlying") == asset)
     found = dict.fromkeys(ORDER_NAMES, 0.0)

@@ -2,7 +2,6 @@
 
 from gpumargin.modelfile.account import account_expressions as account_expressions
 from gpumargin.modelfile.account import account_settings as account_settings
-from gpumargin.modelfile.account import asset_columns as asset_columns
 from gpumargin.modelfile.aggregation import Aggregation as Aggregation
 from gpumargin.modelfile.aggregation import Correlated as Correlated
 from gpumargin.modelfile.aggregation import Covariance as Covariance

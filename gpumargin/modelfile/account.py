@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpumargin.errors import suggestion
 from gpumargin.expressions import names_in, parse_expression, parse_predicate
-from gpumargin.modelfile.balances import ACCOUNT_NAMES, ASSET_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
+from gpumargin.modelfile.balances import ACCOUNT_NAMES, BalanceChargeTable, ParsedCharge, with_formulas
 from gpumargin.modelfile.numbers import DEFAULT, Strict, placed
 
 if TYPE_CHECKING:
@@ -164,14 +164,6 @@ def _check_categories(file: ModelFile) -> None:
                 _fail(
                     f"{place}: {sorted(set(numbers) - set(known))} are no numbers of collateral; known: {sorted(known)}"
                 )
-
-
-def asset_columns(file: ModelFile) -> dict[str, str]:
-    """Columns of the book, `table.column`, that expressions of balances name, by that name."""
-    expressions = [e for name in file.margin for e in file.rule_of(name).expressions()]
-    expressions += [e for charge in account_expressions(file).charges.values() for e in charge.each.values()]
-    used = set().union(*map(names_in, expressions))
-    return {name: column for name, column in ASSET_NAMES.items() if name in used}
 
 
 def _fail(message: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import date
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -14,6 +15,7 @@ from gpumargin.modelfile.account import StatusTable, account_expressions, check_
 from gpumargin.modelfile.aggregation import Aggregation, PlainSum, check_aggregation
 from gpumargin.modelfile.balances import (
     ACCOUNT_NAMES,
+    ASSET_NAMES,
     ORDER_NAMES,
     BalanceChargeTable,
     BalanceNames,
@@ -145,33 +147,42 @@ class ModelFile(Strict):
         check_rows(self.scenarios, self.skew, self.scenario_rules, self.scenario_range)
         return self
 
-    def charges(self) -> Iterator[tuple[str, ParsedCharge]]:
-        """Every component of kind `charge` with its expressions resolved."""
+    @cached_property
+    def charges(self) -> dict[str, ParsedCharge]:
+        """Every component of kind `charge` with its expressions resolved, by name."""
         earlier: list[str] = []
+        found = {}
         for name, component in self.components.items():
             if isinstance(component, ChargeTable):
-                yield name, component.parsed(self.shared_names(), earlier)
+                found[name] = component.parsed(self.shared_names(), earlier)
             earlier.append(name)
+        return found
 
     def shared_names(self) -> SharedNames:
         """What every charge may name of the model."""
         return SharedNames(self.parameters, self.settable, self.tables)
 
+    @cached_property
     def leg_inputs(self) -> tuple[str, ...]:
         """What charges name of a position beside its contract and quantity: inputs of the leg stage."""
-        words = {word for _, charge in self.charges() for word, _ in charge.sums.values()}
+        words = {word for charge in self.charges.values() for word, _ in charge.sums.values()}
         return tuple(sorted(words - {*SUM_WORDS, *EXPIRY_NAMES}))
 
+    @cached_property
     def market_inputs(self) -> dict[str, str]:
-        """Columns of `marks` and `forwards` that charges name, by that name."""
-        named = {name for _, charge in self.charges() for name in charge.names()}
-        columns = MARK_COLUMNS | dict(zip(FEED_NAMES, FEED_NAMES, strict=True))
+        """Columns of the book by contract that charges name, by that name.
+
+        Of `marks`, `forwards` and `instruments`, and prices of the quote currency.
+        """
+        named = set[str]().union(*(charge.names() for charge in self.charges.values()))
+        same = (*FEED_NAMES, *TERM_NAMES, *QUOTE_NAMES)
+        columns = MARK_COLUMNS | dict(zip(same, same, strict=True))
         return {name: column for name, column in columns.items() if name in named}
 
-    def term_inputs(self) -> dict[str, str]:
-        """Columns of `instruments`, and prices of the quote currency, that charges name, by that name."""
-        named = {name for _, charge in self.charges() for name in charge.names()}
-        return {name: name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in named}
+    @cached_property
+    def term_inputs(self) -> tuple[str, ...]:
+        """Those of them that are columns of `instruments`, or prices of the quote currency."""
+        return tuple(name for name in (*TERM_NAMES, *QUOTE_NAMES) if name in self.market_inputs)
 
     def _balance_names(self) -> BalanceNames:
         sums = [name for name, table in self.balances.items() if table.is_sum]
@@ -186,11 +197,21 @@ class ModelFile(Strict):
         """What counts of balances for one margin type, every name resolved."""
         return self.collateral_of(margin_type).parsed(self._balance_names())
 
+    @cached_property
     def balance_inputs(self) -> tuple[str, ...]:
         """What rules name of an account's orders and settings: inputs of balances."""
+        return tuple(sorted(self._named_of_balances & {*ORDER_NAMES, *self.settable}))
+
+    @cached_property
+    def asset_columns(self) -> dict[str, str]:
+        """Columns of the book by asset, `table.column`, that expressions of balances name, by that name."""
+        return {name: column for name, column in ASSET_NAMES.items() if name in self._named_of_balances}
+
+    @cached_property
+    def _named_of_balances(self) -> set[str]:
         expressions = [e for name in self.margin for e in self.rule_of(name).expressions()]
         expressions += [e for charge in account_expressions(self).charges.values() for e in charge.each.values()]
-        return tuple(sorted(set().union(*map(names_in, expressions)) & {*ORDER_NAMES, *self.settable}))
+        return set[str]().union(*map(names_in, expressions))
 
     def collateral_of(self, margin_type: str) -> CollateralTable:
         """Weights of one margin type; one table may serve all types."""
@@ -214,7 +235,7 @@ def _check_names(model: ModelFile) -> None:
             used |= names_in(parse_expression(text, known))
         known.add(name)
     used |= names_in_weights(model.scenarios, model.parameters)
-    used |= set().union(*(charge.names() for _, charge in model.charges()))
+    used |= set().union(*(charge.names() for charge in model.charges.values()))
     if set(model.tables) - used:
         _fail(f"tables: {sorted(set(model.tables) - used)} are named by no charge")
     if "composite_delta" in used and model.composite_delta is None:

@@ -274,7 +274,7 @@ def _require_holdable(models: list[MarginModel]) -> None:
       UsageError: entry prices of options.
     """
     for model in models:
-        if ENTRY in model.file.leg_inputs():
+        if ENTRY in model.file.leg_inputs:
             message = (
                 f"{model.label} reads the entry price of options, which is not resident; margin the book with `run`"
             )

@@ -265,7 +265,7 @@ def _laid_anew(lane: Lane, change: Staged) -> Ints:
 
 def refresh(lane: Lane, tables: Mapping[str, pa.Table]) -> None:
     """Packs the accounts anew whose legs or balances carry numbers that move with prices: those with orders."""
-    inputs = {*lane.model.file.leg_inputs(), *lane.model.file.balance_inputs()}
+    inputs = {*lane.model.file.leg_inputs, *lane.model.file.balance_inputs}
     if "orders" not in lane.about or not inputs & {"order_loss", "order_quote"}:
         return
     accounts = distinct(lane.about["orders"].account)

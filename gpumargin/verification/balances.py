@@ -174,7 +174,7 @@ def _asset(contracts: Contracts, held: Holdings, asset: str, rows: pl.DataFrame,
     values |= {"amount": amount, "value": Figures(amount.amount * price, amount.gross * abs(price))}
     values["is_collateral"] = given(rows["is_collateral"].to_numpy().astype(float))
     values["spot_confidence"] = given(confidence[account])
-    for name in file.balance_inputs():
+    for name in file.balance_inputs:
         if name in ORDER_NAMES:
             column = rows[name].fill_null(0.0).to_numpy() if name in rows.columns else np.zeros(len(account))
             values[name] = given(column)

@@ -67,7 +67,7 @@ def holdings(contracts: Contracts, rows: Frames, accounts: int) -> Holdings:
       rows: rows of the tables of accounts, each with its `account`, 0 to A - 1; ids as text.
       accounts: A.
     """
-    wanted, empty = contracts.file.balance_inputs(), pl.Series([None] * accounts, dtype=pl.String)
+    wanted, empty = contracts.file.balance_inputs, pl.Series([None] * accounts, dtype=pl.String)
     settings = rows.get("account_parameters", pl.DataFrame(schema=_SETTINGS))
     if "subject" not in settings.columns:
         settings = settings.with_columns(subject=pl.lit(None, pl.String))
@@ -125,7 +125,7 @@ def _base_legs(contracts: Contracts, rows: Frames) -> pl.DataFrame:
 
 def _orders(contracts: Contracts, rows: Frames, places: pl.DataFrame) -> pl.DataFrame | None:
     """Open orders by account and contract: to buy and to sell, how many, money at the limits, loss against the mark."""
-    if "orders" not in rows or not {*contracts.file.leg_inputs()} & {*ORDER_WORDS}:
+    if "orders" not in rows or not {*contracts.file.leg_inputs} & {*ORDER_WORDS}:
         return None
     marks = contracts.frame.with_row_index("contract").select(pl.col("contract").cast(pl.Int64), "mark")
     known = rows["orders"].join(places, on="instrument_id", how="inner").join(marks, on="contract", how="left")
