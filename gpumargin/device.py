@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -70,6 +70,28 @@ def on_blocks(tree: Any, mesh: Mesh) -> Any:
     """Arrays `[devices, ...]` with one row on each device of a mesh, in 64 bits."""
     with jax.enable_x64(True):
         return jax.device_put(tree, NamedSharding(mesh, _BLOCK))
+
+
+class Form(NamedTuple):
+    """What a record of columns is made of, to be laid out as one array for each type."""
+
+    tree: Any
+    kinds: tuple[str, ...]  # of its columns
+
+    def unstacked(self, stacks: dict[str, jax.Array]) -> Any:
+        """The record."""
+        columns = {kind: iter(stack) for kind, stack in stacks.items()}
+        return jax.tree.unflatten(self.tree, [next(columns[kind]) for kind in self.kinds])
+
+
+def stacked(record: Any) -> tuple[Form, dict[str, np.ndarray]]:
+    """A record of columns `[M]` as one array `[columns, M]` for each type, and its form."""
+    columns, tree = jax.tree.flatten(record)
+    form = Form(tree, tuple(column.dtype.name for column in columns))
+    return form, {
+        kind: np.stack([c for c, own in zip(columns, form.kinds, strict=True) if own == kind])
+        for kind in sorted(set(form.kinds))
+    }
 
 
 @cache

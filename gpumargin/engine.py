@@ -14,10 +14,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gpumargin.device import (
     ACCOUNT_AXIS,
     DeviceChoice,
+    Form,
     account_mesh,
     choose_devices,
     chunk_rows,
     contract_chunk,
+    stacked,
 )
 from gpumargin.errors import ResourceError
 from gpumargin.native.choice import LegLoop, LegLoopChoice, leg_loop
@@ -37,6 +39,7 @@ DEFAULT_MEMORY_BUDGET = 4 << 30
 _BYTES_PER_LEG = 64  # contract, quantity and their packing, padding and staging copies included (measured)
 _BYTES_PER_UNIT_ROW_COLUMN = 48  # a float64 result, its bucketed copy and its copy on the host
 _BLOCK = PartitionSpec(ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
+_COLUMNS = PartitionSpec(None, ACCOUNT_AXIS)  # type: ignore[no-untyped-call]
 _SHARED = PartitionSpec()  # type: ignore[no-untyped-call]
 
 
@@ -143,13 +146,16 @@ class Engine:
 
     def _price(self, contracts: ContractSet) -> ContractTable:
         """The contract stage, sharded over the devices."""
-        program = _contract_program(self.mesh, contract_chunk(self.devices[0]))
-        return cast("ContractTable", program(*self._unpriced(contracts)))
+        form, arguments = self._unpriced(contracts)
+        program = _contract_program(self.mesh, contract_chunk(self.devices[0]), form)
+        return cast("ContractTable", program(*arguments))
 
-    def _unpriced(self, contracts: ContractSet) -> tuple[Any, ...]:
-        """What the contract stage takes, placed."""
+    def _unpriced(self, contracts: ContractSet) -> tuple[Form, tuple[Any, ...]]:
+        """What the contract stage takes, placed; the columns of each type as one array, for each costs a call."""
         even = _cast(padded_contracts(contracts.contracts, self.rows_of(contracts)), self.settings.dtype)
-        return placed(even, self.mesh), self._market, self._model, self._assets.settlement
+        form, stacks = stacked(even)
+        on_columns = NamedSharding(self.mesh, _COLUMNS)
+        return form, (jax.device_put(stacks, on_columns), self._market, self._model, self._assets.settlement)
 
     def contract_risk(self) -> ContractRisk:
         """Risk array of every contract, numpy `[M]`, padding cut off."""
@@ -206,9 +212,9 @@ class Engine:
 
     def pricing(self) -> Callable[[], ContractTable]:
         """The contract stage compiled anew for the contracts as they are; runs without waiting for the result."""
-        arguments = self._unpriced(self.contracts)
         with jax.enable_x64(True):
-            fresh = _contract_program.__wrapped__(self.mesh, contract_chunk(self.devices[0]))
+            form, arguments = self._unpriced(self.contracts)
+            fresh = _contract_program.__wrapped__(self.mesh, contract_chunk(self.devices[0]), form)
             program = fresh.lower(*arguments).compile()
 
         def run() -> ContractTable:
@@ -271,10 +277,13 @@ def compiled(
 
 
 @cache
-def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None) -> Any:
+def _contract_program(mesh: jax.sharding.Mesh, chunk: int | None, form: Form) -> Any:
     """The compiled contract stage of a mesh: every device prices its share, and all get the whole table."""
-    local = partial(contract_stage, chunk=chunk)
-    specs = (_BLOCK, _SHARED, _SHARED, _SHARED)
+
+    def local(stacks: dict[str, jax.Array], *others: Any) -> ContractTable:
+        return contract_stage(form.unstacked(stacks), *others, chunk=chunk)
+
+    specs = (_COLUMNS, _SHARED, _SHARED, _SHARED)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_BLOCK, check_vma=False)
     return jax.jit(sharded, out_shardings=NamedSharding(mesh, _SHARED))
 

@@ -31,6 +31,7 @@ from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import FilledOptions, with_filled
+from gpumargin.pack.instruments import Listed
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.results import Naming
 from gpumargin.selfcheck import Expected, plain_types
@@ -125,7 +126,9 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
     return [(model, included) for model, included in chosen.values() if included.any()]
 
 
-def market_contracts(head: Book, file: ModelFile, instant: datetime, filled: FilledOptions | None) -> ContractSet:
+def market_contracts(
+    head: Book, file: ModelFile, instant: datetime, filled: FilledOptions | None, listed: Listed | None = None
+) -> ContractSet:
     """The contracts that a model margins, with the forwards and vols that were filled.
 
     Args:
@@ -133,12 +136,12 @@ def market_contracts(head: Book, file: ModelFile, instant: datetime, filled: Fil
       file: the model.
       instant: of valuation, with a zone.
       filled: what its options lacked; None = nothing.
+      listed: the instruments that it margins, where they are known already.
     """
     contracts = contract_set(
         head.tables,
-        head.market_rows,
+        listed or Listed.of(head.tables["instruments"], head.market_rows, file.kinds),
         microseconds(instant),
-        kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,

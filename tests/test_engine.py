@@ -59,7 +59,8 @@ def expected() -> Any:
 def programs() -> int:
     """Compiled variants of the engine's two programs so far."""
     first, mesh = choose_devices("auto")[0], device.account_mesh(choose_devices("auto"))
-    contract = engine._contract_program(mesh, device.contract_chunk(first))
+    form, _ = device.stacked(packed().contracts.contracts)
+    contract = engine._contract_program(mesh, device.contract_chunk(first), form)
     part = engine._part_program(mesh, leg_loop(first, device.chunk_rows(first), "auto"))
     return int(contract._cache_size() + part._cache_size())  # type: ignore[attr-defined]
 

@@ -43,9 +43,9 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Makes engines trace their contract stage where they would run it; holds what they counted."""
     counts: list[int] = []
 
-    def program(mesh: jax.sharding.Mesh, chunk: int | None) -> Any:
+    def program(*form: Any) -> Any:
         def trace(*arguments: Any) -> Any:
-            jaxpr, shapes = jax.make_jaxpr(compiled(mesh, chunk), return_shape=True)(*arguments)
+            jaxpr, shapes = jax.make_jaxpr(compiled(*form), return_shape=True)(*arguments)
             counts.append(operations(jaxpr.jaxpr))
             return shapes
 

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.assets import asset_prices, asset_values, collateral_prices, settlement_columns
-from gpumargin.pack.columns import Ints, strings
+from gpumargin.pack.columns import Ints
 from gpumargin.pack.instruments import NO_EXPIRY, Listed, base_contracts, blank_contracts, listed_contracts, unit_market
-from gpumargin.pack.joins import MarketRows
 from gpumargin_kernels import records
 
 NO_UNIT = "-"  # stands in where a book lists no contract: arrays over units must not be empty
@@ -119,10 +118,9 @@ def _held(
 
 def contract_set(
     tables: Mapping[str, pa.Table],
-    rows: MarketRows,
+    listed: Listed,
     as_of: int,
     *,
-    kinds: Collection[str],
     accounting: str,
     base_legs: bool | str | Mapping[str, Collection[str]],
     dollar_at_par: bool = False,
@@ -134,9 +132,8 @@ def contract_set(
 
     Args:
       tables: the book's tables in canonical types.
-      rows: where marks and forwards of its instruments stand.
+      listed: those of its instruments that the model margins.
       as_of: microseconds since 1970.
-      kinds: kinds of contract that the model margins; others are left out.
       accounting: asset in which money is counted.
       base_legs: whether a balance in a unit's own asset becomes a leg of the unit; "every" = so does one in any asset
         but the accounting asset, of a unit of its own where no contract has that underlying; or the assets that move
@@ -151,7 +148,6 @@ def contract_set(
     """
     price = asset_prices(tables["prices"], "price")
     assets = tuple(sorted(price))
-    listed = Listed.of(tables, rows, kinds)
     own_units = set(assets) - {accounting} if base_legs == "every" else set()
     units = tuple(sorted({*listed.underlying.tolist(), *own_units})) or (NO_UNIT,)
     held = _held(units, own_units or assets, base_legs=base_legs)
@@ -165,7 +161,7 @@ def contract_set(
     expiry = np.concatenate([listed.expiry, np.full(len(held), NO_EXPIRY)])
     order = _canonical_order(contracts, expiry, ids)
     grouped = _without_unused(_grouped(_mapped(lambda column: column[order], contracts), expiry[order]))
-    paid_in = np.append(strings(listed.table, "settlement"), np.full(len(held), ""))[order]
+    paid_in = np.append(listed.settlement, np.full(len(held), ""))[order]
     padded = _joined(grouped, blank_contracts(1, inputs or {}))
     settlement = None
     if settles:

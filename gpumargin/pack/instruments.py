@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
 
 from gpumargin.pack.columns import (
     MICROSECONDS_PER_YEAR,
+    Bools,
     Floats,
     Ints,
     flags,
@@ -33,12 +35,11 @@ QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
 @dataclass(frozen=True)
 class Listed:
-    """Instruments that a model margins, in file order.
+    """Instruments that a model margins, in file order: the same as long as none is listed or given another row.
 
     Attributes:
       table: their rows.
-      marks: the mark of each, null where it has none.
-      forwards: the forwards row of each one's underlying, quote currency and expiry, likewise.
+      rows: of their marks and forwards.
       ids: `[M]`, like `underlying` and `kind`.
       underlying: of each.
       kind: of each.
@@ -46,34 +47,54 @@ class Listed:
     """
 
     table: pa.Table
-    marks: pa.Table
-    forwards: pa.Table
+    rows: MarketRows
     ids: np.ndarray
     underlying: np.ndarray
     kind: np.ndarray
     expiry: Ints
 
     @staticmethod
-    def of(tables: Mapping[str, pa.Table], rows: MarketRows, kinds: Collection[str]) -> Listed:
-        """The instruments of the given kinds."""
-        instruments = tables["instruments"]
+    def of(instruments: pa.Table, rows: MarketRows, kinds: Collection[str]) -> Listed:
+        """The instruments of the given kinds; `rows` of all of them."""
         is_own = is_one_of(instruments, "kind", kinds)
         table = instruments.filter(pa.array(is_own))
         has_expiry = "expiry" in table.column_names
         return Listed(
             table,
-            _taken(tables["marks"], rows.marks[is_own]),
-            _taken(tables["forwards"], rows.forwards[is_own]),
+            MarketRows(*(row[is_own] for row in rows)),
             strings(table, "instrument_id"),
             strings(table, "underlying"),
             strings(table, "kind"),
             instants(table, "expiry", NO_EXPIRY) if has_expiry else np.full(table.num_rows, NO_EXPIRY),
         )
 
+    @cached_property
+    def is_option(self) -> Bools:
+        """Which are options, `[M]`."""
+        return np.asarray(self.kind == "option")
 
-def _taken(source: pa.Table, row: Ints) -> pa.Table:
-    """Rows of a table; all null where there is none, -1."""
-    return source.take(pa.array(row, mask=row < 0))
+    @cached_property
+    def settlement(self) -> np.ndarray:
+        """Asset that each settles in, `[M]`."""
+        return strings(self.table, "settlement")
+
+    @cached_property
+    def terms(self) -> dict[str, np.ndarray]:
+        """Columns of contracts that no price is asked for, `[M]` each."""
+        return {
+            "is_option": self.is_option,
+            "is_call": strings(self.table, "option_type") == "call",
+            "is_perpetual": self.kind == "perpetual",
+            "is_inverse": flags(self.table, "inverse", default=False),
+            "is_digital": self.is_option & (strings(self.table, "payoff") == "digital"),
+            "size": floats(self.table, "contract_size", 1.0),
+            "strike": np.where(self.is_option, floats(self.table, "strike"), 0.0),
+        }
+
+
+def _beside(table: pa.Table, row: Ints, name: str, default: float = np.nan) -> Floats:
+    """A column of marks or forwards beside the instruments whose rows they are, `[M]`; -1 and nulls give `default`."""
+    return np.asarray(np.append(floats(table, name, default), default)[row])
 
 
 def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
@@ -95,34 +116,29 @@ def listed_contracts(
 
     What has expired is priced at its settlement price, which no shock moves.
     """
-    marks, forwards = listed.marks, listed.forwards
+    mark = partial(_beside, tables["marks"], listed.rows.marks)
+    forward = partial(_beside, tables["forwards"], listed.rows.forwards)
     has_expired = (listed.expiry != NO_EXPIRY) & (listed.expiry <= as_of)
-    settled = np.where(has_expired, floats(marks, "settlement_price"), np.nan)
-    is_settled, is_option = ~np.isnan(settled), listed.kind == "option"
-    fixed = np.where(is_settled, settled, floats(forwards, "forward_fixed", 0.0))
-    variable = np.where(is_settled, 0.0, floats(forwards, "forward") - fixed)
+    settled = np.where(has_expired, mark("settlement_price"), np.nan)
+    is_settled, is_option = ~np.isnan(settled), listed.is_option
+    fixed = np.where(is_settled, settled, forward("forward_fixed", 0.0))
+    variable = np.where(is_settled, 0.0, forward("forward") - fixed)
     final = np.where(is_option, np.nan, settled)
     blank = blank_contracts(len(listed.ids), inputs)
     return blank._replace(
         inputs={name: _input(tables, listed, column, price[accounting]) for name, column in inputs.items()},
         quote_ratio=numbers_of(listed.table, "quote", price) / price[accounting],
         unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
-        is_option=is_option,
-        is_call=strings(listed.table, "option_type") == "call",
-        is_perpetual=listed.kind == "perpetual",
-        is_inverse=flags(listed.table, "inverse", default=False),
-        size=floats(listed.table, "contract_size", 1.0),
-        strike=np.where(is_option, floats(listed.table, "strike"), 0.0),
+        **listed.terms,
         forward_fixed=np.where(is_option, fixed, 0.0),
         forward_variable=np.where(is_option, variable, 0.0),
-        rate=np.where(is_option, floats(forwards, "rate", 0.0), 0.0),
+        rate=np.where(is_option, forward("rate", 0.0), 0.0),
         years=np.where(listed.expiry == NO_EXPIRY, 0, np.maximum(listed.expiry - as_of, 0) / MICROSECONDS_PER_YEAR),
-        vol=np.where(is_option & ~is_settled, floats(marks, "mark_iv"), 0.0),
-        mark=np.where(is_settled, final, floats(marks, "mark_price")),
+        vol=np.where(is_option & ~is_settled, mark("mark_iv"), 0.0),
+        mark=np.where(is_settled, final, mark("mark_price")),
         settlement_ratio=numbers_of(listed.table, "settlement", price) / price[accounting],
-        confidence=np.where(is_option, _least_confidence(forwards), 1.0),
-        svi=SviSlice(*(floats(forwards, name) for name in _SVI)),
-        is_digital=is_option & (strings(listed.table, "payoff") == "digital"),
+        confidence=np.where(is_option, np.minimum.reduce([forward(feed, 1.0) for feed in _FEEDS]), 1.0),
+        svi=SviSlice(*map(forward, _SVI)),
     )
 
 
@@ -133,20 +149,15 @@ def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounti
     or a price of the quote currency.
     """
     if column in _FEEDS:
-        feed = floats(listed.forwards, column, 1.0)
-        return np.where(listed.kind == "option", feed, 1.0)
+        feed = _beside(tables["forwards"], listed.rows.forwards, column, 1.0)
+        return np.where(listed.is_option, feed, 1.0)
     if column in MARKS.by_name:
-        return floats(listed.marks, column)
+        return _beside(tables["marks"], listed.rows.marks, column)
     if column == QUOTE_TWAP:
         prices = tables["prices"]
         twap = dict(zip(strings(prices, "asset"), floats(prices, "twap").tolist(), strict=True))
         return numbers_of(listed.table, "quote", {USD: 1.0} | twap) / accounting
     return floats(listed.table, column, 0.0)
-
-
-def _least_confidence(forwards: pa.Table) -> Floats:
-    feeds = [floats(forwards, feed, 1.0) for feed in _FEEDS]
-    return np.minimum(np.minimum(*feeds[:2]), feeds[2])
 
 
 def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contracts:
@@ -194,8 +205,8 @@ def unit_market(
     prices = tables["prices"]
     confidence = dict(zip(strings(prices, "asset"), floats(prices, "confidence", 1.0).tolist(), strict=True))
     perpetual = np.ones(len(units))
-    is_perpetual = listed.kind == "perpetual"
-    of_mark = floats(listed.marks, "confidence", 1.0)[is_perpetual]
+    is_perpetual = listed.terms["is_perpetual"]
+    of_mark = _beside(tables["marks"], listed.rows.marks, "confidence", 1.0)[is_perpetual]
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(

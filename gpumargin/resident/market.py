@@ -21,6 +21,7 @@ from gpumargin.filling import fill_market
 from gpumargin.model_checks import require_usable
 from gpumargin.pack.columns import encoded, key_codes, plain
 from gpumargin.pack.contracts import ContractSet
+from gpumargin.pack.instruments import Listed
 from gpumargin.pack.joins import MarketRows, are_complete, market_rows
 from gpumargin.prepare import market_contracts
 from gpumargin.resident.schema import MARKET
@@ -122,7 +123,7 @@ def _with_quotes(new: pa.Table, table: pa.Table) -> pa.Table:
     return pa.table({**columns, "quote": pa.array(found, plain(table, "quote").type)})
 
 
-class _Market(Book):
+class Market(Book):
     """A market with rows of accounts that stand in for all: what is asked for again block after block is kept."""
 
     _of: Tables
@@ -135,6 +136,11 @@ class _Market(Book):
         """As of `Book`."""
         return self._of.kept.get(f"frame of {table}", (self.tables[table],), lambda: Book.whole_frame(self, table))
 
+    def listed(self, kinds: Collection[str]) -> Listed:
+        """The instruments of the given kinds."""
+        of = (self.tables["instruments"], self.market_rows)
+        return self._of.kept.get(f"listed: {', '.join(kinds)}", of, lambda: Listed.of(*of, kinds))
+
     @cached_property
     def market_rows(self) -> MarketRows:
         """As of `Book`."""
@@ -142,7 +148,7 @@ class _Market(Book):
         return self._of.kept.get("rows of instruments", of, lambda: market_rows(self.tables))
 
 
-def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
+def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Market:
     """The market with one account that holds one of every instrument in use: what a check of the market needs.
 
     Args:
@@ -176,7 +182,7 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
         }
         who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
         more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
-    return _Market(tables, more)
+    return Market(tables, more)
 
 
 def _words(values: pa.Array) -> pa.Array:
@@ -211,14 +217,14 @@ def require_market(
 
 
 def filled_contracts(
-    book: Book, models: list[MarginModel], instant: datetime, device: DeviceChoice | None
+    book: Market, models: list[MarginModel], instant: datetime, device: DeviceChoice | None
 ) -> list[ContractSet]:
     """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none."""
     vol_limit = max(model.file.vol_limit for model in models)
     filled = None
     if device is not None and not are_complete(book.tables, book.market_rows):
         filled = fill_market(book, instant, device=device, vol_limit=vol_limit).filled
-    return [market_contracts(book, model.file, instant, filled) for model in models]
+    return [market_contracts(book, model.file, instant, filled, book.listed(model.file.kinds)) for model in models]
 
 
 def new_rows(block: Book) -> list[str]:
