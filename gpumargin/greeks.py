@@ -21,7 +21,6 @@ from gpumargin.frames import microseconds
 from gpumargin.model_checks import require_priceable
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import with_filled
-from gpumargin.pack.instruments import Listed
 from gpumargin.result_columns import MARKET_UNITS, described
 from gpumargin.results import instruments_table
 from gpumargin.schema import USD
@@ -84,8 +83,9 @@ def market_greeks(
     instant = resolve_as_of(book, as_of)
     contracts = contract_set(
         book.tables,
-        Listed.of(book.tables["instruments"], book.market_rows, stated.kinds),
+        book.market_rows,
         microseconds(instant),
+        kinds=stated.kinds,
         accounting=stated.money,
         base_legs=False,
     )

@@ -31,8 +31,8 @@ from gpumargin.pack.accounts import Accounts, find_accounts
 from gpumargin.pack.columns import Bools, encoded, texts
 from gpumargin.pack.contracts import ContractSet, contract_set
 from gpumargin.pack.filled import FilledOptions, with_filled
-from gpumargin.pack.instruments import Listed
 from gpumargin.pack.legs import LegBook, leg_book
+from gpumargin.pack.ordering import Ordering
 from gpumargin.results import Naming
 from gpumargin.selfcheck import Expected, plain_types
 from gpumargin.tables import Book
@@ -127,7 +127,7 @@ def _cut(book: Book, models: dict[str | None, MarginModel], accounts: Accounts) 
 
 
 def market_contracts(
-    head: Book, file: ModelFile, instant: datetime, filled: FilledOptions | None, listed: Listed | None = None
+    head: Book, file: ModelFile, instant: datetime, filled: FilledOptions | None, before: Ordering | None = None
 ) -> ContractSet:
     """The contracts that a model margins, with the forwards and vols that were filled.
 
@@ -136,18 +136,20 @@ def market_contracts(
       file: the model.
       instant: of valuation, with a zone.
       filled: what its options lacked; None = nothing.
-      listed: the instruments that it margins, where they are known already.
+      before: their order at the market before, taken over if it still is.
     """
     contracts = contract_set(
         head.tables,
-        listed or Listed.of(head.tables["instruments"], head.market_rows, file.kinds),
+        head.market_rows,
         microseconds(instant),
+        kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,
         inputs=file.market_inputs,
         asset_columns=file.asset_columns,
         settles=file.pnl_settles,
+        before=before,
     )
     return contracts if filled is None else with_filled(contracts, filled)
 
@@ -340,8 +342,7 @@ def prepare(book: Book, model: MarginModel, options: Options, clock: Clock) -> l
     """Checks a book and packs it for every model that its accounts name.
 
     Raises:
-      InputError: the book breaks the input contract, or lacks what a model needs and what cannot be filled; no account
-        has been margined.
+      InputError: the book breaks the input contract, or lacks what a model needs; no account has been margined.
     """
     market = Market(book, model, options, clock)
     passes = market.passes(market.sifted(book))

@@ -15,7 +15,6 @@ from gpumargin.catalogue import MarginModel, load_model
 from gpumargin.pack.accounts import find_accounts
 from gpumargin.pack.buckets import Shape, Shard, pack_shard
 from gpumargin.pack.contracts import ContractSet, contract_set
-from gpumargin.pack.instruments import Listed
 from gpumargin.pack.legs import LegBook, leg_book
 from gpumargin.tables import Book
 from gpumargin_kernels.margin import PartResult, contract_stage, part_margin
@@ -129,8 +128,9 @@ def pack(tables: Mapping[str, pl.DataFrame], model: MarginModel | str, included:
     book = given.tables
     contracts = contract_set(
         book,
-        Listed.of(book["instruments"], given.market_rows, file.kinds),
+        given.market_rows,
         AS_OF_MICROSECONDS,
+        kinds=file.kinds,
         accounting=file.accounting_asset,
         base_legs=file.base_legs,
         dollar_at_par=file.dollar_at_par,

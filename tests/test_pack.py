@@ -17,7 +17,9 @@ from jax import tree
 from gpumargin.pack import buckets, shapes
 from gpumargin.pack.accounts import find_accounts
 from gpumargin.pack.buckets import GROWTH, MIN_WIDTH, ROW_STEP, bucket_widths, even_rows, make_plan, pack_shard
-from gpumargin.pack.contracts import NO_EXPIRY, NO_UNIT, padded_contracts
+from gpumargin.pack.contracts import padded_contracts
+from gpumargin.pack.instruments import NO_EXPIRY
+from gpumargin.pack.ordering import NO_UNIT
 from gpumargin.tables import Book
 from tests.asserts import assert_same_bits, assert_same_trees
 from tests.books import tiny_book, with_cell, with_row

@@ -33,12 +33,14 @@ _NO_GROUP = -1
 QUOTE_TWAP = "quote_twap"  # the input that is no column of marks or instruments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listed:
-    """Instruments that a model margins, in file order: the same as long as none is listed or given another row.
+    """Instruments that a model margins, in file order.
 
     Attributes:
-      table: their rows.
+      instruments: all that there are.
+      all_rows: of the marks and forwards of all.
+      table: the rows of those that it margins, `[M]`.
       rows: of their marks and forwards.
       ids: `[M]`, like `underlying` and `kind`.
       underlying: of each.
@@ -46,6 +48,8 @@ class Listed:
       expiry: `[M]` microseconds since 1970, `NO_EXPIRY` if it has none.
     """
 
+    instruments: pa.Table
+    all_rows: MarketRows
     table: pa.Table
     rows: MarketRows
     ids: np.ndarray
@@ -60,6 +64,8 @@ class Listed:
         table = instruments.filter(pa.array(is_own))
         has_expiry = "expiry" in table.column_names
         return Listed(
+            instruments,
+            rows,
             table,
             MarketRows(*(row[is_own] for row in rows)),
             strings(table, "instrument_id"),
@@ -107,12 +113,11 @@ def listed_contracts(
     listed: Listed,
     as_of: int,
     *,
-    units: tuple[str, ...],
     price: Mapping[str, float],
     accounting: str,
     inputs: Mapping[str, str],
 ) -> records.Contracts:
-    """Contracts of the listed instruments, `[M]` in file order, groups still unset.
+    """Contracts of the listed instruments, `[M]` in file order, unit and groups still unset.
 
     What has expired is priced at its settlement price, which no shock moves.
     """
@@ -128,7 +133,6 @@ def listed_contracts(
     return blank._replace(
         inputs={name: _input(tables, listed, column, price[accounting]) for name, column in inputs.items()},
         quote_ratio=numbers_of(listed.table, "quote", price) / price[accounting],
-        unit=np.searchsorted(np.array(units, dtype=str), listed.underlying).astype(np.int32),
         **listed.terms,
         forward_fixed=np.where(is_option, fixed, 0.0),
         forward_variable=np.where(is_option, variable, 0.0),
@@ -179,17 +183,15 @@ def blank_contracts(rows: int, inputs: Collection[str] = ()) -> records.Contract
 
 
 def base_contracts(
-    held: Mapping[str, str],
+    held: Collection[str],
     *,
-    units: tuple[str, ...],
     price: Mapping[str, float],
     accounting: str,
     inputs: Collection[str],
 ) -> records.Contracts:
-    """One contract per asset of `held`, which says what unit it moves with: one unit of the asset, held as balance."""
+    """One contract per asset of `held`: one unit of the asset, held as balance; unit and groups still unset."""
     blank = blank_contracts(len(held), inputs)
     return blank._replace(
-        unit=np.array([units.index(unit) for unit in held.values()], np.int32),
         is_base=np.ones(len(held), bool),
         size=np.ones(len(held)),
         mark=_lookup(price, held),

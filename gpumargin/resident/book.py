@@ -171,7 +171,8 @@ class ResidentBook:
         market = stand_in(tables, _distinct(held), _distinct([_decoded(column) for column in ordered]))
         models = [lane.model for lane in self.lanes]
         self._instant = require_market(market, models, as_of, self._tables.tables)
-        return filled_contracts(market, models, self._instant, fill_on)
+        before = [(lane.model, lane.contracts) for lane in self.lanes]
+        return filled_contracts(market, before, self._instant, fill_on)
 
     def _take_market(self, tables: Tables, contracts: list[ContractSet]) -> bool:
         """Takes tables and what was made of them; True if the whole book had to be laid out anew.

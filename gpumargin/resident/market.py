@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -21,7 +21,6 @@ from gpumargin.filling import fill_market
 from gpumargin.model_checks import require_usable
 from gpumargin.pack.columns import encoded, key_codes, plain
 from gpumargin.pack.contracts import ContractSet
-from gpumargin.pack.instruments import Listed
 from gpumargin.pack.joins import MarketRows, are_complete, market_rows
 from gpumargin.prepare import market_contracts
 from gpumargin.resident.schema import MARKET
@@ -123,7 +122,7 @@ def _with_quotes(new: pa.Table, table: pa.Table) -> pa.Table:
     return pa.table({**columns, "quote": pa.array(found, plain(table, "quote").type)})
 
 
-class Market(Book):
+class _Market(Book):
     """A market with rows of accounts that stand in for all: what is asked for again block after block is kept."""
 
     _of: Tables
@@ -136,11 +135,6 @@ class Market(Book):
         """As of `Book`."""
         return self._of.kept.get(f"frame of {table}", (self.tables[table],), lambda: Book.whole_frame(self, table))
 
-    def listed(self, kinds: Collection[str]) -> Listed:
-        """The instruments of the given kinds."""
-        of = (self.tables["instruments"], self.market_rows)
-        return self._of.kept.get(f"listed: {', '.join(kinds)}", of, lambda: Listed.of(*of, kinds))
-
     @cached_property
     def market_rows(self) -> MarketRows:
         """As of `Book`."""
@@ -148,7 +142,7 @@ class Market(Book):
         return self._of.kept.get("rows of instruments", of, lambda: market_rows(self.tables))
 
 
-def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Market:
+def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
     """The market with one account that holds one of every instrument in use: what a check of the market needs.
 
     Args:
@@ -182,7 +176,7 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Market:
         }
         who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
         more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
-    return Market(tables, more)
+    return _Market(tables, more)
 
 
 def _words(values: pa.Array) -> pa.Array:
@@ -217,14 +211,21 @@ def require_market(
 
 
 def filled_contracts(
-    book: Market, models: list[MarginModel], instant: datetime, device: DeviceChoice | None
+    book: Book, before: Sequence[tuple[MarginModel, ContractSet]], instant: datetime, device: DeviceChoice | None
 ) -> list[ContractSet]:
-    """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none."""
-    vol_limit = max(model.file.vol_limit for model in models)
+    """The contracts that each model margins, with what forwards and vols are filled on a device; None = with none.
+
+    Args:
+      book: from `stand_in`.
+      before: the models, and the contracts of each at the market before.
+      instant: of valuation.
+      device: see above.
+    """
+    vol_limit = max(model.file.vol_limit for model, _ in before)
     filled = None
     if device is not None and not are_complete(book.tables, book.market_rows):
         filled = fill_market(book, instant, device=device, vol_limit=vol_limit).filled
-    return [market_contracts(book, model.file, instant, filled, book.listed(model.file.kinds)) for model in models]
+    return [market_contracts(book, model.file, instant, filled, known.order) for model, known in before]
 
 
 def new_rows(block: Book) -> list[str]:
