@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Bools = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+Column = TypeVar("Column", pa.Array, pa.ChunkedArray)
 
 MICROSECONDS_PER_YEAR = 365 * 86_400 * 1_000_000
 
@@ -35,11 +37,16 @@ def _flat_dictionary(column: pa.ChunkedArray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, words)
 
 
+def as_type(values: Column, kind: pa.DataType, *, safe: bool = True) -> Column:
+    """Values in a type; themselves where they have it already, for a cast that changes nothing costs a call as well."""
+    return values if values.type == kind else values.cast(kind, safe=safe)
+
+
 def floats(table: pa.Table, name: str, default: float = np.nan) -> Floats:
     """A column as float64 `[rows]`; nulls, and a column that is absent, give `default`."""
     if name not in table.column_names:
         return np.full(table.num_rows, default)
-    column = flat(table[name]).cast(pa.float64())
+    column = as_type(flat(table[name]), pa.float64())
     return np.asarray(pc.fill_null(column, default) if column.null_count else column)
 
 
@@ -52,7 +59,7 @@ def flags(table: pa.Table, name: str, *, default: bool) -> Bools:
 
 def instants(table: pa.Table, name: str, missing: int) -> Ints:
     """A timestamp column as microseconds since 1970 `[rows]`; nulls give `missing`."""
-    column = flat(table[name]).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    column = as_type(flat(table[name]), pa.timestamp("us", "UTC")).cast(pa.int64())
     return np.asarray(pc.fill_null(column, missing))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from gpumargin.resident.change import Change, margined, status_changes, wanted_c
 from gpumargin.resident.checks import reject, require_sound
 from gpumargin.resident.ids import Names
 from gpumargin.resident.lane import ATTRIBUTES, Dormant, Lane, Rows, attribute
-from gpumargin.resident.market import Tables, filled_contracts, new_rows, require_market, stand_in
+from gpumargin.resident.market import Kept, Tables, filled_contracts, new_rows, require_market, stand_in
 from gpumargin.resident.schema import BLOCK_TABLES
 from gpumargin.resident.staging import carry_out, changed_listings, refresh, staged
 from gpumargin.resident.store import ACCOUNTS_PER_SHARD
@@ -166,13 +167,28 @@ class ResidentBook:
 
     def _contracts(self, tables: Tables, as_of: datetime | None, fill_on: DeviceChoice | None) -> list[ContractSet]:
         """The contracts of every lane at a market, which is checked as in a run, and filled if it says where."""
-        held = [lane.contracts.ids.filter(pa.array(lane.is_held)) for lane in self.lanes]
-        ordered = [lane.about["orders"].table["instrument_id"] for lane in self.lanes if "orders" in lane.about]
-        market = stand_in(tables, _distinct(held), _distinct([_decoded(column) for column in ordered]))
+        market = stand_in(tables, *self._ids_in_use(tables.kept))
         models = [lane.model for lane in self.lanes]
         self._instant = require_market(market, models, as_of, self._tables.tables)
         before = [(lane.model, lane.contracts) for lane in self.lanes]
         return filled_contracts(market, before, self._instant, fill_on)
+
+    def _ids_in_use(self, kept: Kept) -> tuple[pa.Array, pa.Array]:
+        """Ids of the contracts with positions, and of those with orders; the same arrays as long as they are."""
+        held = [(lane.contracts.ids, lane.is_held.tobytes()) for lane in self.lanes]
+        ordered = [lane.about["orders"].table for lane in self.lanes if "orders" in lane.about]
+        return (
+            kept.get(
+                "ids held",
+                tuple(chain(*held)),
+                lambda: _distinct([lane.contracts.ids.filter(pa.array(lane.is_held)) for lane in self.lanes]),
+            ),
+            kept.get(
+                "ids ordered",
+                tuple(ordered),
+                lambda: _distinct([_decoded(table["instrument_id"]) for table in ordered]),
+            ),
+        )
 
     def _take_market(self, tables: Tables, contracts: list[ContractSet]) -> bool:
         """Takes tables and what was made of them; True if the whole book had to be laid out anew.

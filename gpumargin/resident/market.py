@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from operator import is_
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -35,18 +34,22 @@ _STAND_IN = "-"  # the account that holds one of everything in use where a marke
 
 
 class Kept:
-    """What was made of some objects, as long as it is asked for of the same ones."""
+    """What was made of some objects, as long as it is asked for of the same ones, or of bytes that are equal."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[tuple[object, ...], Any]] = {}
+        self._found: dict[str, tuple[tuple[object, ...] | None, Any]] = {}
 
     def get(self, name: str, of: tuple[object, ...], make: Callable[[], T]) -> T:
         """What `make` makes of these objects; it is called where the last ones under this name were others."""
-        before, found = self._found.get(name, ((), None))
-        if len(before) != len(of) or not all(map(is_, before, of)):
+        before, found = self._found.get(name, (None, None))
+        if before is None or len(before) != len(of) or not all(map(_is_same, before, of)):
             found = make()
             self._found[name] = (of, found)
         return cast("T", found)
+
+
+def _is_same(one: object, other: object) -> bool:
+    return one is other or (isinstance(one, bytes) and one == other)
 
 
 @dataclass(frozen=True)
@@ -150,33 +153,33 @@ def stand_in(tables: Tables, used: pa.Array, ordered: pa.Array) -> Book:
       used: ids of instruments with positions.
       ordered: ids of instruments with orders.
     """
-    instruments = plain(tables.tables["instruments"], "instrument_id")
+    instruments, asset = tables.tables["instruments"], tables.keyed["prices"]["asset"].slice(0, 1)
+    of = (instruments, tables.keyed["prices"], used, ordered)
+    return _Market(tables, tables.kept.get("account", of, lambda: _account(instruments, asset, used, ordered)))
 
-    def rows(ids: pa.Array) -> pa.Array:
-        known = pc.index_in(ids.cast(instruments.type), value_set=instruments)
-        return _words(instruments.take(known))
+
+def _account(instruments: pa.Table, asset: pa.ChunkedArray, used: pa.Array, ordered: pa.Array) -> dict[str, pa.Table]:
+    """Tables of the account: positions, a balance in one asset, and orders if there are any."""
+    ids = plain(instruments, "instrument_id")
+
+    def rows(names: pa.Array) -> pa.Array:
+        return _words(ids.take(pc.index_in(names.cast(ids.type), value_set=ids)))
 
     def repeated(word: str, count: int) -> pa.Array:
         return _words(pa.array([word] * count, pa.string()))
 
+    def owned(count: int) -> dict[str, pa.Array]:
+        return {"account_id": repeated(_STAND_IN, count), "pool": repeated("cross", count)}
+
     held, wanted = rows(used), rows(ordered)
-    account = {"account_id": repeated(_STAND_IN, len(held)), "pool": repeated("cross", len(held))}
     quantity = {"quantity": np.ones(len(held)), "unsettled": np.zeros(len(held))}
-    positions = pa.table({**account, "instrument_id": held, **quantity})
-    balance = {"account_id": repeated(_STAND_IN, 1), "pool": repeated("cross", 1)}
-    asset = tables.tables["prices"]["asset"].slice(0, 1)
-    more = {"positions": positions}
-    more["balances"] = pa.table({**balance, "asset": asset, "amount": [0.0], "is_collateral": [True]})
+    found = {"positions": pa.table({**owned(len(held)), "instrument_id": held, **quantity})}
+    found["balances"] = pa.table({**owned(1), "asset": asset, "amount": [0.0], "is_collateral": [True]})
     if len(wanted):
-        each = pa.array([str(i) for i in range(len(wanted))], pa.string())
-        terms = {
-            "side": repeated("buy", len(wanted)),
-            "quantity": np.zeros(len(wanted)),
-            "price": np.zeros(len(wanted)),
-        }
-        who = {"account_id": repeated(_STAND_IN, len(wanted)), "pool": repeated("cross", len(wanted))}
-        more["orders"] = pa.table({**who, "order_id": _words(each), "instrument_id": wanted, **terms})
-    return _Market(tables, more)
+        each = _words(pa.array([str(i) for i in range(len(wanted))], pa.string()))
+        terms = {"side": repeated("buy", len(wanted)), **dict.fromkeys(("quantity", "price"), np.zeros(len(wanted)))}
+        found["orders"] = pa.table({**owned(len(wanted)), "order_id": each, "instrument_id": wanted, **terms})
+    return found
 
 
 def _words(values: pa.Array) -> pa.Array:

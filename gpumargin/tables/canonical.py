@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from gpumargin.pack.columns import flat
+from gpumargin.pack.columns import as_type, flat
 from gpumargin.schema import ACCEPTED, ID, TIME
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _unified(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _clean_dictionary(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
-    words = _valid_text(chunk.dictionary.cast(pa.string()))
-    return pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words)
+    words = _valid_text(as_type(chunk.dictionary, pa.string()))
+    return pa.DictionaryArray.from_arrays(as_type(chunk.indices, pa.int32()), words)
 
 
 def _by_dictionary(values: pa.ChunkedArray) -> Iterator[pa.DictionaryArray]:
@@ -136,16 +136,16 @@ def _words(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def _ids(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if pat.is_dictionary(values.type) and pat.is_integer(values.type.value_type):
         values = values.cast(values.type.value_type)
-    return values.cast(pa.int64()) if pat.is_integer(values.type) else _words(values)
+    return as_type(values, pa.int64()) if pat.is_integer(values.type) else _words(values)
 
 
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    return values.cast(pa.float64()) if _is_number(values.type) else None
+    return as_type(values, pa.float64()) if _is_number(values.type) else None
 
 
 def _amounts(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if pat.is_integer(values.type):
-        return values.cast(pa.int64())
+        return as_type(values, pa.int64())
     if pat.is_decimal(values.type):
         if values.type.scale > MAX_SCALE:
             message = f"is {values.type}: at most {MAX_SCALE} decimals are read"
@@ -155,11 +155,11 @@ def _amounts(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    return values.cast(pa.int64()) if pat.is_null(values.type) or pat.is_integer(values.type) else None
+    return as_type(values, pa.int64()) if pat.is_null(values.type) or pat.is_integer(values.type) else None
 
 
 def _flags(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    return values.cast(pa.bool_()) if pat.is_null(values.type) or pat.is_boolean(values.type) else None
+    return as_type(values, pa.bool_()) if pat.is_null(values.type) or pat.is_boolean(values.type) else None
 
 
 def _times(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -168,7 +168,8 @@ def _times(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     if not pat.is_timestamp(values.type):
         return None
     # only nanoseconds lose digits on the way to microseconds, and dividing them cannot overflow
-    micros = values.cast(pa.timestamp("us", values.type.tz), safe=values.type.unit != "ns").cast(TIME)
+    micros = as_type(values, pa.timestamp("us", values.type.tz), safe=values.type.unit != "ns")
+    micros = as_type(micros, TIME)
     _refuse_odd_years(micros)
     return micros
 
