@@ -25,7 +25,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from gpumargin.cli.process import keep_memory, keep_objects
 
-keep_memory()  # as `gpumargin follow` does: before there are threads; and like it `keep_objects` once all is compiled
+# As `gpumargin follow` does: before there are threads; and like it `keep_objects` once all is compiled.
+keep_memory(is_resident=True)
 
 import jax
 import numpy as np

@@ -68,7 +68,7 @@ def follow(
 ) -> None:
     """Margin a book again after every block of fills, transfers and prices; goes on where it was ended."""
     overrides = parse_overrides(settings or [])
-    prepare_process(device)
+    prepare_process(device, is_resident=True)
     from gpumargin.catalogue import load_model
     from gpumargin.engine import Settings
     from gpumargin.resident.follow import Following

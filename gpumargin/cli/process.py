@@ -41,11 +41,17 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True) -> None:
-    """Sets 64-bit mode, host devices, memory and the compile cache; does nothing where JAX is loaded already."""
+def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True, is_resident: bool = False) -> None:
+    """Sets 64-bit mode, host devices, memory and the compile cache; does nothing where JAX is loaded already.
+
+    Args:
+      device: which the command uses.
+      is_cached: whether compiled programs are kept and found again.
+      is_resident: whether the command margins blocks of a book that stays.
+    """
     if "jax" in sys.modules:
         return
-    keep_memory()
+    keep_memory(is_resident=is_resident)
     os.environ["JAX_ENABLE_X64"] = "1"
     _use_devices(device)
     cache = compile_cache()
@@ -57,20 +63,24 @@ def prepare_process(device: Device = Device.AUTO, *, is_cached: bool = True) -> 
         say(f"note: compiled programs are not cached: {cache.refusal}", style="yellow")
 
 
-def keep_memory() -> None:
+def keep_memory(*, is_resident: bool = False) -> None:
     """Lets freed memory stay with the process, in one heap for all its libraries, for the next part or block.
 
     Otherwise the C library, and Arrow's allocator beside it, return large blocks to the system, which clears every page
     of them anew: a fifth of a run's time and a sixth to a third of a block's, and what each keeps for itself the other
     cannot use (measured). Only where the C library is that of GNU. To be called before any library has been loaded that
     starts a thread, for threads keep an arena that they have.
+
+    Where a book is resident, Arrow's allocator stays: columns of a block are small, and to find room for them in a heap
+    that is in pieces by then takes up to a tenth of `apply` (measured).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_ARENA_MAX, 1)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+        if not is_resident:
+            os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def keep_objects() -> None:
