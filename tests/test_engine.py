@@ -275,3 +275,13 @@ def test_a_gpu_gives_the_same_bits_twice_and_in_other_parts(monkeypatch: pytest.
     assert_same_trees(again, first)
     monkeypatch.setattr(engine, "accounts_per_shard", lambda *_: 40)
     assert_same_trees(joined(computed(packed(), Settings(device="gpu"))), first)
+
+
+def test_a_record_whose_columns_lie_together_by_type_is_the_record_again() -> None:
+    record = packed().contracts.contracts
+    form, stacks = device.stacked(record)
+    again = form.unstacked(stacks)
+    assert {kind: stack.dtype.name for kind, stack in stacks.items()} == {kind: kind for kind in form.kinds}
+    assert jax.tree.structure(again) == jax.tree.structure(record)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(record), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -301,6 +301,19 @@ def test_rows_of_a_market_may_come_in_any_order_and_be_named_in_any_way(live: Re
         require_same(live, live.recalculate(**market, columns="all"), "derive-pm1")
 
 
+def test_the_order_of_contracts_stays_until_something_is_listed_or_gets_a_price() -> None:
+    live = ResidentBook(Book(**tiny_book()), "derive-pm1")
+    draw = Draw(np.random.default_rng(5), live.book)
+    orders = []
+    for given in ({}, {"marks": draw.market()["marks"]}, {"prices": frame(asset=["DOGE"], price=[0.1])}):
+        live.recalculate(**given)
+        orders.append(live.lanes[0].contracts.order)
+    live.apply(instruments=draw.listings(2)["instruments"])
+    orders.append(live.lanes[0].contracts.order)
+    assert orders[0] is orders[1]
+    assert len({id(order) for order in orders}) == 3
+
+
 def test_a_model_that_reads_the_entry_price_of_options_is_refused() -> None:
     with pytest.raises(UsageError, match="entry price"):
         ResidentBook(Book(**tiny_book()), "bybit-uta-cross")
