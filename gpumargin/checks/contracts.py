@@ -9,8 +9,8 @@ import numpy as np
 
 from gpumargin.fill import MISSING, live_options
 from gpumargin.frames import microseconds
-from gpumargin.pack.columns import flags, floats, instants, is_one_of, positions_in
-from gpumargin.pack.joins import are_complete, has_values
+from gpumargin.pack.columns import flags, instants, is_one_of, positions_in
+from gpumargin.pack.joins import are_complete, floats_at, has_values
 from gpumargin.schema import USD
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Contracts:
 
     def numbers(self, table: str, column: str) -> Floats:
         """Numbers of a column, NaN for null."""
-        return np.asarray(np.append(floats(self._facts.book.tables[table], column), np.nan)[self.rows[table]])
+        return floats_at(self._facts.book.tables[table], self.rows[table], column)
 
     @cached_property
     def is_option(self) -> Bools:
@@ -79,7 +79,7 @@ class Contracts:
     @cached_property
     def is_expired(self) -> Bools:
         """Which have expired."""
-        return np.asarray(~(np.isnan(self.seconds_left) | (self.seconds_left > 0)))
+        return np.asarray(self.seconds_left <= 0)
 
     @cached_property
     def seconds_left(self) -> Floats:

@@ -21,7 +21,7 @@ from gpumargin.pack.columns import (
     numbers_of,
     strings,
 )
-from gpumargin.pack.joins import MarketRows
+from gpumargin.pack.joins import MarketRows, floats_at
 from gpumargin.schema import MARKS, USD
 from gpumargin_kernels import records
 from gpumargin_kernels.svi import SviSlice
@@ -98,11 +98,6 @@ class Listed:
         }
 
 
-def _beside(table: pa.Table, row: Ints, name: str, default: float = np.nan) -> Floats:
-    """A column of marks or forwards beside the instruments whose rows they are, `[M]`; -1 and nulls give `default`."""
-    return np.asarray(np.append(floats(table, name, default), default)[row])
-
-
 def _lookup(values: Mapping[str, float], names: Collection[str]) -> Floats:
     known = {name: values.get(str(name), np.nan) for name in set(names)}
     return np.fromiter(map(known.__getitem__, names), np.float64, len(names))
@@ -121,8 +116,8 @@ def listed_contracts(
 
     What has expired is priced at its settlement price, which no shock moves.
     """
-    mark = partial(_beside, tables["marks"], listed.rows.marks)
-    forward = partial(_beside, tables["forwards"], listed.rows.forwards)
+    mark = partial(floats_at, tables["marks"], listed.rows.marks)
+    forward = partial(floats_at, tables["forwards"], listed.rows.forwards)
     has_expired = (listed.expiry != NO_EXPIRY) & (listed.expiry <= as_of)
     settled = np.where(has_expired, mark("settlement_price"), np.nan)
     is_settled, is_option = ~np.isnan(settled), listed.is_option
@@ -153,10 +148,10 @@ def _input(tables: Mapping[str, pa.Table], listed: Listed, column: str, accounti
     or a price of the quote currency.
     """
     if column in _FEEDS:
-        feed = _beside(tables["forwards"], listed.rows.forwards, column, 1.0)
+        feed = floats_at(tables["forwards"], listed.rows.forwards, column, 1.0)
         return np.where(listed.is_option, feed, 1.0)
     if column in MARKS.by_name:
-        return _beside(tables["marks"], listed.rows.marks, column)
+        return floats_at(tables["marks"], listed.rows.marks, column)
     if column == QUOTE_TWAP:
         prices = tables["prices"]
         twap = dict(zip(strings(prices, "asset"), floats(prices, "twap").tolist(), strict=True))
@@ -208,7 +203,7 @@ def unit_market(
     confidence = dict(zip(strings(prices, "asset"), floats(prices, "confidence", 1.0).tolist(), strict=True))
     perpetual = np.ones(len(units))
     is_perpetual = listed.terms["is_perpetual"]
-    of_mark = _beside(tables["marks"], listed.rows.marks, "confidence", 1.0)[is_perpetual]
+    of_mark = floats_at(tables["marks"], listed.rows.marks, "confidence", 1.0)[is_perpetual]
     np.minimum.at(perpetual, np.searchsorted(np.array(units, dtype=str), listed.underlying[is_perpetual]), of_mark)
     of_spot = np.array([confidence.get(unit, 1.0) for unit in units])
     return records.UnitMarket(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpumargin.pack.columns import Bools, Ints, flat, is_one_of, key_codes, plain, positions_in
+from gpumargin.pack.columns import Bools, Floats, Ints, flat, floats, is_one_of, key_codes, plain, positions_in
 from gpumargin.schema import FORWARDS, MARKS
 
 
@@ -54,3 +54,8 @@ def has_values(table: pa.Table, name: str) -> Bools:
     if name not in table.column_names:
         return np.zeros(table.num_rows + 1, bool)
     return np.append(np.asarray(flat(table[name]).is_valid()), False)
+
+
+def floats_at(table: pa.Table, row: Ints, name: str, default: float = np.nan) -> Floats:
+    """Numbers of a column at some rows, `[rows]`; row -1, nulls and a column that is absent give `default`."""
+    return np.asarray(np.append(floats(table, name, default), default)[row])
