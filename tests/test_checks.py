@@ -216,3 +216,12 @@ def test_a_valid_book_is_let_through_and_another_raises_with_its_failures() -> N
 def test_stamps_may_be_null() -> None:
     assert check_book(Book(**each("prices", timestamp=None)(tiny_book()))).is_empty()
     assert tiny_book()["prices"].schema["timestamp"] == TIME
+
+
+def test_the_longest_tenor_counts_to_the_microsecond() -> None:
+    longest = AS_OF + timedelta(days=3650)
+    codes = []
+    for expiry in (longest, longest + timedelta(microseconds=1)):
+        book = Book(**cell("instruments", 5, "expiry", expiry)(tiny_book()))  # of a perpetual: nothing else looks at it
+        codes.append(check_book(book, as_of=AS_OF)["code"].to_list())
+    assert codes == [[], ["GM111"]]
